@@ -1,0 +1,42 @@
+"""Why a bridge could not start or ended: one sentence of what, one of why, one of what to do.
+
+The exit codes are part of the command line's interface; a library user reads the class instead.
+"""
+
+from __future__ import annotations
+
+
+class BridgeError(Exception):
+    """A failure told in three sentences."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str = "", todo: str = "") -> None:
+        super().__init__(" ".join(part for part in (what, why, todo) if part))
+        self.what = what
+        self.why = why
+        self.todo = todo
+
+
+class UsageError(BridgeError):
+    """The request itself makes no sense (exit code 2)."""
+
+    exit_code = 2
+
+
+class TargetUnreachableError(BridgeError):
+    """The target does not exist, does not answer, or went away (exit code 3)."""
+
+    exit_code = 3
+
+
+class NotPermittedError(BridgeError):
+    """Not logged in, wrong key, unknown host key, no permission (exit code 4)."""
+
+    exit_code = 4
+
+
+class TargetLacksError(BridgeError):
+    """The target lacks python3, a TUN, sudo or a capability (exit code 5)."""
+
+    exit_code = 5

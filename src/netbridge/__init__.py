@@ -1,0 +1,3 @@
+"""netbridge: a remote development environment reaches whatever this machine reaches."""
+
+__version__ = "0.1.0"
