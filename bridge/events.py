@@ -1,0 +1,154 @@
+"""What a bridge tells while it lives: small typed events, given one by one to one callback.
+
+An event says what happened in fields, never in prose for a screen: wording, colour and JSON belong to `cli/`.
+Texts that came from the target (host names, error texts) are untrusted and are passed on as they came.
+The callback runs inside the event loop, must not block and must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network and why it is treated as it is."""
+
+    network: str
+    """CIDR."""
+    reason: str
+    """In a few words, e.g. `by tun0`, `asked for`, `on-link over there`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The family of everything below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starting(Event):
+    """The start reached a stage that may take a while."""
+
+    stage: str
+    """What is being done, as a present participle: `reaching the target`."""
+    target: str
+    """TARGET as it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Event):
+    """Packets flow."""
+
+    target: str
+    host: str
+    """Host name over there. Untrusted."""
+    user: str
+    """User the agent runs as. Untrusted."""
+    kernel: str
+    """Kernel release over there. Untrusted."""
+    python: str
+    """Python version over there. Untrusted."""
+    tun: str
+    """Name of the TUN over there."""
+    mtu: int
+    offload: bool
+    """Super-segments travel whole."""
+    addresses: tuple[str, ...]
+    """CIDRs of the TUN over there."""
+    seconds: float
+    """From the start until now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured(Event):
+    """The networks whose packets now come through the bridge; the whole list whenever it changes."""
+
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped(Event):
+    """Networks the local machine reaches that are not captured; the whole list whenever it changes."""
+
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dns(Event):
+    """Names over there are (or are no longer) asked here."""
+
+    on: bool
+    mode: str
+    """auto, all or off."""
+    listen: str
+    """Address of the stub over there; empty when off."""
+    suffixes: tuple[str, ...]
+    """Suffixes always asked here."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDenied(Event):
+    """The policy refused a flow (told once for each destination)."""
+
+    protocol: str
+    """tcp, udp or icmp."""
+    destination: str
+    port: int
+    """0 for icmp."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hint(Event):
+    """Something the user may want to mend; the bridge goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStarted(Event):
+    """COMMAND (or, when empty, a shell) starts over there."""
+
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded(Event):
+    """COMMAND ended over there."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Event):
+    """The connection to the target broke."""
+
+    why: str
+    """Untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(Event):
+    """The bridge begins to stop."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Event):
+    """Nothing of the bridge is left on this machine."""
+
+    clean: bool
+    """The agent confirmed that everything over there is as it was."""
+    seconds: float
+    """How long the bridge lived."""
+    flows: int
+    """Flows it carried."""
+    bytes_up: int
+    """Bytes of IP packets from the target."""
+    bytes_down: int
+    """Bytes of IP packets to the target."""
+
+
+EventSink = Callable[[Event], None]

@@ -1,0 +1,163 @@
+"""What one bridge is asked to do, gathered from flags, environment, a TOML file and defaults (in this order).
+
+`Options` is a frozen dataclass; each field carries its converter in its metadata, so a setting is written down once.
+A flag is named `--dns-domain`, its variable NETBRIDGE_DNS_DOMAIN, its TOML key `dns-domain` (`dns_domain` is
+taken too). A list replaces the list of a weaker source, it does not add to it; in a variable it is separated by
+commas or blanks. The file is `netbridge/config.toml` in the user's configuration folder, or the one named by
+`--config` or NETBRIDGE_CONFIG. Under sudo that is the folder of the user who called sudo, not root's.
+
+Whatever is wrong becomes a UsageError that names the source, so nobody hunts for the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import values
+from .errors import UsageError
+
+PREFIX = "NETBRIDGE_"
+TRACE_LEVELS = ("none", "trace", "debug", "info", "warn", "error")
+CONFIG_MAX = 1 << 20
+"""Bytes; a larger file is no configuration."""
+
+
+def _setting(default: Any, convert: Callable[[object], object], flag: str = "") -> Any:
+    """A dataclass field that knows its converter and, where it differs from its name, its flag."""
+    return field(default=default, metadata={"convert": convert, "flag": flag})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One bridge. Field values are canonical (networks as CIDR text, suffixes in lower case without outer dots)."""
+
+    target: str = _setting("", values.line)
+    """TARGET as it was given, e.g. `ssh://dev` or `sandbox`; the transport parses it."""
+    command: tuple[str, ...] = ()
+    """COMMAND to run over there once the bridge is ready; empty: none (in the sandbox: a shell)."""
+    route: tuple[str, ...] = _setting((), values.networks)
+    """Networks captured besides those found."""
+    exclude: tuple[str, ...] = _setting((), values.networks)
+    """Networks never captured; stronger than everything else."""
+    capture_all: bool = _setting(False, values.truth, "all")
+    """Capture everything but the tunnel itself."""
+    dns: str = _setting("auto", values.choice("auto", "all", "off"))
+    """Who is asked for which name: auto (unresolved names and private suffixes here), all, off."""
+    dns_domain: tuple[str, ...] = _setting((), values.domains)
+    """Suffixes always asked here."""
+    allow: tuple[str, ...] = _setting((), values.rules)
+    """Policy: allowed destinations `CIDR[:PORTS]`, also where the default denies."""
+    deny: tuple[str, ...] = _setting((), values.rules)
+    """Policy: denied destinations `CIDR[:PORTS]`; stronger than `allow`."""
+    ssh: str = _setting("auto", values.choice("auto", "asyncssh", "openssh"))
+    """Which SSH carries the link; auto: the faster one that works."""
+    mtu: int | None = _setting(None, values.mtu)
+    """MTU of the TUN in bytes; None: 1500."""
+    gui: bool | None = _setting(None, values.truth)
+    """Terminal UI; None: whatever suits the terminal."""
+    trace_level: str = _setting("info", values.choice(*TRACE_LEVELS))
+    """Verbosity of the log."""
+    log_format: str = _setting("text", values.choice("text", "json"))
+    """Form of events and log records."""
+    log_file: Path | None = _setting(None, values.path)  # noqa: RUF009, see _setting
+    """File that gets events and log records besides the terminal."""
+    pcap: Path | None = _setting(None, values.path)  # noqa: RUF009, see _setting
+    """File that gets every packet of the link."""
+
+    @classmethod
+    def gather(
+        cls, flags: Mapping[str, object], environment: Mapping[str, str], *,
+        command: tuple[str, ...] = (), config: Path | None = None, default_config: Path | None = None,
+    ) -> Options:
+        """Fill every field from its strongest source.
+
+        `flags` maps field names to raw values, None where the flag was not given. `config` must exist;
+        `default_config` may be missing. Raises UsageError.
+        """
+        if config is None and (named := environment.get(PREFIX + "CONFIG")):
+            config = Path(named)
+        chosen: dict[str, object] = {"command": command}
+        settings = {item.name: item for item in dataclasses.fields(cls) if "convert" in item.metadata}
+        for source, raw in (
+            *_from_file(config or default_config, settings, must_exist=config is not None),
+            *_from_environment(environment, settings),
+            *((f"the option --{key_of(settings[name])}", (name, value))
+              for name, value in flags.items() if value is not None),
+        ):
+            name, value = raw
+            try:
+                chosen[name] = settings[name].metadata["convert"](value)
+            except ValueError as error:
+                raise UsageError(
+                    f"A setting cannot be used: {error}.", f"It came from {source}.", "Correct it and start again.",
+                ) from None
+        options = cls(**chosen)  # type: ignore[arg-type]
+        if options.dns == "off" and options.dns_domain:
+            raise UsageError(
+                "--dns off and --dns-domain contradict each other.", "With --dns off no name is asked here.",
+                "Leave one of them out.",
+            )
+        return options
+
+
+def key_of(setting: dataclasses.Field[Any]) -> str:
+    """The name of a field as a flag and as a TOML key."""
+    return str(setting.metadata["flag"]) or setting.name.replace("_", "-")
+
+
+_Raw = tuple[str, tuple[str, object]]
+
+
+def _from_environment(environment: Mapping[str, str], settings: Mapping[str, dataclasses.Field[Any]]) -> list[_Raw]:
+    found: list[_Raw] = []
+    for name, setting in settings.items():
+        variable = PREFIX + key_of(setting).replace("-", "_").upper()
+        value = environment.get(variable)
+        if value:  # an empty variable is an unset one
+            found.append((f"the environment variable {variable}", (name, value)))
+    return found
+
+
+def _from_file(
+    file: Path | None, settings: Mapping[str, dataclasses.Field[Any]], *, must_exist: bool,
+) -> list[_Raw]:
+    if file is None:
+        return []
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(CONFIG_MAX + 1)
+        if len(data) > CONFIG_MAX:
+            raise ValueError(f"it is larger than {CONFIG_MAX} bytes")
+        table = tomllib.loads(data.decode())
+    except (FileNotFoundError, NotADirectoryError):
+        if not must_exist:
+            return []
+        raise UsageError(
+            f"There is no configuration file {file}.", "It was named by --config or NETBRIDGE_CONFIG.",
+            "Name one that exists or leave it out.",
+        ) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(
+            f"The configuration file {file} cannot be read.", f"{why}.",
+            "Correct the file or name another by --config.",
+        ) from None
+    names = {key_of(setting): name for name, setting in settings.items()}
+    found: list[_Raw] = []
+    for key, value in table.items():
+        name = names.get(key.replace("_", "-"))
+        if name is None:
+            near = difflib.get_close_matches(key, names, 1)
+            raise UsageError(
+                f"The configuration file {file} has an unknown key {key!r}.",
+                f"Known are {', '.join(sorted(names))}.",
+                f"Perhaps {near[0]!r} was meant." if near else "Remove it.",
+            )
+        found.append((f"{file}, key {key}", (name, value)))
+    return found

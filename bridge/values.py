@@ -1,0 +1,129 @@
+"""Turn raw settings (text from a flag or a variable, a value from TOML) into canonical values.
+
+Each function takes whatever a source gave and returns the value or raises ValueError with a sentence that says what
+is wrong with it; `options` adds where it came from.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+MTU_MIN = 1280
+"""The smallest MTU IPv6 allows (RFC 8200, section 5)."""
+MTU_MAX = 65535
+
+
+def words(value: object) -> list[str]:
+    """A list given as such or as text."""
+    if isinstance(value, str):
+        return [word for word in re.split(r"[,\s]+", value) if word]
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return [item.strip() for item in value]
+    raise ValueError("it must be text or a list of texts")
+
+
+def networks(value: object) -> tuple[str, ...]:
+    return tuple(network(word) for word in words(value))
+
+
+def network(text: str) -> str:
+    """A CIDR (or an address: its host network) in its canonical form; ValueError says what is wrong with it."""
+    try:
+        loose = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network such as 10.1.0.0/16 or fd00::/8") from None
+    address = text.partition("/")[0]
+    if ipaddress.ip_address(address) != loose.network_address:
+        raise ValueError(f"{text!r} has bits behind its prefix; {loose} was perhaps meant")
+    return str(loose)
+
+
+def rules(value: object) -> tuple[str, ...]:
+    """Policy rules `CIDR[:PORTS]`; an IPv6 network with ports stands in brackets."""
+    rules = []
+    for word in re.split(r"\s+", value.strip()) if isinstance(value, str) else words(value):
+        if word:
+            rules.append(rule(word))
+    return tuple(rules)
+
+
+def rule(text: str) -> str:
+    """A policy rule in canonical form: `10.0.0.0/8`, `10.0.0.5/32:80,8000-8010`, `[fd00::/8]:443`."""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        ports = rest[1:]
+        malformed = not closed or (rest and (rest[0] != ":" or not ports))
+    elif text.count(":") == 1:
+        host, _, ports = text.partition(":")
+        malformed = not ports
+    else:  # an IPv4 network without ports, or an IPv6 network, whose ports would want brackets
+        host, ports, malformed = text, "", False
+    if malformed:
+        raise ValueError(f"{text!r} is not CIDR[:PORTS] such as 10.0.0.0/8:80,8000-8010 or [fd00::/8]:443")
+    canonical = network(host)
+    if not ports:
+        return canonical
+    for item in ports.split(","):
+        low, dash, high = item.partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise ValueError(f"{item!r} in {text!r} is no port and no range of ports")
+        if not 1 <= int(low) <= int(high or low) <= 65535:
+            raise ValueError(f"{item!r} in {text!r} is outside 1-65535 or runs backwards")
+    return f"[{canonical}]:{ports}" if ":" in canonical else f"{canonical}:{ports}"
+
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+
+
+def domains(value: object) -> tuple[str, ...]:
+    domains = []
+    for word in words(value):
+        name = word.strip(".").lower()
+        labels = name.split(".")
+        if not name or len(name) > 253 or not all(_LABEL.match(label) for label in labels):
+            raise ValueError(f"{word!r} is not a domain suffix such as corp.example")
+        domains.append(name)
+    return tuple(domains)
+
+
+def truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+def choice(*choices: str) -> Callable[[object], str]:
+    def convert(value: object) -> str:
+        if isinstance(value, str) and value.lower() in choices:
+            return value.lower()
+        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+
+    return convert
+
+
+def mtu(value: object) -> int:
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and MTU_MIN <= value <= MTU_MAX:
+        return value
+    raise ValueError(f"{value!r} is not a number from {MTU_MIN} to {MTU_MAX}")
+
+
+def path(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    if isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError(f"{value!r} is not a file name")
+
+
+def line(value: object) -> str:
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        return value.strip()
+    raise ValueError(f"{value!r} is empty or no text")
