@@ -1,0 +1,34 @@
+# Every verb sets up what it needs: .venv, and as root on Debian the programs it drives.
+# Where neither root nor a package is to be had, it says what is missing and which tests are skipped.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench fuzz constraints clean
+
+BIN := .venv/bin
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | column -t -s '|'
+
+venv: ## .venv with pinned versions and an editable netbridge
+	@scripts/venv
+
+demo: venv ## watch an isolated codespace reach servers that only this machine can reach
+	@scripts/system-packages demo
+	@$(BIN)/python demo/demo.py
+
+test: venv ## every test; those that need root or a missing program say so and are skipped
+	@scripts/system-packages test
+	@$(BIN)/pytest
+
+lint: venv ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
+
+constraints: venv ## pin the newest versions anew
+	@scripts/constraints
+
+clean: ## remove everything made here, .venv included
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
