@@ -17,7 +17,10 @@ ICMPV6 = 58
 class IpPacket:
     """A whole (never a fragment) IPv4 or IPv6 packet. Views are valid only while the packet is being delivered."""
 
-    __slots__ = ("checksum_trusted", "destination", "dont_fragment", "packet", "payload", "protocol", "source", "tos", "ttl", "version")
+    __slots__ = (
+        "checksum_trusted", "destination", "dont_fragment", "packet", "payload", "protocol", "source", "tos", "ttl",
+        "version",
+    )
 
     def __init__(
         self, version: int, source: bytes, destination: bytes, protocol: int, ttl: int, tos: int,
@@ -44,9 +47,45 @@ class IpPacket:
         """The transport checksum need not be verified (offload)."""
 
     def __repr__(self) -> str:
-        return f"<IpPacket {text(self.source)} > {text(self.destination)} proto {self.protocol} ttl {self.ttl} {len(self.payload)} B>"
+        return (
+            f"<IpPacket {text(self.source)} > {text(self.destination)} proto {self.protocol} ttl {self.ttl} "
+            f"{len(self.payload)} B>"
+        )
 
 
 def text(address: bytes) -> str:
     """A packed address of 4 or 16 bytes as text."""
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
+
+
+class Fragment:
+    """One received IP fragment, checked by itself but not against others. Views are valid only during delivery."""
+
+    __slots__ = (
+        "checksum_trusted", "header", "key", "link_offset", "more", "offset", "packet", "payload", "protocol", "version",
+    )
+
+    def __init__(
+        self, version: int, key: tuple[bytes, bytes, int, int], protocol: int, offset: int,
+        packet: memoryview, header: memoryview, payload: memoryview,
+        *, more: bool, link_offset: int, checksum_trusted: bool,
+    ) -> None:
+        self.version = version
+        self.key = key
+        """Source, destination, identification, protocol: what fragments of one datagram share (RFC 791 section 3.2).
+
+        The protocol is 0 for IPv6, where it is no part of the key (RFC 8200 section 4.5)."""
+        self.protocol = protocol
+        """IPv4's protocol; for IPv6 the Next Header value of the fragment header."""
+        self.offset = offset
+        """Bytes into the datagram's fragmentable part where `payload` belongs."""
+        self.packet = packet
+        """The fragment as it came, cut to its stated length."""
+        self.header = header
+        """What each fragment repeats: IPv4's header with its options, or IPv6's headers before the fragment header."""
+        self.payload = payload
+        self.more = more
+        """More fragments follow."""
+        self.link_offset = link_offset
+        """Where in `header` IPv6's chain names the fragment header, to be overwritten by `protocol`; 0 for IPv4."""
+        self.checksum_trusted = checksum_trusted
