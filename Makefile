@@ -7,7 +7,7 @@ SHELL := bash
 
 BIN := .venv/bin
 
-help: ## what can be made
+## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | column -t -s '|'
 
 venv: ## .venv with pinned versions and an editable netbridge
@@ -15,7 +15,7 @@ venv: ## .venv with pinned versions and an editable netbridge
 
 demo: venv ## watch an isolated codespace reach servers that only this machine can reach
 	@scripts/system-packages demo
-	@$(BIN)/python demo/demo.py
+	@$(BIN)/python -m demo
 
 test: venv ## every test; those that need root or a missing program say so and are skipped
 	@scripts/system-packages test
