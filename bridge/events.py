@@ -88,6 +88,13 @@ class Dns(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Ready(Event):
+    """Everything is in place: what is reachable here is reachable there."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class FlowDenied(Event):
     """The policy refused a flow (told once for each destination)."""
 

@@ -1,10 +1,10 @@
 """What one bridge is asked to do, gathered from flags, environment, a TOML file and defaults (in this order).
 
 `Options` is a frozen dataclass; each field carries its converter in its metadata, so a setting is written down once.
-A flag is named `--dns-domain`, its variable NETBRIDGE_DNS_DOMAIN, its TOML key `dns-domain` (`dns_domain` is
-taken too). A list replaces the list of a weaker source, it does not add to it; in a variable it is separated by
-commas or blanks. The file is `netbridge/config.toml` in the user's configuration folder, or the one named by
-`--config` or NETBRIDGE_CONFIG. Under sudo that is the folder of the user who called sudo, not root's.
+A flag is named `--dns-domain`, its variable NETBRIDGE_DNS_DOMAIN, its TOML key `dns-domain` (`dns_domain` is taken
+too). A list replaces the list of a weaker source, it does not add to it; in a variable its items are separated by
+blanks (or, but for policy rules, by commas). The file is `netbridge/config.toml` in the user's configuration folder,
+or the one named by `--config` or NETBRIDGE_CONFIG. Under sudo that is the folder of the user who called sudo.
 
 Whatever is wrong becomes a UsageError that names the source, so nobody hunts for the value.
 """

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from .forward.policy import parse_rule
+
 MTU_MIN = 1280
 """The smallest MTU IPv6 allows (RFC 8200, section 5)."""
 MTU_MAX = 65535
@@ -42,37 +44,9 @@ def network(text: str) -> str:
 
 
 def rules(value: object) -> tuple[str, ...]:
-    """Policy rules `CIDR[:PORTS]`; an IPv6 network with ports stands in brackets."""
-    rules = []
-    for word in re.split(r"\s+", value.strip()) if isinstance(value, str) else words(value):
-        if word:
-            rules.append(rule(word))
-    return tuple(rules)
-
-
-def rule(text: str) -> str:
-    """A policy rule in canonical form: `10.0.0.0/8`, `10.0.0.5/32:80,8000-8010`, `[fd00::/8]:443`."""
-    if text.startswith("["):
-        host, closed, rest = text[1:].partition("]")
-        ports = rest[1:]
-        malformed = not closed or (rest and (rest[0] != ":" or not ports))
-    elif text.count(":") == 1:
-        host, _, ports = text.partition(":")
-        malformed = not ports
-    else:  # an IPv4 network without ports, or an IPv6 network, whose ports would want brackets
-        host, ports, malformed = text, "", False
-    if malformed:
-        raise ValueError(f"{text!r} is not CIDR[:PORTS] such as 10.0.0.0/8:80,8000-8010 or [fd00::/8]:443")
-    canonical = network(host)
-    if not ports:
-        return canonical
-    for item in ports.split(","):
-        low, dash, high = item.partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise ValueError(f"{item!r} in {text!r} is no port and no range of ports")
-        if not 1 <= int(low) <= int(high or low) <= 65535:
-            raise ValueError(f"{item!r} in {text!r} is outside 1-65535 or runs backwards")
-    return f"[{canonical}]:{ports}" if ":" in canonical else f"{canonical}:{ports}"
+    """Policy rules `CIDR[:PORTS]` (see `parse_rule`), as they were given; in one text separated by blanks."""
+    parts = value.split() if isinstance(value, str) else words(value)  # a comma belongs to PORTS
+    return tuple(parse_rule(part).text for part in parts)
 
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")

@@ -1,0 +1,216 @@
+"""A running bridge can be asked for its state and told to stop, over a unix socket of mode 0600.
+
+One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` by
+`{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
+that it is. Anything else is answered by `{"error": "…"}` and closed. Only root, the bridge's own user and the user who
+called sudo are heard (SO_PEERCRED where the system has it, besides the modes of folder and socket).
+
+`ask` and `statuses` are the other end; they are plain blocking functions with a timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .errors import BridgeError, TargetUnreachableError
+from .runtime import Folder, Reservation
+
+REQUEST_MAX = 4096
+"""Bytes of one request; the two there are have twenty."""
+REQUEST_SECONDS = 5.0
+"""A connection that asks nothing for so long is closed."""
+CONNECTIONS_MAX = 16
+"""At most so many askers at once; one more is closed unheard."""
+ANSWER_MAX = 64 << 20
+"""Bytes of one answer that an asker reads: 100,000 flows fit."""
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """The user at the other end; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return int(uid)
+
+
+class Control:
+    """The serving end of one bridge."""
+
+    def __init__(
+        self, reservation: Reservation, status: Callable[[], Mapping[str, Any]], stop: Callable[[str], None],
+    ) -> None:
+        """`status` gives a JSON-able mapping at once; `stop` is told the reason."""
+        self._reservation = reservation
+        self._status = status
+        self._stop = stop
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Asker] = set()
+        self._users = {0, os.geteuid(), reservation.folder.owner}
+
+    async def start(self) -> None:
+        """Listen. Raises BridgeError."""
+        folder, name = self._reservation.folder, self._reservation.socket_name
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(folder.address(name))
+            folder.give(name, 0o600)
+            listener.listen(CONNECTIONS_MAX)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            raise BridgeError(
+                f"The control socket {folder.path / name} cannot be opened.", f"{error.strerror}.",
+                "Set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
+            ) from error
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Asker(self), sock=listener)
+
+    async def close(self) -> None:
+        """Hang up on everybody (which tells those who asked for a stop) and remove the socket."""
+        if self._server:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.hang_up()
+            with contextlib.suppress(TimeoutError):  # an asker that reads nothing keeps nobody
+                async with asyncio.timeout(0.5):
+                    await self._server.wait_closed()
+            self._server = None
+        self._reservation.folder.remove(self._reservation.socket_name)
+
+    def _admit(self, asker: _Asker, connection: socket.socket) -> bool:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            return False
+        uid = peer_uid(connection)
+        if uid is not None and uid not in self._users:
+            return False
+        self._connections.add(asker)
+        return True
+
+    def _answer(self, line: bytes) -> tuple[Mapping[str, Any], bool]:
+        """The answer to one request, and whether the connection stays open."""
+        try:
+            request = json.loads(line)
+            wish = request["ask"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return {"error": "a request is one JSON object such as {\"ask\": \"status\"}"}, False
+        if wish == "status":
+            return self._status(), True
+        if wish == "stop":
+            self._stop("asked by netbridge down")
+            return {"stopping": True}, True
+        return {"error": f"nothing is known about {str(wish)[:40]!r}"}, False
+
+
+class _Asker(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if not self._control._admit(self, transport.get_extra_info("socket")):
+            transport.abort()
+            return
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(REQUEST_SECONDS, self.hang_up)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > REQUEST_MAX:
+            self.hang_up()
+            return
+        transport = self._transport
+        while transport and not transport.is_closing() and b"\n" in self._buffer:
+            line, _, rest = bytes(self._buffer).partition(b"\n")
+            self._buffer = bytearray(rest)
+            answer, stays = self._control._answer(line)
+            transport.write(json.dumps(answer, default=str).encode() + b"\n")
+            if not stays:
+                self.hang_up()
+            else:
+                self._wait()
+                if "stopping" in answer and self._timer:
+                    self._timer.cancel()
+
+    def hang_up(self) -> None:
+        if self._transport:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._control._connections.discard(self)
+
+
+# --- the asking end -----------------------------------------------------------------------------------------------
+
+
+def ask(folder: Folder, number: int, wish: str, *, timeout: float = 5.0, until_gone: float = 0.0) -> dict[str, Any]:
+    """Ask bridge `number`; with `until_gone` wait so many seconds for its end after the answer.
+
+    Raises TargetUnreachableError when there is none or it does not answer, BridgeError when it does not end.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(folder.address(f"{number}.sock"))
+            connection.sendall(json.dumps({"ask": wish}).encode() + b"\n")
+            answer = _line(connection)
+            if until_gone:
+                connection.settimeout(until_gone)
+                try:
+                    while connection.recv(4096):
+                        pass
+                except TimeoutError:
+                    raise BridgeError(
+                        f"Bridge {number} was told to stop and is still there.",
+                        f"It took more than {until_gone:.0f} s.", "Look at its own output, or end its process.",
+                    ) from None
+    except (OSError, ValueError) as error:
+        raise TargetUnreachableError(
+            f"Bridge {number} does not answer.", f"{error}.", "Look whether its process still runs (netbridge status).",
+        ) from error
+    return answer
+
+
+def _line(connection: socket.socket) -> dict[str, Any]:
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        data = connection.recv(1 << 16)
+        if not data:
+            raise ConnectionError("it hung up")
+        received += data
+        if len(received) > ANSWER_MAX:
+            raise ValueError("its answer does not end")
+    answer: dict[str, Any] = json.loads(received)
+    return answer
+
+
+def statuses(folder: Folder) -> list[dict[str, Any]]:
+    """The state of every living bridge of this folder, by number; one that does not answer has only an `error`."""
+    found = []
+    for number in folder.running():
+        try:
+            found.append({"number": number, **ask(folder, number, "status")})
+        except TargetUnreachableError as error:
+            if isinstance(error.__cause__, (ConnectionRefusedError, FileNotFoundError)):
+                continue  # just starting or just gone
+            found.append({"number": number, "error": str(error)})
+    return found

@@ -1,0 +1,208 @@
+"""The folder in which running bridges are found, and the numbers they hold.
+
+One folder for each user, mode 0700: `$XDG_RUNTIME_DIR/netbridge`, `/run/user/UID/netbridge` or, without either,
+`netbridge-UID` under the temporary folder; for a root that is nobody's sudo `/run/netbridge`. Under sudo it is the
+folder of the user who called sudo, so that `netbridge status` needs no sudo. NETBRIDGE_RUNTIME_DIR overrules it.
+
+A bridge holds a number N: `N.lock` is locked (flock) as long as its process lives and `N.sock` is its control
+socket. The kernel drops the lock with the process, also by SIGKILL, so a lock that can be taken marks the remains of
+a dead bridge, and whoever looks next removes them. N is also the third octet of the bridge's own network
+198.18.N.0/30 (RFC 2544's benchmarking range, which no real network uses), hence no two bridges of a user collide.
+
+The folder may lie below a world-writable one and we may be root, so it is opened once without following links, its
+owner and mode are checked on the descriptor, and files in it are reached through that descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BridgeError, NotPermittedError
+
+NUMBERS = 256
+"""N is an octet; so many bridges of one user run at most."""
+
+
+def place(environment: Mapping[str, str], *, uid: int, owner: int) -> Path:
+    """Where the folder of `owner` is, seen from a process of `uid`."""
+    if override := environment.get("NETBRIDGE_RUNTIME_DIR"):
+        return Path(override)
+    if owner == 0:
+        return Path("/run/netbridge")
+    if uid == owner and (session := environment.get("XDG_RUNTIME_DIR")):
+        return Path(session, "netbridge")
+    if os.path.isdir(session := f"/run/user/{owner}"):
+        return Path(session, "netbridge")
+    return Path(tempfile.gettempdir(), f"netbridge-{owner}")
+
+
+def invoker() -> tuple[int, int]:
+    """User and group on whose behalf we run: those who called sudo, else our own."""
+    if os.geteuid() == 0:
+        try:
+            return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+        except (KeyError, ValueError):
+            pass
+    return os.geteuid(), os.getegid()
+
+
+def own_folder() -> Folder:
+    """The folder for a new bridge, made where it is missing. Raises BridgeError."""
+    user, group = invoker()
+    return Folder(place(os.environ, uid=os.geteuid(), owner=user), owner=user, group=group)
+
+
+def folders() -> list[Folder]:
+    """The folders in which bridges of ours may be, as far as they exist; under sudo also root's own."""
+    user, group = invoker()
+    owners = dict.fromkeys((user, os.geteuid()))
+    paths = {place(os.environ, uid=os.geteuid(), owner=owner): owner for owner in reversed(owners)}
+    return [Folder(path, owner=owner, group=group) for path, owner in paths.items() if path.is_dir()]
+
+
+class Folder:
+    """An open runtime folder. Close it (or use it as a context manager)."""
+
+    def __init__(self, path: Path, *, owner: int, group: int = -1) -> None:
+        """Create it where needed, owned by `owner`. Raises NotPermittedError, BridgeError."""
+        self.path = path
+        self.owner = owner
+        self._group = group
+        try:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise NotPermittedError(
+                f"The folder of running bridges, {path}, cannot be used.", f"{error.strerror}.",
+                "Set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
+            ) from error
+        except OSError as error:
+            raise BridgeError(
+                f"The folder of running bridges, {path}, cannot be made.", f"{error.strerror}.",
+                "Set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
+            ) from error
+        try:
+            self._guard()
+        except BaseException:
+            self.close()
+            raise
+
+    def _guard(self) -> None:
+        state = os.fstat(self.descriptor)
+        me = os.geteuid()
+        if state.st_uid not in {me, self.owner}:
+            raise NotPermittedError(
+                f"The folder of running bridges, {self.path}, belongs to user {state.st_uid}.",
+                "A control socket there could be replaced by someone else.",
+                "Remove the folder or set NETBRIDGE_RUNTIME_DIR.",
+            )
+        if state.st_uid == me and stat.S_IMODE(state.st_mode) != 0o700:
+            os.fchmod(self.descriptor, 0o700)
+        if me == 0 and state.st_uid != self.owner:
+            os.fchown(self.descriptor, self.owner, self._group)
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def address(self, name: str) -> str:
+        """A file of the folder as a socket address: through the descriptor where the system can (and short)."""
+        if sys.platform == "linux":
+            return f"/proc/self/fd/{self.descriptor}/{name}"
+        return str(self.path / name)
+
+    def give(self, name: str, mode: int) -> None:
+        """Set mode and owner of a file of ours."""
+        os.chmod(name, mode, dir_fd=self.descriptor)
+        if os.geteuid() == 0 and self.owner != 0:
+            os.chown(name, self.owner, self._group, dir_fd=self.descriptor, follow_symlinks=False)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.descriptor)
+
+    def reserve(self, fits: Callable[[int], bool] = lambda number: True) -> Reservation:
+        """Hold the smallest free number that fits. Raises BridgeError when all are taken."""
+        for number in filter(fits, range(NUMBERS)):
+            if lock := self._lock(number, create=True):
+                return lock
+        raise BridgeError(
+            "No number is free for another bridge.", f"All of 198.18.0.0/30 to 198.18.{NUMBERS - 1}.0/30 are in use.",
+            "Stop bridges that are not needed (netbridge down --all).",
+        )
+
+    def running(self) -> list[int]:
+        """The numbers of living bridges; the remains of dead ones are removed on the way."""
+        found = []
+        for number in self._numbers():
+            if lock := self._lock(number, create=False):
+                lock.release()
+            elif os.path.exists(self.address(f"{number}.sock")):  # without: it holds the number but has no socket yet
+                found.append(number)
+        return found
+
+    def _numbers(self) -> Iterator[int]:
+        names = {name.partition(".")[0] for name in os.listdir(self.descriptor) if name.endswith((".lock", ".sock"))}
+        yield from sorted(int(name) for name in names if name.isdecimal() and int(name) < NUMBERS)
+
+    def _lock(self, number: int, *, create: bool) -> Reservation | None:
+        """Take N.lock; None when a living process has it. The file may be unlinked while we wait: then try anew."""
+        name = f"{number}.lock"
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
+        while True:
+            descriptor = os.open(name, flags, 0o600, dir_fd=self.descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                current = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+                if os.path.samestat(current, os.fstat(descriptor)):
+                    self.remove(f"{number}.sock")  # of a dead bridge
+                    if create:
+                        self.give(name, 0o600)
+                    return Reservation(number, self, descriptor)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except FileNotFoundError:
+                pass
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A number held until `release` or the end of the process."""
+
+    number: int
+    folder: Folder
+    descriptor: int
+
+    @property
+    def socket_name(self) -> str:
+        return f"{self.number}.sock"
+
+    def release(self) -> None:
+        """Give the number back and remove what belongs to it. Idempotent."""
+        if self.descriptor >= 0:
+            self.folder.remove(self.socket_name)
+            self.folder.remove(f"{self.number}.lock")  # before the lock goes, so nobody locks a name that vanishes
+            os.close(self.descriptor)
+            self.descriptor = -1

@@ -1,0 +1,133 @@
+"""Where events, errors and log records go: standard error, and `--log-file` as well; configured here and nowhere else.
+
+Standard output belongs to machines (JSON) and to COMMAND. A record's text passes `clean`, as it may quote the target.
+While COMMAND has the terminal in raw mode a bare newline does not return the carriage, hence the lines end in CR LF
+on a terminal whose output processing is off.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import termios
+import time
+import traceback
+from typing import TextIO
+
+from netbridge.bridge.errors import BridgeError, UsageError
+from netbridge.bridge.events import Event
+from netbridge.bridge.options import Options
+
+from . import render
+from .text import clean
+
+TRACE = 5
+"""Below DEBUG: a record for each packet or frame, where a room has one."""
+_LEVELS = {
+    "trace": TRACE, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR,
+    "none": logging.CRITICAL + 1,
+}
+_TALKATIVE = ("asyncssh", "asyncio", "pyroute2")
+"""Libraries whose INFO is our DEBUG."""
+
+
+class Output:
+    """Events and errors of one run of the program."""
+
+    def __init__(self, options: Options) -> None:
+        """Set logging up. Raises UsageError when the log file cannot be written."""
+        self._form = options.log_format
+        self._traced = options.trace_level == "trace"
+        self._file: TextIO | None = None
+        if options.log_file:
+            try:
+                self._file = open(options.log_file, "a", encoding="utf-8", opener=_private)
+            except OSError as error:
+                raise UsageError(
+                    f"The log file {options.log_file} cannot be written.", f"{error.strerror}.",
+                    "Name another by --log-file.",
+                ) from error
+        logging.addLevelName(TRACE, "TRACE")
+        root = logging.getLogger()
+        for handler in list(root.handlers):
+            if isinstance(handler, _Handler):
+                root.removeHandler(handler)
+        root.addHandler(_Handler(self))
+        level = _LEVELS[options.trace_level]
+        root.setLevel(level)
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING if level == logging.INFO else level)
+
+    def event(self, event: Event) -> None:
+        """Tell one event (the bridge's callback)."""
+        self.write(render.record(event) if self._form == "json" else f"netbridge: {render.line(event)}")
+
+    def failure(self, error: BridgeError) -> None:
+        """Tell why it failed; with `--trace-level trace` also where."""
+        if self._traced:
+            for text in traceback.format_exception(error):
+                for line in text.splitlines():
+                    as_json = self._form == "json"
+                    self.write(json.dumps({"event": "traceback", "line": line}) if as_json else clean(line))
+        self.write(render.failure(error, self._form))
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Tell one log record."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            text += f" ({type(error).__name__}: {error})"
+            if self._traced:
+                text += " " + " | ".join("".join(traceback.format_exception(error)).splitlines())
+        if self._form == "json":
+            self.write(json.dumps({
+                "time": round(record.created, 3), "event": "log", "level": record.levelname.lower(),
+                "logger": record.name, "text": text,
+            }))
+        else:
+            self.write(f"{record.levelname.lower()}: {record.name}: {clean(text)}")
+
+    def write(self, line: str) -> None:
+        """One line to standard error (nobody there is no reason to fail) and to the log file."""
+        try:
+            sys.stderr.write(line + _line_end())
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+        if self._file:
+            stamp = "" if self._form == "json" else time.strftime("%Y-%m-%dT%H:%M:%S ")
+            try:
+                self._file.write(f"{stamp}{line}\n")
+                self._file.flush()
+            except (OSError, ValueError):
+                self._file = None  # a full disk must not end the bridge
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None
+
+
+class _Handler(logging.Handler):
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._output.log(record)
+        except Exception:  # a record that cannot be formatted must not end the bridge
+            self.handleError(record)
+
+
+def _line_end() -> str:
+    try:
+        return "\n" if termios.tcgetattr(sys.stderr.fileno())[1] & termios.OPOST else "\r\n"
+    except (OSError, ValueError, termios.error):
+        return "\n"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)  # it names hosts and addresses

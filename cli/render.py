@@ -1,0 +1,128 @@
+"""Events, errors and states as text for people (one line an event) and as JSON for machines.
+
+Every text passes `clean`, because part of it was written by the target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from typing import Any
+
+from netbridge.bridge import events
+from netbridge.bridge.errors import BridgeError
+
+from .text import clean
+
+NETWORKS_SHOWN = 12
+"""Networks named on one line; the state (netbridge status) has them all."""
+
+
+def line(event: events.Event) -> str:
+    """What happened, on one line."""
+    return clean(_sentence(event))
+
+
+def _sentence(event: events.Event) -> str:
+    match event:
+        case events.Starting(stage=stage):
+            return f"{stage} …"
+        case events.Connected() as it:
+            carried = "super-segments" if it.offload else "plain packets"
+            return (f"connected to {it.host or it.target} as {it.user} (Linux {it.kernel}, Python {it.python}) "
+                    f"by {it.tun} {', '.join(it.addresses)}, MTU {it.mtu}, {carried}, in {it.seconds:.1f} s")
+        case events.Captured(networks=networks):
+            return f"captured: {_networks(networks)}" if networks else "captured: nothing (name networks by --route)"
+        case events.Skipped(networks=networks):
+            return f"not captured: {_networks(networks)}"
+        case events.Dns(on=True) as it:
+            suffixes = f", always {', '.join(it.suffixes)}" if it.suffixes else ""
+            return f"names: asked here by way of {it.listen or 'the bridge'} ({it.mode}{suffixes})"
+        case events.Dns(mode=mode):
+            return "names: not asked here" if mode == "off" else "names: the resolver over there stays as it is"
+        case events.Ready():
+            return "ready"
+        case events.FlowDenied() as it:
+            port = f" port {it.port}" if it.port else ""
+            return f"denied: {it.protocol} to {it.destination}{port}: {it.reason}"
+        case events.Hint(text=text):
+            return f"hint: {text}"
+        case events.CommandStarted(command=command):
+            return f"running {' '.join(command)}" if command else "a shell over there; the bridge ends with it"
+        case events.CommandEnded(status=status):
+            return f"the command ended with status {status}"
+        case events.Lost(why=why):
+            return f"the connection is lost: {why}"
+        case events.Stopping(reason=reason):
+            return f"stopping: {reason}"
+        case events.Stopped() as it:
+            over_there = "" if it.clean else "; the agent did not confirm that it put everything back"
+            return (f"stopped after {span(it.seconds)}: {it.flows} flows, {size(it.bytes_up)} from there, "
+                    f"{size(it.bytes_down)} to there{over_there}")
+    return type(event).__name__
+
+
+def _networks(networks: tuple[events.Network, ...]) -> str:
+    shown = [f"{it.network} ({it.reason})" if it.reason else it.network for it in networks[:NETWORKS_SHOWN]]
+    if more := len(networks) - len(shown):
+        shown.append(f"and {more} more")
+    return ", ".join(shown)
+
+
+def record(event: events.Event) -> str:
+    """The event as one JSON object with `time` (Unix seconds) and `event` (its kind in snake_case)."""
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
+    return json.dumps({"time": round(time.time(), 3), "event": kind, **dataclasses.asdict(event)})
+
+
+def failure(error: BridgeError, form: str) -> str:
+    """What, why and what to do."""
+    if form == "json":
+        fields = {"what": error.what, "why": error.why, "todo": error.todo, "exit_code": error.exit_code}
+        return json.dumps({"time": round(time.time(), 3), "event": "failed", **fields})
+    return "netbridge: " + " ".join(clean(part) for part in (error.what, error.why, error.todo) if part)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def span(seconds: float) -> str:
+    """A length of time for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def state(status: dict[str, Any]) -> list[str]:
+    """One bridge's state in a few lines."""
+    if "error" in status:
+        return [clean(f"bridge {status.get('number')}: {status['error']}")]
+    flows = status.get("flows", [])
+    about = f"{status['state']}, process {status['pid']}, {span(status['uptime'])}"
+    lines = [f"bridge {status['number']}: {status['target']} ({about})"]
+    for key, name in (("captured", "captured"), ("skipped", "not captured"), ("excluded", "excluded")):
+        if networks := status.get(key):
+            found = tuple(events.Network(it["network"], it["reason"]) for it in networks)
+            lines.append(f"  {name}: {_networks(found)}")
+    if dns := status.get("dns"):
+        lines.append(f"  names: {'asked here' if dns.get('on') else 'not asked here'} ({dns.get('mode')})")
+    lines.append(f"  flows: {len(flows)} open")
+    lines += [f"    {flow_line(flow)}" for flow in flows[:NETWORKS_SHOWN]]
+    if (memory := status.get("memory")) and memory.get("resident"):
+        lines.append(f"  memory: {size(memory['resident'])}")
+    return [clean(text) for text in lines]
+
+
+def flow_line(flow: dict[str, Any]) -> str:
+    """One flow of a state; whatever fields it has."""
+    return " ".join(f"{key}={value}" for key, value in flow.items())

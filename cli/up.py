@@ -1,0 +1,164 @@
+"""`netbridge up`: one bridge in the foreground, told line by line.
+
+It lives until `q`, ctrl-c, SIGTERM, SIGHUP, `netbridge down`, the end of COMMAND or the loss of the target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from netbridge.bridge import events
+from netbridge.bridge.errors import BridgeError
+from netbridge.bridge.options import Options
+
+from .keyboard import Keyboard
+from .output import Output
+
+List = list[str] | None
+
+
+def up(
+    target: Annotated[str | None, Parameter(help=(
+        "What to bridge: ssh://[user@]host[:port], exec:COMMAND, or sandbox (a private network namespace on this"
+        " machine; without COMMAND a shell in it)."
+    ))] = None,
+    /,
+    *,
+    route: Annotated[List, Parameter(
+        name=["--route", "-r"], negative=(), help="Capture this network (CIDR) too. Repeatable.")] = None,
+    exclude: Annotated[List, Parameter(
+        name=["--exclude", "-x"], negative=(), help="Never capture this network (CIDR). Repeatable.")] = None,
+    capture_all: Annotated[bool | None, Parameter(
+        name="--all", negative="--no-all", help="Capture everything but the tunnel itself.")] = None,
+    dns: Annotated[str | None, Parameter(
+        name="--dns", help="Who is asked for which name: auto, all or off.")] = None,
+    dns_domain: Annotated[List, Parameter(
+        name="--dns-domain", negative=(), help="Names below this suffix are always asked here. Repeatable.")] = None,
+    allow: Annotated[List, Parameter(
+        name="--allow", negative=(), help="Allow CIDR[:PORTS], also where the default denies. Repeatable.")] = None,
+    deny: Annotated[List, Parameter(
+        name="--deny", negative=(), help="Deny CIDR[:PORTS]; wins over --allow. Repeatable.")] = None,
+    ssh: Annotated[str | None, Parameter(
+        name="--ssh", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
+    mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
+    gui: Annotated[Literal["true", "false"] | None, Parameter(
+        name="--gui", help="Terminal UI (not in this version: one line an event is printed).")] = None,
+    trace_level: Annotated[str | None, Parameter(
+        name="--trace-level", help="Verbosity of the log: none, trace, debug, info, warn or error.")] = None,
+    log_format: Annotated[str | None, Parameter(name="--log-format", help="text or json.")] = None,
+    log_file: Annotated[str | None, Parameter(name="--log-file", help="Write events and log to this file too.")] = None,
+    pcap: Annotated[str | None, Parameter(name="--pcap", help="Write every packet of the link to this file.")] = None,
+    config: Annotated[str | None, Parameter(
+        name="--config", help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
+    command: Annotated[tuple[str, ...], Parameter(parse=False)] = (),
+) -> int:
+    """Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.
+
+    What follows -- is COMMAND: it runs over there once the bridge is ready, and the bridge ends with it, with its exit
+    status. Options can also stand in a TOML file and in the environment as NETBRIDGE_*.
+    """
+    from netbridge.bridge.user import config_folder
+
+    flags = {
+        "target": target, "route": route, "exclude": exclude, "capture_all": capture_all, "dns": dns,
+        "dns_domain": dns_domain, "allow": allow, "deny": deny, "ssh": ssh, "mtu": mtu, "gui": gui,
+        "trace_level": trace_level, "log_format": log_format, "log_file": log_file, "pcap": pcap,
+    }
+    options = Options.gather(
+        flags, os.environ, command=command, config=Path(config) if config else None,
+        default_config=config_folder() / "config.toml",
+    )
+    output = Output(options)
+    try:
+        if options.gui:
+            output.event(events.Hint("the terminal UI is not in this version; one line is printed for each event"))
+        return _run(_bridge(options, output))
+    except BridgeError as error:
+        output.failure(error)
+        return error.exit_code
+    finally:
+        output.close()
+
+
+async def _bridge(options: Options, output: Output) -> int:
+    from netbridge.bridge.session import Session
+
+    with contextlib.ExitStack() as terminal:
+        def tell(event: events.Event) -> None:
+            output.event(event)
+            match event:
+                case events.Ready() if not session.takes_terminal:
+                    terminal.enter_context(Keyboard(lambda: session.stop("q was pressed")))
+                case events.CommandStarted():
+                    signals.command_has_terminal = sys.stdin is not None and sys.stdin.isatty()
+                case events.CommandEnded() | events.Stopping():
+                    signals.command_has_terminal = False
+
+        session = Session(options, tell)
+        signals = terminal.enter_context(_Signals(session.stop, session.hurry))
+        return await session.run()
+
+
+class _Signals:
+    """Signals become a stop; the second ctrl-c a stop without waiting, the third the end of the process."""
+
+    def __init__(self, stop: Callable[[str], None], hurry: Callable[[], None]) -> None:
+        self._stop = stop
+        self._hurry = hurry
+        self.command_has_terminal = False
+        """COMMAND reads the keyboard: a ctrl-c is meant for it, and its end ends the bridge."""
+        self._interrupts = 0
+        self._loop = asyncio.get_running_loop()
+        self._handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __enter__(self) -> _Signals:
+        for number in self._handled:
+            self._loop.add_signal_handler(number, self._caught, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self._handled:
+            self._loop.remove_signal_handler(number)
+
+    def _caught(self, number: signal.Signals) -> None:
+        if number != signal.SIGINT:
+            self._stop(f"{number.name} came")
+            return
+        if self.command_has_terminal:
+            return
+        self._interrupts += 1
+        if self._interrupts == 1:
+            self._stop("ctrl-c was pressed")
+        elif self._interrupts == 2:
+            self._hurry()
+        else:
+            os._exit(1)
+
+
+def _run(bridge: Coroutine[None, None, int]) -> int:
+    """Run the loop. Threads that still wait for the system's resolver are left behind rather than waited for."""
+    loop = _new_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(bridge)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not made for every system
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
