@@ -7,7 +7,7 @@ SHELL := bash
 
 BIN := .venv/bin
 
-## what can be made
+help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | column -t -s '|'
 
 venv: ## .venv with pinned versions and an editable netbridge
