@@ -122,6 +122,7 @@ def story(uid: int | None) -> bool:
 def main() -> int:
     """Tell the story, then look for traces."""
     outside = os.environ.get(OUTSIDE_UID)
+    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user's often lacks them
     try:
         if os.geteuid() != 0:
             enter_user_namespace()
