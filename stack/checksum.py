@@ -10,7 +10,7 @@ all-zero data sums to 0), hence `fold`.
 
 from __future__ import annotations
 
-from .link.base import Buffer
+from .packet import Buffer
 
 
 def fold(total: int) -> int:

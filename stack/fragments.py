@@ -22,8 +22,7 @@ from os import urandom
 from . import ipv4, ipv6
 from .checksum import checksum
 from .errors import WireError
-from .link.base import Buffer
-from .packet import Fragment, IpPacket
+from .packet import Buffer, Fragment, IpPacket
 
 TIMEOUT = 30.0
 """Seconds from a datagram's first piece; RFC 1122 asks for 60 to 120, Linux uses 30, and a link reorders nothing."""
@@ -39,7 +38,8 @@ class _Datagram:
     """One datagram under reassembly; `starts` and `pieces` run in parallel, sorted."""
 
     __slots__ = (
-        "cost", "deadline", "dropped", "first", "header", "link_offset", "pieces", "protocol", "starts", "total", "trusted",
+        "cost", "deadline", "dropped", "first", "header", "link_offset", "pieces", "protocol", "starts", "total",
+        "trusted",
     )
 
     def __init__(self, deadline: float) -> None:

@@ -16,8 +16,8 @@ from typing import Protocol
 from . import ipv4, ipv6
 from .checksum import checksum
 from .fragments import fragment
-from .link.base import Buffer, Link
-from .packet import UDP
+from .link.base import Link
+from .packet import UDP, Buffer
 from .vnet import F_NEEDS_CSUM, GSO_NONE, NO_OFFLOAD, VNET
 
 

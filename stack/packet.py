@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, inet_ntop
 
+Buffer = bytes | bytearray | memoryview
+
 ICMP = 1
 TCP = 6
 UDP = 17
@@ -62,7 +64,8 @@ class Fragment:
     """One received IP fragment, checked by itself but not against others. Views are valid only during delivery."""
 
     __slots__ = (
-        "checksum_trusted", "header", "key", "link_offset", "more", "offset", "packet", "payload", "protocol", "version",
+        "checksum_trusted", "header", "key", "link_offset", "more", "offset", "packet", "payload", "protocol",
+        "version",
     )
 
     def __init__(

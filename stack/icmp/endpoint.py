@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from .. import ipv6
 from ..errors import WireError
 from ..ip_output import IpSender
-from ..link.base import Buffer
-from ..packet import ICMP, ICMPV6, TCP, UDP, IpPacket
+from ..packet import ICMP, ICMPV6, TCP, UDP, Buffer, IpPacket
 from . import wire
 from .limit import TokenBucket
 from .wire import Problem, Quoted

@@ -16,8 +16,7 @@ import struct
 from .. import ipv6
 from ..checksum import checksum, pseudo_header_sum, verifies
 from ..errors import WireError
-from ..link.base import Buffer
-from ..packet import ICMP, ICMPV6, TCP, UDP, IpPacket
+from ..packet import ICMP, ICMPV6, TCP, UDP, Buffer, IpPacket
 
 HEADER = struct.Struct("!BBHHH")
 """Type, code, checksum, and two halves of the rest: identifier and sequence, or (high, low) of an MTU or pointer."""

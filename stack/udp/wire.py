@@ -10,8 +10,7 @@ import struct
 
 from ..checksum import checksum, pseudo_header_sum, verifies
 from ..errors import WireError
-from ..link.base import Buffer
-from ..packet import UDP, IpPacket
+from ..packet import UDP, Buffer, IpPacket
 
 HEADER = struct.Struct("!HHHH")
 HEADER_LEN = 8
