@@ -1,0 +1,207 @@
+"""The control socket and the folder of running bridges, each end real, in one process or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import netbridge
+from netbridge.bridge import control
+from netbridge.bridge.control import Control, ask, statuses
+from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetUnreachableError
+from netbridge.bridge.runtime import Folder, place
+
+
+@pytest.fixture(name="folder")
+def open_folder(tmp_path: Path) -> Iterator[Folder]:
+    with Folder(tmp_path / "run", owner=os.geteuid()) as opened:
+        yield opened
+
+
+class Bridge:
+    """A control socket with a bridge that only remembers what it was told."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.reservation = folder.reserve()
+        self.stopped: list[str] = []
+        self.control = Control(self.reservation, lambda: {"target": "t", "flows": []}, self.stopped.append)
+
+    async def __aenter__(self) -> Bridge:
+        await self.control.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.control.close()
+        self.reservation.release()
+
+
+async def exchange(folder: Folder, number: int, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(folder.address(f"{number}.sock"))
+    try:
+        writer.write(sent)
+        async with asyncio.timeout(5):
+            return await reader.readline()
+    except ConnectionError:  # hung up on before the request was read
+        return b""
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_status_is_answered_and_the_socket_is_private(folder: Folder) -> None:
+    async with Bridge(folder) as bridge:
+        answer = await asyncio.to_thread(ask, folder, bridge.reservation.number, "status")
+        assert answer == {"target": "t", "flows": []}
+        assert await asyncio.to_thread(statuses, folder) == [{"number": 0, "target": "t", "flows": []}]
+        assert stat.S_IMODE(os.stat(folder.path / "0.sock").st_mode) == 0o600
+        assert stat.S_IMODE(os.stat(folder.path).st_mode) == 0o700
+    assert os.listdir(folder.path) == []
+
+
+async def test_stop_is_told_and_the_asker_sees_the_end(folder: Folder) -> None:
+    async with Bridge(folder) as bridge:
+        asking = asyncio.create_task(asyncio.to_thread(ask, folder, 0, "stop", until_gone=5))
+        while not bridge.stopped:
+            await asyncio.sleep(0.01)
+        assert not asking.done()
+    assert await asking == {"stopping": True}
+
+
+async def test_a_bridge_that_does_not_end_is_told_to_the_asker(folder: Folder) -> None:
+    async with Bridge(folder):
+        with pytest.raises(BridgeError, match="still there"):
+            await asyncio.to_thread(ask, folder, 0, "stop", until_gone=0.2)
+
+
+@pytest.mark.parametrize("sent", [
+    b"\n", b"hello\n", b"[]\n", b"{}\n", b'{"ask": 1}\n', b'{"ask": "status"\n', b"\xff\xfe\n", b"[" * 4000 + b"\n",
+])
+async def test_nonsense_is_answered_by_an_error_and_hurts_nobody(folder: Folder, sent: bytes) -> None:
+    async with Bridge(folder) as bridge:
+        assert "error" in json.loads(await exchange(folder, 0, sent))
+        assert b'"target"' in await exchange(folder, 0, b'{"ask": "status"}\n')
+        assert bridge.stopped == []
+
+
+async def test_a_request_without_end_is_hung_up_on(folder: Folder) -> None:
+    async with Bridge(folder):
+        assert await exchange(folder, 0, b"x" * (control.REQUEST_MAX + 1)) == b""
+
+
+async def test_silent_and_too_many_askers_are_hung_up_on(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "REQUEST_SECONDS", 0.2)
+    async with Bridge(folder):
+        silent = [await asyncio.open_unix_connection(folder.address("0.sock")) for _ in range(control.CONNECTIONS_MAX)]
+        await asyncio.sleep(0.05)
+        assert await exchange(folder, 0, b'{"ask": "status"}\n') == b""
+        for reader, writer in silent:
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        assert b'"target"' in await exchange(folder, 0, b'{"ask": "status"}\n')
+
+
+async def test_strangers_are_not_heard(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "peer_uid", lambda connection: os.geteuid() + 12345)
+    async with Bridge(folder):
+        assert await exchange(folder, 0, b'{"ask": "status"}\n') == b""
+
+
+def test_peer_uid_is_that_of_the_other_end() -> None:
+    left, right = socket.socketpair(socket.AF_UNIX)
+    with left, right:
+        assert control.peer_uid(left) == os.geteuid()
+
+
+def test_nobody_answers(folder: Folder) -> None:
+    with pytest.raises(TargetUnreachableError, match="does not answer"):
+        ask(folder, 7, "status")
+
+
+def test_numbers_are_held_by_one_bridge_each(folder: Folder) -> None:
+    first, second = folder.reserve(), folder.reserve()
+    assert (first.number, second.number) == (0, 1)
+    assert folder.reserve(lambda number: number % 7 == 6).number == 6
+    first.release()
+    assert folder.reserve().number == 0
+    with pytest.raises(BridgeError, match="No number is free"):
+        folder.reserve(lambda number: False)
+
+
+DIES = """
+import os, sys, socket
+from pathlib import Path
+from netbridge.bridge.runtime import Folder
+folder = Folder(Path(sys.argv[1]), owner=os.geteuid())
+held = folder.reserve()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(folder.address(held.socket_name))
+listener.listen()
+print(held.number, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_remains_of_a_killed_bridge_are_healed(folder: Folder) -> None:
+    source = str(Path(netbridge.__file__).parent.parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", DIES, str(folder.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": source},
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"0\n"
+        assert folder.running() == [0]
+        assert folder.reserve().number == 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert (folder.path / "0.sock").exists()
+    assert statuses(folder) == []
+    assert not (folder.path / "0.sock").exists()
+    assert folder.reserve().number == 0
+
+
+def test_a_folder_of_someone_else_or_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(BridgeError):
+        Folder(tmp_path / "link", owner=os.geteuid())
+    (tmp_path / "theirs").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with pytest.raises(NotPermittedError, match="belongs to user"):
+        Folder(tmp_path / "theirs", owner=54321)
+
+
+def test_an_open_folder_is_closed_to_others(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o777)
+    os.chmod(tmp_path / "run", 0o777)
+    with Folder(tmp_path / "run", owner=os.geteuid()):
+        assert stat.S_IMODE(os.stat(tmp_path / "run").st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="plays sudo, which needs root")
+def test_under_sudo_the_files_belong_to_the_caller(tmp_path: Path) -> None:
+    with Folder(tmp_path / "run", owner=12345, group=23456) as folder:
+        held = folder.reserve()
+        for file in (tmp_path / "run", tmp_path / "run" / "0.lock"):
+            assert (os.stat(file).st_uid, os.stat(file).st_gid) == (12345, 23456)
+        held.release()
+
+
+def test_places(tmp_path: Path) -> None:
+    assert place({"NETBRIDGE_RUNTIME_DIR": "/x"}, uid=0, owner=5) == Path("/x")
+    assert place({}, uid=0, owner=0) == Path("/run/netbridge")
+    assert place({"XDG_RUNTIME_DIR": "/y"}, uid=5, owner=5) == Path("/y/netbridge")
+    # under sudo the variable may be root's own
+    assert place({"XDG_RUNTIME_DIR": "/y"}, uid=0, owner=54321) != Path("/y/netbridge")
