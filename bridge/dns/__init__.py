@@ -1,1 +1,18 @@
-"""TODO"""
+"""The names of the local machine, for the codespace: a DNS service on the stack and a client of the local resolver.
+
+- :mod:`.message`, :mod:`.answer`: the wire format (RFC 1035, 6891); bytes in, bytes out, one exception.
+- :mod:`.synthesis`: answers made here, from a hosts file or the system's name service.
+- :mod:`.cache`: answers for as long as their TTL lasts.
+- :mod:`.watched`, :mod:`.resolvconf`, :mod:`.hosts`: what the local machine's files say right now.
+- :mod:`.nss`: the system's name service (getaddrinfo), for names no nameserver knows.
+- :mod:`.exchange`: one question to one nameserver, over UDP or TCP.
+- :mod:`.upstream`: the local machine's resolver as a whole: whom to ask, in which order, for how long.
+- :mod:`.service`: the DNS service itself, on UDP and TCP.
+"""
+
+from __future__ import annotations
+
+from .service import DnsCounters, DnsService
+from .upstream import Upstream
+
+__all__ = ["DnsCounters", "DnsService", "Upstream"]

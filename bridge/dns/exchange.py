@@ -1,0 +1,130 @@
+"""One question to one nameserver (RFC 1035 section 4.2, RFC 5452, RFC 7766).
+
+Over UDP each question has a socket of its own, connected to the nameserver: the kernel picks a random source port and
+lets nobody else answer; the id is random too. What does not answer our question is ignored and counted, and the wait
+goes on. The socket stays open after its time is up, until the whole question is decided: a late answer is an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .answer import Answer, parse_answer
+from .message import HEADER, MessageError, Query, opt_record
+from .resolvconf import socket_address
+
+MAX_IGNORED = 32
+"""Wrong datagrams on one socket before it is given up: more is somebody guessing ids (RFC 5452 section 9.2)."""
+
+
+@dataclass(slots=True)
+class UpstreamCounters:
+    """What was asked of nameservers."""
+
+    sent_udp: int = 0
+    """Questions sent over UDP, repetitions included."""
+    sent_tcp: int = 0
+    """Questions sent over TCP because the answer did not fit a datagram."""
+    ignored: int = 0
+    """Datagrams that did not answer what was asked: wrong id, wrong question, or no DNS at all."""
+    timeouts: int = 0
+    """Questions that a nameserver did not answer in its time."""
+    refused: int = 0
+    """Nameservers that said "port unreachable", or could not be reached at all."""
+    failures: int = 0
+    """Answers like SERVFAIL or REFUSED, after which the next nameserver was asked."""
+    without_edns: int = 0
+    """Questions repeated without EDNS because a nameserver did not know it."""
+    name_service: int = 0
+    """Questions given to getaddrinfo because no nameserver could answer."""
+    hosts: int = 0
+    """Questions answered from the hosts file."""
+
+
+def encode(query: Query, id_: int, *, edns: bool) -> bytes:
+    """The question as it goes to a nameserver: the client's flags and name, our id, our own OPT record."""
+    header = HEADER.pack(id_, query.flags, 1, 0, 0, 1 if edns else 0)
+    if not edns:
+        return header + query.question
+    return header + query.question + opt_record(dnssec=query.dnssec, options=query.options)
+
+
+class UdpExchange:
+    """One datagram sent, and the wait for its answer; `done` is called at most once, from the event loop."""
+
+    def __init__(
+        self, nameserver: str, port: int, query: Query, counters: UpstreamCounters,
+        done: Callable[[UdpExchange, Answer | OSError], None], *, edns: bool,
+    ) -> None:
+        self.nameserver = nameserver
+        self.edns = edns
+        self.finished = False
+        """An outcome was delivered."""
+        self._query = query
+        self._counters = counters
+        self._done = done
+        self._ignored = 0
+        self._id = secrets.randbits(16)
+        self._loop = asyncio.get_running_loop()
+        family, address = socket_address(nameserver, port)
+        self._socket: socket.socket | None = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.connect(address)
+            self._socket.send(encode(query, self._id, edns=edns))
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+        except OSError:
+            self._socket.close()
+            raise
+        counters.sent_udp += 1
+
+    def close(self) -> None:
+        """Stop waiting. Harmless when done already."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _readable(self) -> None:
+        try:
+            while self._socket is not None:
+                self._received(self._socket.recv(65535))
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._finish(error)
+
+    def _received(self, data: bytes) -> None:
+        try:
+            answer = parse_answer(data, self._id, self._query)
+        except MessageError:
+            self._counters.ignored += 1
+            self._ignored += 1
+            if self._ignored >= MAX_IGNORED:
+                self._finish(ConnectionAbortedError(f"{self.nameserver} answers something else over and over"))
+            return
+        self._finish(answer)
+
+    def _finish(self, outcome: Answer | OSError) -> None:
+        self.close()
+        self.finished = True
+        self._done(self, outcome)
+
+
+async def ask_tcp(nameserver: str, port: int, query: Query, counters: UpstreamCounters, *, edns: bool) -> Answer:
+    """One question over a TCP connection of its own; OSError (or EOF, or MessageError) when no proper answer comes."""
+    id_ = secrets.randbits(16)
+    message = encode(query, id_, edns=edns)
+    _, address = socket_address(nameserver, port)
+    host = nameserver if len(address) == 2 else socket.getnameinfo(address, socket.NI_NUMERICHOST)[0]
+    reader, writer = await asyncio.open_connection(host, port)
+    counters.sent_tcp += 1
+    try:
+        writer.write(len(message).to_bytes(2, "big") + message)
+        length = int.from_bytes(await reader.readexactly(2), "big")
+        return parse_answer(await reader.readexactly(length), id_, query)
+    finally:
+        writer.close()
