@@ -84,14 +84,16 @@ class MemoryLink(Link):
         if user is None or self._closed:
             return
         queue = self._queue
-        for _ in range(min(BATCH, len(queue))):
-            if not queue:  # closed from inside
-                return
-            packet = queue.popleft()
-            self._queued -= len(packet)
-            user.packet_received(memoryview(packet))
-        user.burst_ended()
-        self._schedule()
+        try:
+            for _ in range(min(BATCH, len(queue))):
+                if not queue:  # closed from inside
+                    return
+                packet = queue.popleft()
+                self._queued -= len(packet)
+                user.packet_received(memoryview(packet))
+            user.burst_ended()
+        finally:
+            self._schedule()
         if not self._ready and self._queued < LOW:
             self._ready = True
             if self._user is not None and not self._closed:
