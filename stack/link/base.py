@@ -57,7 +57,7 @@ class Link(abc.ABC):
     @property
     @abc.abstractmethod
     def ready(self) -> bool:
-        """False while bulk data should wait; `LinkUser.link_ready` follows. Acknowledgements and errors may still go."""
+        """False while bulk data should wait; `LinkUser.link_ready` follows. Acknowledgements and errors may go."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -40,6 +40,9 @@ class Receiver(Protocol):
     def problem_received(self, problem: Problem, mtu: int) -> None:
         """An ICMP error came about a datagram this (connected) binding sent."""
 
+    def lost(self, error: Exception | None) -> None:
+        """The stack has ended; the port is free already."""
+
 
 @dataclass(slots=True)
 class UdpCounters:
@@ -150,6 +153,14 @@ class Udp:
     def unbind(self, local: Address) -> None:
         """Free what `bind` returned."""
         self._bindings.pop(local, None)
+
+    def close(self, error: Exception | None = None) -> None:
+        """End all bindings: the stack has ended."""
+        bindings = list(self._bindings.values())
+        self._bindings.clear()
+        self.forward = self.forward_error = None
+        for binding in bindings:
+            binding.receiver.lost(error)
 
     def _free_port(self, address: bytes) -> int:
         start = secrets.randbelow(len(EPHEMERAL))
