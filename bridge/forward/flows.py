@@ -7,9 +7,9 @@ plain integer increments on its fields; nothing here is called per packet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 from netbridge.stack.packet import ICMP, ICMPV6, TCP, UDP, text
 
@@ -67,10 +67,19 @@ class Flow:
         }
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} {NAMES.get(self.protocol, self.protocol)} {endpoint(self.source, self.source_port)}"
-            f" > {endpoint(self.destination, self.destination_port)} {self.state}>"
-        )
+        source, destination = endpoint(self.source, self.source_port), endpoint(self.destination, self.destination_port)
+        return f"<{type(self).__name__} {NAMES.get(self.protocol)} {source} > {destination} {self.state}>"
+
+
+class Recycler(Protocol):
+    """A forwarder that can close flows which their owners can open again."""
+
+    @property
+    def oldest_use(self) -> float | None:
+        """When the flow was last used that `recycle` would close; None without any."""
+
+    def recycle(self) -> None:
+        """Close the flow that was used longest ago."""
 
 
 class FlowTable:
@@ -81,7 +90,7 @@ class FlowTable:
         self.budget = budget
         self.counters = ForwardCounters()
         self._flows: dict[Flow, None] = {}
-        self._recyclers: list[Callable[[], bool]] = []
+        self._recyclers: list[Recycler] = []
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -102,17 +111,29 @@ class FlowTable:
         """Forget `flow`; does nothing when it is not there."""
         self._flows.pop(flow, None)
 
-    def add_recycler(self, recycle: Callable[[], bool]) -> None:
-        """Register who can close its least recently used flow; `recycle` says whether it had one."""
-        self._recyclers.append(recycle)
+    def add_recycler(self, recycler: Recycler) -> None:
+        """Register who has flows that can be missed."""
+        self._recyclers.append(recycler)
 
-    def remove_recycler(self, recycle: Callable[[], bool]) -> None:
+    def remove_recycler(self, recycler: Recycler) -> None:
         """Undo :meth:`add_recycler`."""
-        self._recyclers.remove(recycle)
+        self._recyclers.remove(recycler)
 
     def make_room(self) -> bool:
-        """Close one flow that can be missed, for EMFILE or a full table; False when there is none (TCP is never taken)."""
-        return any(recycle() for recycle in self._recyclers)
+        """Close the flow that was used longest ago among those that can be missed, for EMFILE or a full table.
+
+        False when there is none; TCP flows are never taken, as nothing could bring them back.
+        """
+        oldest: Recycler | None = None
+        when = 0.0
+        for recycler in self._recyclers:
+            use = recycler.oldest_use
+            if use is not None and (oldest is None or use < when):
+                oldest, when = recycler, use
+        if oldest is None:
+            return False
+        oldest.recycle()
+        return True
 
     def snapshot(self, now: float, *, most: int = 1000) -> dict[str, Any]:
         """The table as JSON: totals, counters and the `most` flows used last, those first.

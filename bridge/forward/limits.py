@@ -18,14 +18,14 @@ class Limits:
     """What the forwarders may use; times are seconds, sizes are bytes."""
 
     tcp_flows: int = 16384
-    """Open TCP flows. Each costs a descriptor and some kilobytes; beyond it a SYN is dropped, so its sender tries again."""
+    """Open TCP flows. Each costs a descriptor and memory; beyond it a SYN is dropped, and its sender tries again."""
 
     tcp_half_open: int = 8192
     """Connects under way in all. A SYN flood or a port scan stays this large; each dies by `tcp_connect_timeout`."""
 
     tcp_half_open_per_destination: int = 128
     """Connects under way to one address. High enough for a browser or a pool, low enough that no destination takes all
-    of `tcp_half_open`. A cap of 10 or 16 over all destinations, as others had, lets ten black holes stop every connect."""
+    of `tcp_half_open`. A cap of 10 or 16 over all destinations, as others had, lets ten black holes stop everything."""
 
     tcp_connect_timeout: float = 30.0
     """A host connect() that has not ended by then is given up: the kernel's own limit (over 2 minutes) would pin a
@@ -46,8 +46,8 @@ class Limits:
     """After more than that. RFC 4787 REQ-5 recommends 300 s."""
 
     udp_idle_dns: float = 10.0
-    """Port 53 with every query answered: the resolver is done. It bounds the flows of a busy resolver, which opens a new
-    source port for each query."""
+    """Port 53 with every query answered: the resolver is done. It bounds the flows of a busy resolver, which uses a
+    new source port for each query."""
 
     udp_overdraft: int = MIB // 4
     """Bytes of replies sent in all while the link asks bulk data to wait. Enough for the small replies (DNS, NTP) that
@@ -70,8 +70,8 @@ class Limits:
     """Most that all flows together may have buffered: a thousand stalled readers leave memory flat."""
 
     descriptor_reserve: int = 64
-    """Descriptors never given to flows: the SSH connection, resolver sockets, a control client, a log file, a new session
-    after the link broke must still open when the flows have taken all they may."""
+    """Descriptors never given to flows: the SSH connection, resolver sockets, a control client, a log file, the
+    session after a broken link must still open when the flows have taken all they may."""
 
     @property
     def descriptors(self) -> int:
@@ -86,7 +86,7 @@ def descriptor_budget(limits: Limits) -> int:
     """
     if sys.platform == "win32":
         return limits.descriptors - limits.descriptor_reserve
-    import resource  # noqa: PLC0415 - absent on Windows
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.descriptors

@@ -1,0 +1,166 @@
+"""UDP to host sockets: one connected socket a flow.
+
+Only the peer can answer on a connected socket, so the kernel does the filtering (RFC 4787 calls it address and port
+dependent), and each flow gets a random host port of its own, which keeps DNS hard to forge. Mapping follows: a
+codespace socket that talks to two hosts has two flows, and two host ports.
+
+A zero-length datagram is data. TTL, DSCP and DF travel on to the host socket and errors travel back, so traceroute,
+tracepath and path MTU discovery in the codespace see the real path, this machine being its first hop.
+
+When the link is full, small replies may still go up to a bound; the rest is dropped, as every full router does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from socket import socket
+
+from netbridge.stack.packet import UDP, IpPacket
+
+from .flows import FlowTable, Key
+from .hostflows import ANSWERED, READS_A_TURN, STREAM, HostFlow, HostFlows
+from .hostsocket import HostError, open_udp
+from .limits import Limits
+from .policy import Policy
+from .poller import Poller
+from .seam import ForwardStack
+
+DNS = 53
+LARGEST = 65536
+"""More than any datagram; recv gives back what it does not fill."""
+HEADER_LEN = 8
+
+
+class UdpFlow(HostFlow):
+    """One UDP flow."""
+
+    __slots__ = ("far", "near")
+
+    def __init__(self, key: Key, now: float, sock: socket) -> None:
+        super().__init__(UDP, key, now, sock)
+        self.near = (self.source, self.source_port)
+        """The codespace's end, as the stack wants it."""
+        self.far = (self.destination, self.destination_port)
+
+
+class UdpForwarder(HostFlows[UdpFlow]):
+    """Takes the stack's UDP datagrams to other addresses and brings back what answers."""
+
+    def __init__(
+        self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(
+            stack, poller, policy, limits, table, loop, table.counters.udp,
+            capacity=limits.udp_flows,
+            shortest_idle=min(limits.udp_idle_dns, limits.udp_idle_single, limits.udp_idle_stream),
+        )
+        self._overdraft = 0
+        """Bytes sent since the link was last seen ready."""
+        stack.udp.forward = self.forward
+
+    def close(self) -> None:
+        if not self._closed:
+            self._stack.udp.forward = None
+        super().close()
+
+    def forward(self, packet: IpPacket, source_port: int, destination_port: int, payload: memoryview) -> None:
+        """Take one datagram from the codespace."""
+        key = (packet.source, source_port, packet.destination, destination_port)
+        flow = self._flows.get(key)
+        if flow is None:
+            flow = self._open(key, packet)
+            if flow is None:
+                return
+        else:
+            self._flows.move_to_end(key)
+            flow.state = STREAM
+        flow.prepare(packet)
+        try:
+            flow.sock.send(payload)
+        except OSError as error:
+            if not self._send_failed(flow, packet, error.errno or 0):
+                return
+            flow = self._send_again(flow, packet, payload)
+            if flow is None:
+                return
+        flow.packets_up += 1
+        flow.bytes_up += len(payload)
+        flow.last_used = self._time()
+        self._counts.packets_up += 1
+
+    def _open(self, key: Key, packet: IpPacket) -> UdpFlow | None:
+        if not self._permitted(packet, key[3]):
+            return None
+        sock = self._connected(packet, key[3], open_udp)
+        if sock is None:
+            return None
+        flow = UdpFlow(key, self._time(), sock)
+        self._add(flow)
+        return flow
+
+    def _send_again(self, flow: UdpFlow, packet: IpPacket, payload: memoryview) -> UdpFlow | None:
+        """The second and last try, on a new socket when the old one was useless; the flow that did it."""
+        if flow.key not in self._flows:
+            renewed = self._open(flow.key, packet)
+            if renewed is None:
+                return None
+            flow = renewed
+            flow.prepare(packet)
+        try:
+            flow.sock.send(payload)
+        except OSError as error:
+            self._refused(flow, packet, error.errno or 0)
+            return None
+        return flow
+
+    def _read(self, flow: UdpFlow) -> None:
+        recv = flow.sock.recv
+        send = self._stack.udp.send
+        link = self._stack.link
+        count = size = taken = 0
+        for _ in range(READS_A_TURN):
+            try:
+                payload = recv(LARGEST)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._read_failed(flow, error.errno or 0)
+                break
+            length = len(payload)
+            if link.ready:
+                self._overdraft = 0
+            elif self._overdraft + length > self._limits.udp_overdraft or taken > self._limits.udp_overdraft_per_turn:
+                self._counts.dropped_link_busy += 1
+                continue
+            else:
+                self._overdraft += length
+                taken += length
+            send(flow.far, flow.near, payload)
+            count += 1
+            size += length
+        if not count:
+            return
+        flow.packets_down += count
+        flow.bytes_down += size
+        flow.last_used = self._time()
+        flow.state = STREAM if flow.packets_up > 1 or flow.packets_down > 1 else ANSWERED
+        self._flows.move_to_end(flow.key)
+        self._counts.packets_down += count
+
+    def _idle_time(self, flow: UdpFlow) -> float:
+        if flow.destination_port == DNS:
+            return self._limits.udp_idle_dns if flow.packets_down >= flow.packets_up else self._limits.udp_idle_single
+        if flow.packets_up > 1 or flow.packets_down > 1:
+            return self._limits.udp_idle_stream
+        return self._limits.udp_idle_single
+
+    def _quoted(self, flow: UdpFlow, error: HostError) -> bytes | None:
+        # The headers are the last datagram's; the payload is that of the datagram which failed, when the router quoted
+        # it, because tracepath keeps the TTL and the time of a probe there.
+        quoted = flow.quoted
+        if not error.data:
+            return quoted
+        if flow.version == 4:
+            return quoted[: ((quoted[0] & 15) << 2) + HEADER_LEN] + error.data
+        return quoted[: 40 + HEADER_LEN] + error.data if quoted[6] == UDP else quoted
