@@ -1,0 +1,180 @@
+"""Measure netbridge and its peers side by side: `python bench/run.py [--quick] [--seconds N] [--only NAME,NAME]`.
+
+Needs root (it builds network namespaces) and the peers' Debian packages; whatever cannot be measured shows its reason.
+All traffic stays inside namespaces made for it. Prints two tables and writes bench/results/<time>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+sys.path.insert(1, str(ROOT / "src"))
+
+from bench import limit, loads, paths, report, ways
+from bench.cost import CpuMeter
+
+from tests.world import World, missing
+from tests.world.addresses import CORP
+
+PATHS: list[type[paths.Way]] = [
+    ways.OverOpenssh,
+    ways.OverAsyncssh,
+    ways.InSandbox,
+    paths.Sshuttle,
+    paths.SshTunnel,
+    paths.Slirp,
+    paths.Pasta,
+    paths.Kernel,
+]
+LIMIT = "raw-cat"
+
+
+def attempt(row: dict[str, Any], key: str, measure: Callable[[], float]) -> None:
+    """Put a figure or the reason for its absence into `row`."""
+    try:
+        row[key] = round(measure(), 4)
+    except loads.Reason as reason:
+        row[key] = {"reason": str(reason)}
+    except Exception as error:
+        row[key] = {"reason": f"{type(error).__name__}: {error}"[:200]}
+
+
+def bulk(row: dict[str, Any], meter: CpuMeter, run: Callable[[bool], tuple[float, float]]) -> None:
+    """Both directions, and the processor time a gigabyte of each cost."""
+    for key, down in (("up", False), ("down", True)):
+
+        def measure(down: bool = down, key: str = key) -> float:
+            before = meter.seconds() if meter.works else 0.0
+            rate, gigabytes = run(down)
+            if meter.works:
+                row[f"cpu_{key}"] = round((meter.seconds() - before) / gigabytes, 3)
+            return rate
+
+        attempt(row, key, measure)
+        if not meter.works:
+            row[f"cpu_{key}"] = {"reason": "no writable cpuacct cgroup"}
+        else:
+            row.setdefault(f"cpu_{key}", {"reason": "nothing was moved"})
+
+
+def measure_path(path: paths.Way, meter: CpuMeter, seconds: float) -> dict[str, Any]:
+    row: dict[str, Any] = {"about": path.about}
+    try:
+        place = path.up()
+    except loads.Reason as reason:
+        row["failed"] = str(reason)
+        return row
+    except Exception as error:
+        row["failed"] = f"{type(error).__name__}: {error}"[:300]
+        return row
+    bulk(row, meter, lambda down: loads.iperf(place, seconds, reverse=down))
+    for key, load in (
+        ("http_keepalive", loads.http_keepalive),
+        ("http_new", loads.http_new),
+        ("rtt_tcp", loads.round_trip_tcp),
+    ):
+        attempt(row, key, lambda load=load: load(place, seconds))  # type: ignore[misc]
+    if path.udp:
+        row["rtt_udp"] = {"reason": path.udp}
+    else:
+        attempt(row, "rtt_udp", lambda: loads.round_trip_udp(place, seconds))
+    if path.udp and not path.resolver:
+        row["dns"] = {"reason": path.udp}
+    else:
+        attempt(row, "dns", lambda: loads.dns(place, seconds, path.resolver or CORP[4]))
+    attempt(row, "memory", path.memory)
+    if path.name == "kernel":
+        row["memory"] = {"reason": "no process"}
+    return row
+
+
+def machine_facts() -> dict[str, Any]:
+    def first_line(*argv: str) -> str:
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+        except OSError:
+            return "not installed"
+        return ((done.stdout or done.stderr).strip().splitlines() or ["?"])[0]
+
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        "?",
+    )
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "cpu": model,
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "commit": first_line("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
+        "openssh": first_line("ssh", "-V"),
+        "iperf3": first_line("iperf3", "--version"),
+        "sshuttle": first_line("sshuttle", "--version"),
+        "slirp4netns": first_line("slirp4netns", "--version"),
+        "cipher": paths.CIPHER,
+    }
+
+
+def main() -> int:
+    names = [path.name for path in PATHS] + [LIMIT]
+    parser = argparse.ArgumentParser(description="Measure netbridge and its peers side by side.")
+    parser.add_argument("--only", default="", help=f"comma-separated: {', '.join(names)}")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
+    parser.add_argument("--quick", action="store_true", help="one second each")
+    parser.add_argument("--json", type=Path, help="where to write (default bench/results/<time>.json)")
+    arguments = parser.parse_args()
+    chosen = [name for name in arguments.only.split(",") if name] or names
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no such path: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if reason := missing():
+        print(f"bench: cannot measure here: {reason}", file=sys.stderr)
+        return 1
+    seconds = 1.0 if arguments.quick else arguments.seconds
+    facts, rows = machine_facts(), {}
+    meter = CpuMeter()
+    try:
+        with World() as world:
+            loads.start_servers(world.corp)
+            world.widen_ports()
+            if LIMIT in chosen:
+                row: dict[str, Any] = {"about": "raw cat through ssh (the limit)"}
+                bulk(row, meter, lambda down: limit.raw_cat(world, seconds, up=not down))
+                rows[LIMIT] = row
+            for kind in PATHS:
+                if kind.name not in chosen:
+                    continue
+                print(f"measuring {kind.name} …", file=sys.stderr, flush=True)
+                path = kind(world)
+                try:
+                    rows[kind.name] = measure_path(path, meter, seconds)
+                finally:
+                    path.down()
+    finally:
+        meter.close()
+    result = {"machine": facts, "seconds": seconds, "paths": rows, "requirements": report.requirements(rows)}
+    target = arguments.json or ROOT / "bench/results" / f"{facts['time'].replace(':', '')}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(report.text(result))
+    print(f"written to {os.path.relpath(target)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,138 @@
+"""`netbridge up` on the laptop, watched through what it prints and what `netbridge status --json` says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .machine import Machine, Output, Program, text, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NETBRIDGE = (sys.executable, "-m", "netbridge")
+MARK = "86397"
+"""Seconds of the sleep that keeps a sandbox open: tells it from every other sleep."""
+
+
+class Bridge:
+    """One running bridge. `events` are its own words: it is started with --log-format json."""
+
+    def __init__(self, laptop: Machine, target: str, *options: str, command: tuple[str, ...] = ()) -> None:
+        """Start it; `ready` waits for it. A sandbox without COMMAND gets one that waits."""
+        self.laptop = laptop
+        self.target = target
+        self.sandbox = target == "sandbox"
+        if self.sandbox and not command:
+            command = ("sleep", MARK)
+        self._log = laptop.folder / f"netbridge-{time.monotonic_ns()}.log"
+        words = [*NETBRIDGE, "up", target, "--gui", "false", "--log-format", "json", *options]
+        with open(self._log, "wb") as sink:
+            self.program: Program = laptop.start(
+                *words,
+                *(["--", *command] if command else []),
+                stderr=sink,
+                log="netbridge.out",
+                environment=environment(),
+            )
+
+    # --- what it says -------------------------------------------------------------------------------------------------
+
+    @property
+    def said(self) -> str:
+        """Its standard error until now."""
+        return text(self._log.read_bytes())
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events it told; lines that are none (of a library, of the interpreter) are left out."""
+        found = []
+        for line in self.said.splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and "event" in record:
+                found.append(record)
+        return found
+
+    def event(self, kind: str) -> dict[str, Any] | None:
+        """The last event of this kind, or None."""
+        return next((record for record in reversed(self.events) if record["event"] == kind), None)
+
+    def ready(self, timeout: float = 20.0) -> Bridge:
+        """Wait until packets flow; AssertionError with everything it said when it ends instead."""
+        deadline = time.monotonic() + timeout
+        kind = "command_started" if self.sandbox else "ready"
+        while not self.event(kind):
+            if not self.program.running:
+                raise AssertionError(f"netbridge up {self.target} ended with {self.program.wait()}:\n{self.said}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"netbridge up {self.target} is not ready after {timeout:g} s:\n{self.said}")
+            time.sleep(0.02)
+        return self
+
+    def status(self) -> dict[str, Any]:
+        """This bridge in `netbridge status --json`."""
+        bridges = json.loads(netbridge(self.laptop, "status", "--json").check().stdout)["bridges"]
+        return next(bridge for bridge in bridges if bridge.get("target") == self.target)
+
+    # --- where its processes are --------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        return self.program.pid
+
+    def inside(self) -> int:
+        """The process id of a sandbox's COMMAND: whose namespaces are the sandbox."""
+
+        def find() -> int:
+            for pid, words in self.laptop.processes(below=True).items():
+                if words == f"sleep {MARK}":
+                    try:
+                        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink(f"/proc/{self.laptop.init}/ns/net"):
+                            return pid
+                    except OSError:
+                        continue
+            return 0
+
+        return wait_until(find, "the sandbox's command")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def ended(self, timeout: float = 15.0) -> int:
+        """Wait for its end; the exit status."""
+        try:
+            return self.program.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"netbridge up {self.target} still runs after {timeout:g} s:\n{self.said}") from None
+
+    def stop(self) -> int:
+        """End it in order (SIGTERM); the exit status."""
+        if self.program.running:
+            self.program.signal(signal.SIGTERM)
+        return self.ended()
+
+    def close(self) -> None:
+        """Whatever happens, it is gone afterwards."""
+        try:
+            self.stop()
+        except AssertionError:
+            self.program.kill()
+            raise
+        finally:
+            self.program.kill()
+
+
+def environment() -> dict[str, str]:
+    """What netbridge needs to run from the source folder."""
+    return {"PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def netbridge(laptop: Machine, *words: str, timeout: float = 30.0) -> Output:
+    """Run one netbridge command on the laptop to its end."""
+    return laptop.run(*NETBRIDGE, *words, timeout=timeout, environment=environment())

@@ -1,0 +1,213 @@
+"""Builds the world, and takes it down again."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from . import servers, sshd
+from .addresses import (
+    CODESPACE,
+    CODESPACE_RESOLVER,
+    CORP,
+    HTTP_PORT,
+    IPERF_PORT,
+    LAPTOP,
+    LAPTOP_IN_CORP,
+    POSTGRES_PORT,
+    PROHIBITED,
+    REDIS_PORT,
+    SSH_PORT,
+    UNREACHABLE,
+)
+from .machine import Machine, wait_until
+
+PROGRAMS = {
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "hostname": "hostname",
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "nginx": "nginx-light",
+    "redis-server": "redis-server",
+    "redis-cli": "redis-tools",
+    "unbound": "unbound",
+    "iperf3": "iperf3",
+    "dig": "bind9-dnsutils",
+    "curl": "curl",
+    "psql": "postgresql-client",
+    "ping": "iputils-ping",
+    "nc": "netcat-openbsd",
+    "openssl": "openssl",
+}
+"""What the world runs, and the Debian package each comes with."""
+
+
+def missing() -> str:
+    """Why no world can be built here, or an empty string."""
+    if sys.platform != "linux":
+        return "network namespaces are a Linux thing"
+    if os.geteuid() != 0:
+        return "needs root to make network namespaces"
+    if not os.path.exists("/dev/net/tun"):
+        return "needs /dev/net/tun"
+    search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    lacking = {package for program, package in PROGRAMS.items() if not shutil.which(program, path=search)}
+    if servers.postgres_folder() is None:
+        lacking.add("postgresql")
+    if lacking:
+        return "needs the packages " + " ".join(sorted(lacking))
+    return ""
+
+
+class World:
+    """A codespace, a laptop and corp. A context manager; nothing is left when it closes."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="netbridge-world-", dir="/var/tmp"))
+        self.folder.chmod(0o755)
+        self.codespace = Machine("codespace", self.folder / "codespace", private=("/tmp", "/run", "/dev/shm"))
+        self.laptop = Machine("laptop", self.folder / "laptop")
+        self.corp = Machine("corp", self.folder / "corp")
+        self.web = self.corp.folder / "www"
+        self.machines = (self.codespace, self.laptop, self.corp)
+
+    def __enter__(self) -> Self:
+        try:
+            self.build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def key(self) -> Path:
+        """The private key that the codespace accepts."""
+        return self.laptop.folder / "home/.ssh/id_ed25519"
+
+    def build(self) -> None:
+        """Boot the machines, wire them, start the servers and wait until they answer."""
+        for machine in self.machines:
+            machine.boot()
+        sshd.prepare_client(self.laptop.folder / "home")
+        sshd.set_home(self.laptop, self.laptop.folder / "home")
+        sshd.set_home(self.codespace, self.codespace.folder / "home")
+        sshd.add_users(self.codespace)
+        (self.codespace.folder / "resolv.conf").write_text(
+            f"# the cloud's own\nnameserver {CODESPACE_RESOLVER}\nsearch internal.cloudapp.test\noptions edns0\n"
+        )
+        (self.laptop.folder / "resolv.conf").write_text(f"nameserver {CORP[4]}\nsearch corp.test\n")
+        for machine in self.machines:
+            machine.booted()
+        self.wire()
+        self.web = servers.nginx(self.corp)
+        servers.postgres(self.corp)
+        servers.redis(self.corp)
+        servers.iperf(self.corp)
+        servers.udp_echo(self.corp)
+        servers.unbound(self.corp, list(CORP.values()), servers.zone_lines())
+        servers.codespace_resolver(self.codespace)
+        sshd.serve(self.codespace, self.key.with_suffix(".pub"), *CODESPACE.values())
+        sshd.know_host(self.laptop.folder / "home", self.codespace.folder / "sshd/host_key.pub")
+        expected = [(self.codespace, CODESPACE_RESOLVER, 53)]
+        for version in (4, 6):
+            expected += [(self.laptop, CODESPACE[version], SSH_PORT)]
+            ports = (HTTP_PORT, 53, REDIS_PORT, IPERF_PORT, POSTGRES_PORT)
+            expected += [(self.laptop, CORP[version], port) for port in ports]
+        for machine, host, port in expected:
+            wait_until(functools.partial(machine.answers, host, port), f"{host} port {port}")
+
+    def wire(self) -> None:
+        """Links, addresses and routes. The laptop forwards nothing and corp knows no way back."""
+        codespace, laptop, corp = self.machines
+        for machine in self.machines:
+            machine.shell(
+                "cd /proc/sys/net; echo 0 > ipv4/ip_forward; echo 0 > ipv6/conf/all/forwarding; "
+                "echo 0 > ipv6/conf/default/accept_dad; echo 0 > ipv6/conf/all/accept_ra; "
+                "echo 0 > ipv6/conf/default/accept_ra; "
+                # as systemd distributions set it: anybody may ping without privileges
+                "echo '0 2147483647' > ipv4/ping_group_range"
+            ).check()
+        self._veth(laptop, "eth0", codespace, "eth0")
+        self._veth(laptop, "eth1", corp, "eth0")
+        codespace.ip(
+            f"addr add {CODESPACE[4]}/24 dev eth0",
+            f"addr add {CODESPACE[6]}/64 dev eth0 nodad",
+            "link set eth0 up",
+            "link add docker0 type bridge",
+            "addr add 172.17.0.1/16 dev docker0",
+            "link set docker0 up",
+            f"route add default via {LAPTOP[4]}",
+            f"route add ::/0 via {LAPTOP[6]}",
+        )
+        laptop.ip(
+            f"addr add {LAPTOP[4]}/24 dev eth0",
+            f"addr add {LAPTOP[6]}/64 dev eth0 nodad",
+            "link set eth0 up",
+            f"addr add {LAPTOP_IN_CORP[4]}/24 dev eth1",
+            f"addr add {LAPTOP_IN_CORP[6]}/64 dev eth1 nodad",
+            "link set eth1 up",
+            f"route add 10.98.0.0/24 via {CORP[4]}",
+            f"route add fd98::/64 via {CORP[6]}",
+            f"route add unreachable {UNREACHABLE[4]}/32",
+            f"route add unreachable {UNREACHABLE[6]}/128",
+            f"route add prohibit {PROHIBITED[4]}/32",
+            f"route add prohibit {PROHIBITED[6]}/128",
+        )
+        corp.ip(
+            f"addr add {CORP[4]}/24 dev eth0",
+            f"addr add {CORP[6]}/64 dev eth0 nodad",
+            "link set eth0 up",
+            "route add blackhole 10.98.0.0/24",
+            "route add blackhole fd98::/64",
+        )
+
+    @staticmethod
+    def _veth(one: Machine, name: str, other: Machine, other_name: str) -> None:
+        """A cable between two machines; the host's namespace sees neither end, not even for a moment."""
+        subprocess.run(
+            [
+                "nsenter",
+                "-t",
+                str(one.init),
+                "-n",
+                "ip",
+                "link",
+                "add",
+                name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                other_name,
+                "netns",
+                str(other.init),
+            ],
+            check=True,
+        )
+
+    def widen_ports(self) -> None:
+        """Let load generators open more connections a minute than the usual 28,000 ports allow."""
+        for machine in self.machines:
+            machine.shell("cd /proc/sys/net/ipv4; echo 1024 65535 > ip_local_port_range; echo 1 > tcp_tw_reuse").check()
+
+    def close(self) -> None:
+        """Take everything down."""
+        for machine in self.machines:
+            machine.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
