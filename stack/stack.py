@@ -1,0 +1,399 @@
+"""A TCP/IP stack on one link: what arrives is checked, sorted and handed to its room; the asyncio face for users.
+
+The way in: `packet_received` takes the common case, TCP over IP without options or fragments, straight from the bytes;
+everything else goes through the parsers of :mod:`.ipv4` and :mod:`.ipv6` and, in pieces, through reassembly. A packet
+for one of the stack's own addresses goes to its listeners and endpoints; any other goes to the `forward` hook of its
+room, if one is set, and is otherwise dropped and counted.
+
+The way out: rooms call `send_ip` (UDP, ICMP) or write to the link with their own headers (TCP).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from math import inf
+from struct import Struct
+from time import monotonic
+from typing import Any, Self, TypeVar
+
+from . import ipv4, ipv6
+from .checksum import fold
+from .errors import WireError
+from .fragments import Reassembler
+from .icmp.endpoint import Icmp
+from .icmp.ping import ping
+from .icmp.wire import Problem
+from .ip_output import IpOutput
+from .link.base import Buffer, Link, LinkError
+from .packet import ICMP, ICMPV6, TCP, UDP, Fragment, IpPacket
+from .tcp.config import TcpConfig
+from .tcp.endpoint import Tcp
+from .tcp.streams import Connected, Server, TcpTransport, stream_acceptor
+from .timers import Timers
+from .udp.endpoint import Udp
+from .udp.transport import open_endpoint
+from .vnet import F_DATA_VALID, F_NEEDS_CSUM, VNET_LEN
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+_FAST4 = Struct("!BxHxxHxB")
+"""Version and IHL, total length, flags and fragment offset, protocol."""
+_FAST6 = Struct("!B3xHB")
+"""Version, payload length, next header."""
+_TRUSTED = F_NEEDS_CSUM | F_DATA_VALID
+IP_AT = VNET_LEN
+TCP4_AT = IP_AT + 20
+TCP6_AT = IP_AT + 40
+KNOWN_SOURCES = 1024
+"""Source addresses remembered as allowed; forgotten all at once beyond, so a spoofer cannot fill memory."""
+
+
+@dataclass(slots=True)
+class IpCounters:
+    """What came in, and why some of it went no further."""
+
+    packets: int = 0
+    """Packets received."""
+    malformed: int = 0
+    """Dropped: headers that contradict themselves."""
+    fragments: int = 0
+    """Fragments received."""
+    martian: int = 0
+    """Dropped: source or destination that no unicast packet may have, or source equal to destination (LAND)."""
+    spoofed: int = 0
+    """Dropped: source outside the networks the link may speak for (BCP 38)."""
+    group: int = 0
+    """Dropped: multicast and broadcast."""
+    expired: int = 0
+    """Answered with time exceeded: no hops left."""
+    unknown_protocol: int = 0
+    """Answered with protocol unreachable."""
+    not_forwarded: int = 0
+    """Dropped: not for this stack, and no forwarder takes the protocol."""
+
+
+class Stack:
+    """One host on one link.
+
+    `addresses` are its own, as "address/prefix" (for example "10.0.0.1/24"); packets from addresses outside these
+    prefixes are dropped unless `sources` names other networks (or is empty: any). Use as an async context manager.
+    """
+
+    def __init__(
+        self, link: Link, addresses: Sequence[str], *, mtu: int | None = None, tcp: TcpConfig | None = None,
+        sources: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.link = link
+        self.mtu = mtu or link.mtu
+        self.interfaces: list[IPv4Interface | IPv6Interface] = [ip_interface(address) for address in addresses]
+        if not self.interfaces:
+            raise ValueError("a stack needs at least one address")
+        self._local = {interface.ip.packed for interface in self.interfaces}
+        self._gateway = {interface.version: interface.ip.packed for interface in reversed(self.interfaces)}
+        self._networks = [ip_interface(text).network for text in (addresses if sources is None else sources)]
+        self._broadcast = {
+            interface.network.broadcast_address.packed
+            for interface in self.interfaces
+            if interface.version == 4 and interface.network.prefixlen < 31  # noqa: PLR2004 - RFC 3021
+        }
+        self._known: set[bytes] = set()
+        self.counters = IpCounters()
+        self.output = IpOutput(link, mtu=self.mtu)
+        self.send_ip = self.output.send_ip
+        self.icmp = Icmp(self)
+        self.udp = Udp(self, self.icmp)
+        self.tcp = Tcp(self, tcp or TcpConfig())
+        self.icmp.tcp_error = self.tcp.icmp_error
+        self.on_lost: Callable[[Exception | None], None] | None = None
+        """Called when the link is lost or closed."""
+        self._reassembly = Reassembler()
+        self.scheduled = inf
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.timers: Timers
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Stack {', '.join(map(str, self.interfaces))} flows={len(self.tcp.flows)}>"
+
+    # -- life
+
+    def start(self) -> None:
+        """Begin to receive. To be called inside the event loop; `async with` does it."""
+        self._loop = asyncio.get_running_loop()
+        self.timers = Timers(self._loop)
+        self.link.start(self)
+
+    def close(self) -> None:
+        """Reset all connections and close the link."""
+        if self._closed:
+            return
+        self._closed = True
+        self.tcp.close()
+        self.udp.close()
+        self.timers.close()
+        self.link.close()
+
+    async def __aenter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        await asyncio.sleep(0)  # connection_lost callbacks run before the caller goes on
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop the stack was started in."""
+        if self._loop is None:
+            raise RuntimeError("the stack was not started")
+        return self._loop
+
+    # -- LinkUser
+
+    def packet_received(self, packet: memoryview) -> None:
+        """One packet from the link: virtio_net_hdr and IP packet."""
+        self.counters.packets += 1
+        size = len(packet)
+        if size < TCP4_AT:
+            self.counters.malformed += 1
+            return
+        trusted = packet[0] & _TRUSTED != 0
+        first = packet[IP_AT]
+        if first == 0x45:  # noqa: PLR2004 - IPv4 without options
+            _, total, fragment, protocol = _FAST4.unpack_from(packet, IP_AT)
+            end = IP_AT + total
+            if protocol == TCP and not fragment & 0x3FFF and TCP4_AT + 4 <= end <= size:
+                if fold(int.from_bytes(packet[IP_AT:TCP4_AT], "big")) != 0xFFFF:  # noqa: PLR2004
+                    self.counters.malformed += 1
+                    return
+                self.tcp.receive(bytes(packet[22:34]), packet, IP_AT, TCP4_AT, end, trusted=trusted)
+                return
+        elif first >> 4 == 6 and size >= TCP6_AT + 4:  # noqa: PLR2004 - IPv6
+            _, length, protocol = _FAST6.unpack_from(packet, IP_AT)
+            end = TCP6_AT + length
+            if protocol == TCP and length >= 4 and end <= size:  # noqa: PLR2004 - both ports
+                self.tcp.receive(bytes(packet[18:54]), packet, IP_AT, TCP6_AT, end, trusted=trusted)
+                return
+        self._general(packet[IP_AT:], trusted=trusted)
+
+    def burst_ended(self) -> None:
+        """See `LinkUser`."""
+        self.tcp.burst_ended()
+
+    def link_ready(self) -> None:
+        """See `LinkUser`."""
+        self.tcp.link_ready()
+
+    def link_lost(self, error: Exception | None) -> None:
+        """See `LinkUser`."""
+        self.close()
+        if self.on_lost is not None:
+            self.on_lost(error)
+
+    def _general(self, view: memoryview, *, trusted: bool) -> None:
+        """Any packet, with all checks."""
+        try:
+            version = view[0] >> 4
+            if version == 4:  # noqa: PLR2004
+                packet = ipv4.parse(view, checksum_trusted=trusted)
+            elif version == 6:  # noqa: PLR2004
+                packet = ipv6.parse(view, checksum_trusted=trusted)
+            else:
+                raise WireError("neither IPv4 nor IPv6")
+            if isinstance(packet, Fragment):
+                self.counters.fragments += 1
+                whole = self._reassembly.add(packet, monotonic())
+                if whole is None:
+                    self.timers.update(self)
+                    return
+                packet = whole
+        except WireError as error:
+            self.counters.malformed += 1
+            self.icmp.bad_header(view, error)
+            return
+        self._deliver(packet)
+
+    def _deliver(self, packet: IpPacket) -> None:
+        protocol = packet.protocol
+        if protocol == TCP:
+            self._tcp_the_long_way(packet)
+            return
+        if not self.may_arrive(packet.source, packet.destination, packet.ttl, packet.packet):
+            return
+        if packet.destination not in self._local:
+            packet.ttl -= 1
+        if protocol == UDP:
+            self.udp.packet_received(packet)
+        elif protocol in (ICMP, ICMPV6):
+            self.icmp.packet_received(packet)
+        else:
+            self.counters.unknown_protocol += 1
+            self.icmp.error(Problem.PROTOCOL_UNREACHABLE, packet.packet)
+
+    def _tcp_the_long_way(self, packet: IpPacket) -> None:
+        """TCP behind options, extension headers or reassembly."""
+        payload = packet.payload
+        if len(payload) < 20:  # noqa: PLR2004 - a TCP header
+            self.counters.malformed += 1
+            return
+        whole = packet.packet
+        at = len(whole) - len(payload)
+        key = packet.source + packet.destination + bytes(payload[:4])
+        self.tcp.receive(key, whole, 0, at, len(whole), trusted=packet.checksum_trusted)
+
+    # -- what may pass
+
+    def is_local(self, address: bytes) -> bool:
+        """Whether a packed address is the stack's own."""
+        return address in self._local
+
+    def gateway(self, version: int) -> bytes | None:
+        """The stack's first address of that IP version, packed."""
+        return self._gateway.get(version)
+
+    def now(self) -> float:
+        """The stack's clock: monotonic seconds."""
+        return monotonic()
+
+    def is_unicast_pair(self, source: bytes, destination: bytes) -> bool:
+        """Whether both may stand in a unicast packet and differ; drops are counted."""
+        if len(source) == 4:  # noqa: PLR2004
+            if destination[0] >= 224 or destination in self._broadcast:  # noqa: PLR2004 - 224/4, 240/4, broadcast
+                self.counters.group += 1
+                return False
+            martian = source[0] >= 224 or source[0] in (0, 127) or source in self._broadcast  # noqa: PLR2004
+        else:
+            if destination[0] == 0xFF:  # noqa: PLR2004 - ff00::/8
+                self.counters.group += 1
+                return False
+            martian = source[0] == 0xFF or source[:15] == bytes(15)  # noqa: PLR2004 - multicast, ::, ::1
+        if martian or source == destination or source in self._local:
+            self.counters.martian += 1
+            return False
+        return True
+
+    def may_arrive(self, source: bytes, destination: bytes, ttl: int, quoted: Buffer) -> bool:
+        """All that is asked of a packet before a room sees it; drops are counted and, where due, answered."""
+        if not self.is_unicast_pair(source, destination):
+            return False
+        if source not in self._known:
+            if self._networks and not any(
+                network.version == (4 if len(source) == 4 else 6)  # noqa: PLR2004
+                and int.from_bytes(source, "big") & int(network.netmask) == int(network.network_address)
+                for network in self._networks
+            ):
+                self.counters.spoofed += 1
+                return False
+            if len(self._known) >= KNOWN_SOURCES:
+                self._known.clear()
+            self._known.add(source)
+        if ttl <= 1 and destination not in self._local:
+            self.counters.expired += 1
+            self.icmp.error(Problem.TIME_EXCEEDED, quoted)
+            return False
+        return True
+
+    # -- Timed: reassembly
+
+    def next_timeout(self) -> float:
+        """See `Timed`."""
+        at = self._reassembly.next_timeout()
+        return inf if at is None else at
+
+    def handle_timeout(self, now: float) -> None:
+        """See `Timed`."""
+        for first in self._reassembly.expire(now):
+            self.icmp.error(Problem.REASSEMBLY_TIME_EXCEEDED, first)
+
+    # -- the asyncio face
+
+    async def start_server(self, connected: Connected, host: str | None, port: int) -> Server:
+        """Accept connections to `host` (None: any of the stack's addresses) and `port`; as asyncio.start_server.
+
+        Raises OSError when the address is not the stack's own or the port is taken.
+        """
+        packed = None if host is None else self._own(host)
+        if not 0 < port < 65536:  # noqa: PLR2004
+            raise ValueError(f"a port is 1 to 65535, not {port}")
+        key = (packed, port)
+        if key in self.tcp.listeners:
+            raise OSError(98, f"port {port} is already listened on")
+        self.tcp.listeners[key] = stream_acceptor(connected, self.loop)
+        return Server(lambda: self.tcp.listeners.pop(key, None) and None, (host or "", port))
+
+    async def open_connection(
+        self, host: str, port: int, *, local_host: str | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a numeric address; as asyncio.open_connection.
+
+        Raises ConnectionRefusedError, TimeoutError or another OSError as a kernel would.
+        """
+        remote = _packed(host)
+        source = self._source_for(remote, local_host)
+        loop = self.loop
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport = TcpTransport(protocol, loop)
+        opened = transport.opened = loop.create_future()
+        flow = self.tcp.connect(source, (remote, port), transport)
+        transport.attach(flow)
+        try:
+            await opened
+        except BaseException:
+            flow.abort()
+            raise
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], P], local_addr: tuple[str, int] | None = None,
+        remote_addr: tuple[str, int] | None = None,
+    ) -> tuple[asyncio.DatagramTransport, P]:  # fmt: skip
+        """A UDP endpoint; as the event loop's method of that name, with numeric addresses."""
+        remote = None if remote_addr is None else (_packed(remote_addr[0]), remote_addr[1])
+        if local_addr is not None:
+            source = self._own(local_addr[0])
+        elif remote is not None:
+            source = self._source_for(remote[0], None)
+        else:
+            source = self.interfaces[0].ip.packed
+        port = local_addr[1] if local_addr is not None else 0
+        return open_endpoint(self.udp, protocol_factory, source, (source, port), remote)
+
+    async def ping(self, host: str, *, timeout: float = 1.0, size: int = 56) -> float:
+        """Seconds until the echo reply of a numeric address; raises TimeoutError or OSError."""
+        destination = _packed(host)
+        return await ping(self.icmp, self._source_for(destination, None), destination, timeout=timeout, size=size)
+
+    def _own(self, host: str) -> bytes:
+        packed = _packed(host)
+        if packed not in self._local:
+            raise OSError(99, f"{host} is not an address of this stack")
+        return packed
+
+    def _source_for(self, remote: bytes, local_host: str | None) -> bytes:
+        if local_host is not None:
+            return self._own(local_host)
+        for interface in self.interfaces:
+            if len(interface.ip.packed) == len(remote) and int.from_bytes(remote, "big") & int(
+                interface.netmask
+            ) == int(interface.network.network_address):
+                return interface.ip.packed
+        source = self.gateway(4 if len(remote) == 4 else 6)  # noqa: PLR2004
+        if source is None:
+            raise OSError(101, "the stack has no address of that IP version")
+        return source
+
+
+def _packed(host: str) -> bytes:
+    """A numeric address as bytes; raises ValueError for anything else."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except OSError:
+        raise ValueError(f"not a numeric address: {host!r}") from None
+
+
+__all__ = ["LinkError", "Stack"]

@@ -1,0 +1,46 @@
+"""What can be set about TCP, each with its default and the reason for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .congestion import CongestionControl, NewReno
+from .rto import MIN_RTO
+
+
+@dataclass(frozen=True, slots=True)
+class TcpConfig:
+    """Settings all connections of a stack share. Times in seconds, sizes in bytes."""
+
+    receive_window: int = 64 * 1024
+    """The window a connection starts with: one super-segment. It grows while the reader keeps up, so a thousand
+    connections with stalled readers hold little."""
+    max_receive_window: int = 6 * 1024 * 1024
+    """Fills 480 Mbit/s at 100 ms; Linux's own default limit."""
+    receive_budget: int = 48 * 1024 * 1024
+    """Unread bytes of all connections together above which no window is opened further."""
+    wscale: int = 8
+    """Our window shift: 65,535 << 8 covers `max_receive_window`."""
+    congestion: Callable[[int], CongestionControl] = NewReno
+    """Made for each connection with its segment size."""
+    min_rto: float = MIN_RTO
+    """A link inside another TCP sets it high: there a late acknowledgement means a stall, not a loss."""
+    delayed_ack: float = 0.04
+    """RFC 9293, section 3.8.6.3 allows 0.5 s; Linux's 40 ms keeps request-response traffic quick."""
+    syn_retries: int = 6
+    """With 1 s doubling: gives up after 127 s as Linux does."""
+    retries: int = 15
+    """RFC 9293's R2 (at least 100 s); Linux's tcp_retries2, about 15 minutes."""
+    time_wait: float = 1.0
+    """Short: the link keeps packets in order, and a reused port is told by its sequence number (RFC 6191's spirit)."""
+    fin_wait_2: float = 60.0
+    """How long a connection whose user closed both ways waits for the peer's FIN; Linux's tcp_fin_timeout."""
+    orphan: float = 60.0
+    """How long data of a connection whose user is gone may wait at a closed window."""
+    keepalive: float = 0.0
+    """Idle seconds before the first probe; 0: none. A forwarder sets it."""
+    keepalive_interval: float = 75.0
+    keepalive_probes: int = 9
+    challenge_interval: float = 0.5
+    """At most one challenge ACK a connection in this time (RFC 5961, section 7)."""

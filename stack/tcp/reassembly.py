@@ -1,0 +1,92 @@
+"""Segments that came before their turn (RFC 9293, section 3.10.7.4), bounded in bytes and in gaps.
+
+The blocks are disjoint and sorted by their distance from ``rcv_nxt``; inserting is a binary search. Both bounds exist
+because a peer chooses what it sends: many one-byte blocks made other stacks quadratic (CVE-2018-5390).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from .seq import MASK
+
+MAX_BLOCKS = 64
+
+
+class Reassembly:
+    """Blocks of payload beyond ``rcv_nxt``."""
+
+    __slots__ = ("_data", "_start", "size")
+
+    def __init__(self) -> None:
+        self._start: list[int] = []
+        """Unwrapped start of each block: absolute positions, so that the order survives the wrap."""
+        self._data: list[bytes] = []
+        self.size = 0
+        """Bytes held."""
+
+    def __bool__(self) -> bool:
+        return bool(self._start)
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    def insert(self, position: int, payload: bytes, limit: int) -> bool:
+        """Keep `payload` at the absolute `position`; False when a bound forbids it. Known bytes are not kept twice."""
+        starts, blocks = self._start, self._data
+        at = bisect_left(starts, position)
+        if at:
+            end = starts[at - 1] + len(blocks[at - 1])
+            if end > position:
+                payload = payload[end - position :]
+                position = end
+        # Fill every hole up to the end of the new payload; what already stands stays.
+        taken = False
+        while payload:
+            hole = starts[at] - position if at < len(starts) else len(payload)
+            piece = payload[:hole]
+            if piece:
+                if self.size + len(piece) > limit:
+                    return taken
+                taken = True
+                self.size += len(piece)
+                at = self._place(at, position, piece)
+            if at >= len(starts):
+                break
+            skip = starts[at] + len(blocks[at]) - position
+            payload = payload[skip:]
+            position += skip
+            at += 1
+        return taken
+
+    def _place(self, at: int, position: int, piece: bytes) -> int:
+        """Put a piece before index `at`, joined with a block that ends where it starts; the next index to look at."""
+        starts, blocks = self._start, self._data
+        if at and starts[at - 1] + len(blocks[at - 1]) == position and len(blocks[at - 1]) < 65536:
+            blocks[at - 1] += piece
+            return at
+        if len(starts) >= MAX_BLOCKS:
+            # The farthest block goes: what is nearest to rcv_nxt is wanted first.
+            if at >= len(starts):
+                self.size -= len(piece)
+                return len(starts)
+            self.size -= len(blocks.pop())
+            starts.pop()
+        starts.insert(at, position)
+        blocks.insert(at, piece)
+        return at + 1
+
+    def take(self, position: int) -> bytes | None:
+        """The block that continues at the absolute `position`, or None."""
+        while self._start and self._start[0] <= position:
+            start = self._start.pop(0)
+            data = self._data.pop(0)
+            self.size -= len(data)
+            if start + len(data) > position:
+                return data[position - start :]
+        return None
+
+
+def unwrap(reference: int, seq: int) -> int:
+    """The absolute position of `seq` given one (`reference`) it is at or after by less than 2**31."""
+    return reference + ((seq - reference) & MASK)

@@ -1,0 +1,67 @@
+"""A connection request held back: its SYN is answered only when whoever re-originates the flow knows how (RFC 9293
+leaves the time to the listener). An application over there then sees exactly what a direct connection would show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..packet import text
+
+if TYPE_CHECKING:
+    from ..icmp.wire import Problem
+    from .connection import ConnectionUser
+    from .endpoint import Flow, Tcp
+    from .segment import SynOptions
+
+
+class TcpRequest:
+    """A SYN that waits. Exactly one of `accept`, `refuse`, `unreachable` and `drop` ends it."""
+
+    __slots__ = (
+        "_tcp", "destination", "destination_port", "key", "on_cancel", "options", "quoted", "seq", "source",
+        "source_port", "ttl", "window",
+    )  # fmt: skip
+
+    def __init__(
+        self, tcp: Tcp, key: bytes, source: bytes, source_port: int, destination: bytes, destination_port: int,
+        seq: int, window: int, options: SynOptions, ttl: int, quoted: bytes,
+    ) -> None:  # fmt: skip
+        self._tcp = tcp
+        self.key = key
+        """Both addresses and ports as they stand in the packet; names the flow in its stack."""
+        self.source = source
+        """Packed address of the peer that asks."""
+        self.source_port = source_port
+        self.destination = destination
+        """Packed address it wants to reach."""
+        self.destination_port = destination_port
+        self.seq = seq
+        self.window = window
+        self.options = options
+        self.ttl = ttl
+        """Hops left after this one."""
+        self.quoted = quoted
+        """The packet's first bytes, for an ICMP error."""
+        self.on_cancel: Callable[[], None] | None = None
+        """Called when the peer takes the request back (RST) or the stack closes; nothing may be answered then."""
+
+    def __repr__(self) -> str:
+        return f"<TcpRequest {text(self.source)}:{self.source_port} > {text(self.destination)}:{self.destination_port}>"
+
+    def accept(self, user: ConnectionUser) -> Flow:
+        """Answer with SYN-ACK; `user` hears of the connection from now on."""
+        return self._tcp.accept(self, user)
+
+    def refuse(self) -> None:
+        """Answer with RST: connection refused."""
+        self._tcp.refuse(self)
+
+    def unreachable(self, problem: Problem) -> None:
+        """Answer with an ICMP error from the gateway address."""
+        self._tcp.unreachable(self, problem)
+
+    def drop(self) -> None:
+        """Answer nothing; the peer's own timer tells it."""
+        self._tcp.forget(self)

@@ -1,0 +1,111 @@
+"""The TCP header and its options: layout, parse, emit (RFC 9293, section 3.1; RFC 7323, section 2 for the scale).
+
+Layout, big-endian: source port u16, destination port u16, sequence u32, acknowledgement u32, data offset and flags
+u16, window u16, checksum u16, urgent pointer u16, then options up to the data offset.
+"""
+
+from __future__ import annotations
+
+import struct
+
+TCP_HEADER = struct.Struct("!HHIIBBHHH")
+HEADER_LEN = 20
+CHECKSUM_OFFSET = 16
+
+FIN = 0x01
+SYN = 0x02
+RST = 0x04
+PSH = 0x08
+ACK = 0x10
+URG = 0x20
+
+OPT_END = 0
+OPT_NOP = 1
+OPT_MSS = 2
+OPT_WSCALE = 3
+
+DEFAULT_MSS_V4 = 536
+DEFAULT_MSS_V6 = 1220
+"""RFC 9293, section 3.7.1: what a peer takes that names no MSS."""
+MIN_MSS = 88
+"""A peer that names less would make us send a header for every few bytes (CVE-2019-11479)."""
+MAX_WSCALE = 14
+"""RFC 7323, section 2.3."""
+
+
+class SynOptions:
+    """The options that count only on a SYN."""
+
+    __slots__ = ("mss", "wscale")
+
+    def __init__(self, mss: int | None = None, wscale: int | None = None) -> None:
+        self.mss = mss
+        """Largest payload the peer takes, or None."""
+        self.wscale = wscale
+        """The peer's window shift, or None: no scaling either way."""
+
+    def __repr__(self) -> str:
+        return f"SynOptions(mss={self.mss}, wscale={self.wscale})"
+
+
+def parse_syn_options(options: bytes) -> SynOptions:
+    """Read the options of a SYN. Untrusted bytes: a length below 2 or beyond the end stops the walk."""
+    found = SynOptions()
+    at, end = 0, len(options)
+    while at < end:
+        kind = options[at]
+        if kind == OPT_END:
+            break
+        if kind == OPT_NOP:
+            at += 1
+            continue
+        if at + 1 >= end:
+            break
+        length = options[at + 1]
+        if length < 2 or at + length > end:
+            break
+        if kind == OPT_MSS and length == 4:
+            found.mss = options[at + 2] << 8 | options[at + 3]
+        elif kind == OPT_WSCALE and length == 3:
+            found.wscale = min(options[at + 2], MAX_WSCALE)
+        at += length
+    return found
+
+
+def emit_syn_options(mss: int, wscale: int | None) -> bytes:
+    """The options of our SYN or SYN-ACK, padded to whole words."""
+    options = struct.pack("!BBH", OPT_MSS, 4, mss)
+    if wscale is not None:
+        options += struct.pack("!BBBB", OPT_NOP, OPT_WSCALE, 3, wscale)
+    return options
+
+
+def flag_names(flags: int) -> str:
+    """`flags` for people: "SYN,ACK"."""
+    names = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (URG, "URG"), (ACK, "ACK"))
+    return ",".join(name for bit, name in names if flags & bit) or "none"
+
+
+class Segment:
+    """A segment to send: what the machine decides; addresses, ports and checksum are the emitter's work."""
+
+    __slots__ = ("ack", "flags", "options", "payload", "seq", "window")
+
+    def __init__(
+        self, seq: int, ack: int, flags: int, window: int, payload: bytes | memoryview = b"", options: bytes = b""
+    ) -> None:
+        self.seq = seq
+        self.ack = ack
+        self.flags = flags
+        self.window = window
+        """The window field as it goes on the wire (already scaled)."""
+        self.payload = payload
+        self.options = options
+
+    @property
+    def length(self) -> int:
+        """Sequence numbers the segment occupies."""
+        return len(self.payload) + bool(self.flags & SYN) + bool(self.flags & FIN)
+
+    def __repr__(self) -> str:
+        return f"<{flag_names(self.flags)} seq={self.seq} ack={self.ack} win={self.window} len={len(self.payload)}>"

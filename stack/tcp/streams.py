@@ -1,0 +1,200 @@
+"""asyncio's face of a connection: a Transport, so that asyncio's own StreamReader and StreamWriter work on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ..packet import text
+from .endpoint import Flow
+from .request import TcpRequest
+
+HIGH_WATER = 256 * 1024
+"""Bytes queued at which a writer is asked to wait."""
+
+
+class TcpTransport(asyncio.Transport):
+    """A stream transport over a `Flow`; the flow's `ConnectionUser`."""
+
+    def __init__(self, protocol: asyncio.Protocol, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._protocol: asyncio.BaseProtocol = protocol
+        self._loop = loop
+        self._flow: Flow | None = None
+        self._paused = False
+        self._writing_paused = False
+        self._closing = False
+        self._eof = False
+        self._high = HIGH_WATER
+        self._low = HIGH_WATER // 4
+        self.opened: asyncio.Future[None] | None = None
+        """Set by an active open: done when the handshake is."""
+
+    def attach(self, flow: Flow) -> None:
+        """The flow this transport stands on."""
+        self._flow = flow
+        self._extra.update(peername=_shown(flow.remote), sockname=_shown(flow.local))  # type: ignore[attr-defined]
+
+    @property
+    def _live(self) -> Flow:
+        assert self._flow is not None
+        return self._flow
+
+    # -- ConnectionUser
+
+    def connected(self) -> None:
+        """The handshake is complete."""
+        self._protocol.connection_made(self)
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_result(None)
+
+    def data_received(self, data: memoryview) -> int:
+        """Pass data on, or leave it in the connection while reading is paused."""
+        if self._paused:
+            return 0
+        if not self._closing:
+            assert isinstance(self._protocol, asyncio.Protocol)
+            self._protocol.data_received(bytes(data))
+        return len(data)
+
+    def eof_received(self) -> None:
+        """The peer sends no more."""
+        if self._closing:
+            return
+        assert isinstance(self._protocol, asyncio.Protocol)
+        if not self._protocol.eof_received():
+            self.close()
+
+    def acked(self) -> None:
+        """There may be room."""
+        if self._writing_paused and self._live.queued <= self._low:
+            self._writing_paused = False
+            self._protocol.resume_writing()
+
+    def closed(self, error: OSError | None) -> None:
+        """The connection is over."""
+        self._closing = True
+        if self.opened is not None and not self.opened.done():
+            self.opened.set_exception(error or ConnectionAbortedError("the connection was closed"))
+            return
+        self._loop.call_soon(self._protocol.connection_lost, error)
+
+    # -- asyncio.Transport
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self._closing
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            # Later: the reader may ask from inside data_received, where the connection must not be re-entered.
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        if not self._paused:
+            self._live.drain()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._eof:
+            raise RuntimeError("write after write_eof")
+        if not data or self._closing:
+            return
+        self._live.write(bytes(data))
+        if not self._writing_paused and self._live.queued > self._high:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+
+    def write_eof(self) -> None:
+        if not self._eof:
+            self._eof = True
+            self._live.shutdown()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return self._live.queued
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        self._high = high
+        self._low = high // 4 if low is None else low
+        if not self._high >= self._low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+
+    def close(self) -> None:
+        """Send what is queued, then FIN; what still comes in is discarded."""
+        if self._closing:
+            return
+        self._closing = True
+        self._live.abandon()
+        if self._paused:
+            self._paused = False
+            self._loop.call_soon(self._drain)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self._closing = True
+        if self._flow is not None and self._live.abort():
+            self._loop.call_soon(self._protocol.connection_lost, None)
+
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+
+
+class Server:
+    """A listener of a stack."""
+
+    def __init__(self, close: Callable[[], None], address: tuple[str, int]) -> None:
+        self._close: Callable[[], None] | None = close
+        self.address = address
+        """Host and port listened on."""
+
+    def close(self) -> None:
+        """Accept no more; connections that exist go on."""
+        if self._close is not None:
+            self._close()
+            self._close = None
+
+    def is_serving(self) -> bool:
+        """Whether connections are accepted."""
+        return self._close is not None
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+def stream_acceptor(connected: Connected, loop: asyncio.AbstractEventLoop) -> Callable[[TcpRequest], None]:
+    """What a listener does with a request: accept, and run `connected(reader, writer)` as asyncio.start_server does."""
+
+    def accept(request: TcpRequest) -> None:
+        reader = asyncio.StreamReader(loop=loop)
+        transport = TcpTransport(asyncio.StreamReaderProtocol(reader, connected, loop=loop), loop)
+        transport.attach(request.accept(transport))
+
+    return accept
+
+
+def _shown(address: tuple[bytes, int]) -> tuple[Any, ...]:
+    packed, port = address
+    return (text(packed), port) if len(packed) == 4 else (text(packed), port, 0, 0)
