@@ -1,1 +1,18 @@
-"""TODO"""
+"""Which networks the local machine can reach, and which of them the codespace should send through the bridge.
+
+- :mod:`.local`: a picture of this machine's interfaces and routes, and where it comes from on this system.
+- :mod:`.linux`: that picture by netlink.
+- :mod:`.reachable`: what to capture by default, and why each network.
+- :mod:`.capture`: the user's wishes on top: ``--route``, ``--exclude``, ``--all``.
+"""
+
+from __future__ import annotations
+
+from .capture import Capture, choose
+from .local import Interface, LocalNetworks, LocalNetworksError, Route, Snapshot, local_networks
+from .reachable import Captured
+
+__all__ = [
+    "Capture", "Captured", "Interface", "LocalNetworks", "LocalNetworksError", "Route", "Snapshot", "choose",
+    "local_networks",
+]
