@@ -1,0 +1,18 @@
+"""What runs in the codespace: standard library only, Python 3.8 or newer, sent over the channel and never installed.
+
+The way of a start. The session runs a first stage there (see :mod:`netbridge.bridge.bootstrap`), which reads an exact
+number of bytes from stdin and hands them to :mod:`.loader`, an in-memory importer. :mod:`.main` moves stdin and stdout
+out of the way of stray prints and says `hello`; :mod:`.holder` then owns everything: the TUN, the routes, the DNS
+stub, the edited resolv.conf, and undoes all of it when the session says `stop`, when stdin ends or on a signal.
+What a SIGKILL leaves behind is put right by the kernel (the TUN is not persistent, so routes and addresses vanish with
+the process) and by the guardian process (resolv.conf).
+
+Nothing in this package may import anything outside itself and the standard library. :mod:`.frames`, the link protocol,
+is also imported by the session, so that both ends share one definition.
+"""
+
+PROTOCOL = 1
+"""Number of the link protocol; both ends must agree."""
+
+VERSION = "1"
+"""Version of the agent's code; always that of the session that sent it."""

@@ -1,0 +1,87 @@
+"""As much of DNS messages as a relay needs: the header and the first question (RFC 1035 section 4.1). Untrusted bytes."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple, Optional
+
+HEADER_LEN = 12
+FLAG_RESPONSE = 0x8000
+NOERROR, SERVFAIL, NXDOMAIN, REFUSED = 0, 2, 3, 5
+
+_HEADER = struct.Struct(">HHHHHH")
+
+
+class Question(NamedTuple):
+    """The question of a message."""
+
+    name: str
+    """Lower case, without the last dot; bytes that are no ASCII are written as \\xNN."""
+    section: bytes
+    """The question section, in lower case, for comparing a reply with its query."""
+
+
+class Message(NamedTuple):
+    """What the relay reads from a message."""
+
+    ident: int
+    response: bool
+    rcode: int
+    question: Optional[Question]
+
+
+def parse(data: bytes) -> Optional[Message]:
+    """The header and the question, None when it is no DNS message. One question or none (some errors repeat none)."""
+    if len(data) < HEADER_LEN:
+        return None
+    ident, flags, questions, _, _, _ = _HEADER.unpack_from(data)
+    question = None
+    if questions == 1:
+        question = _question(data)
+        if question is None:
+            return None
+    elif questions:
+        return None
+    return Message(ident, bool(flags & FLAG_RESPONSE), flags & 15, question)
+
+
+def _question(data: bytes) -> Optional[Question]:
+    """The name from byte 12 on, uncompressed as it must be in a question, and 4 bytes of type and class."""
+    position = HEADER_LEN
+    labels = []
+    while True:
+        if position >= len(data):
+            return None
+        length = data[position]
+        if length == 0:
+            break
+        # 63 octets a label, 255 a name (RFC 1035 section 2.3.4); a pointer has nothing to point to here.
+        if length > 63 or position - HEADER_LEN > 254:
+            return None
+        labels.append(data[position + 1 : position + 1 + length].decode("ascii", "backslashreplace"))
+        position += 1 + length
+    end = position + 5
+    if end > len(data):
+        return None
+    return Question(".".join(labels).lower(), data[HEADER_LEN:end].lower())
+
+
+def with_ident(data: bytes, ident: int) -> bytes:
+    """The same message with another id."""
+    return struct.pack(">H", ident) + data[2:]
+
+
+def failure(query: bytes, rcode: int) -> bytes:
+    """A reply that says nothing but `rcode`: the query's id, opcode, RD and question."""
+    flags = struct.unpack_from(">H", query, 2)[0]
+    question = _question(query)
+    section = b"" if question is None else query[HEADER_LEN : HEADER_LEN + len(question.section)]
+    return _HEADER.pack(
+        struct.unpack_from(">H", query)[0], FLAG_RESPONSE | flags & 0x7900 | 0x0080 | rcode, 1 if section else 0, 0, 0, 0
+    ) + section  # fmt: skip
+
+
+def ident(data: bytes) -> int:
+    """A message's id."""
+    number: int = struct.unpack_from(">H", data)[0]
+    return number

@@ -1,0 +1,228 @@
+"""The holder: what was set up, and how it is undone.
+
+States: waiting for `setup` → serving → undone. Every step of `setup` that changes something registers its undoing first,
+on one stack of closures, so a failure half-way and a normal stop take the same way back. Undoing never stops at a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+from typing import Any, Callable, Dict, List, Optional  # noqa: UP035 - Python 3.8
+
+from . import facts, resolvconf
+from . import routes as routing
+from .guardian import Guardian
+from .loop import Loop
+from .netlink import Interface, Netlink
+from .stream import Stream
+from .stub import Stub, StubError
+from .tun import TunError, open_tun
+
+QUEUE = 128
+"""Packets the TUN may queue. A TUN drops at its ring's end and defeats TCP small queues, so a long ring is latency;
+TCP shapes its super-segments by its rate, which makes 128 of them a few hundred KiB on a slow path."""
+
+
+class SetupError(Exception):
+    """A `setup` that cannot be done; `code` is part of the protocol."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class Holder:
+    """Owns the TUN, its routes, the DNS stub and the guardian, between `setup` and the end."""
+
+    def __init__(self, loop: Loop, netlink: Netlink, connection: str, stdin: int) -> None:
+        self._loop = loop
+        self._netlink = netlink
+        self._connection = connection
+        self._stdin = stdin
+        self._undo: List[Callable[[], None]] = []
+        self._routes: Optional[routing.Routes] = None
+        self._protected: List[routing.Protected] = []
+        self._index = 0
+        self._tun = -1
+        self.stream: Optional[Stream] = None
+        self.status = 0
+        """Exit status: 0 after EOF, a signal or `stop`; 1 when the session broke the rules."""
+
+    # What the session says.
+
+    def control(self, message: Dict[str, Any]) -> None:
+        """Answer one control message."""
+        try:
+            kind = message["type"]
+            if kind == "setup":
+                self._setup(message)
+            elif kind == "routes":
+                installed, skipped = self._apply_routes(message["routes"], message["exclude"])
+                self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
+            elif kind == "stop":
+                self.undo()
+                self._send({"type": "stopped"})
+                self._loop.stop()
+            else:
+                raise SetupError("bad_message", "unknown message %r" % kind[:40])
+        except (SetupError, TunError) as error:
+            self._fail(error.code, error.detail)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._fail("bad_message", "%s: %s" % (type(error).__name__, error))
+        except OSError as error:
+            denied = error.errno in (errno.EPERM, errno.EACCES)
+            self._fail("no_net_admin" if denied else "failed", str(error))
+
+    def lost(self, error: Optional[Exception]) -> None:
+        """The link ended; so does everything here."""
+        if error is not None and not isinstance(error, OSError):
+            self.status = 1
+            with contextlib.suppress(OSError):
+                os.write(2, ("netbridge agent: %s\n" % error).encode())
+        self._loop.stop()
+
+    def _send(self, message: Dict[str, Any]) -> None:
+        if self.stream is not None:
+            self.stream.send_control(message)
+
+    def _fail(self, code: str, detail: str) -> None:
+        if self._routes is None:
+            self.undo()
+        self._send({"type": "error", "code": code, "detail": detail})
+
+    # Setting up.
+
+    def _setup(self, message: Dict[str, Any]) -> None:
+        if self._undo:
+            raise SetupError("bad_message", "there was a setup already")
+        interfaces = [ipaddress.ip_interface(text) for text in message["addresses"]]
+        self._protected = self._protect()
+        if message.get("loopback_up", True):
+            self._loopback_up()
+        self._tun, name, offload = open_tun(message["tun"])
+        self._undo.append(self._close_tun)
+        self._index = next(link.interface for link in self._netlink.links() if link.name == name)
+        usable = self._configure(name, interfaces, int(message["mtu"]))
+        self._routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
+        installed, skipped = self._apply_routes(message["routes"], message["exclude"])
+        ready = {"type": "ready", "tun": name, "offload": offload, "routes": installed, "skipped": skipped}
+        ready.update(self._start_dns(message["dns"]))
+        if message.get("pass_tun", False):
+            self._hand_over(ready)
+        else:
+            self._send(ready)
+            if self.stream is not None:
+                self.stream.attach_tun(self._tun)
+
+    def _protect(self) -> List[routing.Protected]:
+        """What is never captured here; looked up before anything is changed."""
+        peer = facts.ssh_peer(self._connection)
+        nameservers: List[str] = []
+        with contextlib.suppress(OSError):
+            nameservers = resolvconf.parse(resolvconf.read()).nameservers
+        return [
+            *routing.never_captured(),
+            *routing.hosts([peer] if peer else [], "it is the other end of the SSH connection"),
+            *routing.hosts(nameservers, "it is the target's own nameserver"),
+            *routing.hosts(facts.gateways(self._netlink), "it is the target's own gateway"),
+            *routing.hosts(routing.open_connections(), "a connection from before the bridge is open to it"),
+        ]
+
+    def _loopback_up(self) -> None:
+        for link in self._netlink.links():
+            if link.name == "lo" and not link.up:
+                index = link.interface
+                self._netlink.set_link(index, up=True)
+                self._undo.append(lambda: self._netlink.set_link(index, up=False))
+
+    def _configure(self, name: str, interfaces: List[Interface], mtu: int) -> List[Interface]:
+        """Address the TUN and bring it up; the interfaces that could be given (IPv6 may be switched off)."""
+        netlink, index = self._netlink, self._index
+        with contextlib.suppress(OSError):
+            netlink.no_link_local(index)
+        netlink.set_link(index, mtu=mtu, queue=QUEUE)
+        with contextlib.suppress(OSError), open("/proc/sys/net/ipv6/conf/%s/disable_ipv6" % name, "w") as switch:
+            switch.write("0")
+        usable = []
+        for interface in interfaces:
+            try:
+                netlink.add_address(index, interface)
+                usable.append(interface)
+            except OSError:
+                if interface.version == 4:
+                    raise
+        netlink.set_link(index, up=True)
+        return usable
+
+    def _apply_routes(self, wanted: List[str], exclude: List[str]) -> Any:
+        if self._routes is None:
+            raise SetupError("bad_message", "routes before setup")
+        on_link = facts.on_link(self._netlink, without=self._index)
+        return self._routes.apply(routing.plan(wanted, exclude, on_link, self._protected))
+
+    def _start_dns(self, wanted: Dict[str, Any]) -> Dict[str, Any]:
+        """Stub, guardian, resolv.conf; the fields of `ready` that tell. Without DNS the bridge still serves."""
+        if wanted["mode"] == "off" or not wanted["service"]:
+            return {"dns": False, "listen": None, "dns_reason": "not asked for"}
+        resolver = resolvconf.Resolver([], [], rotate=False)
+        with contextlib.suppress(OSError):
+            resolver = resolvconf.parse(resolvconf.read())
+        before = len(self._undo)
+        try:
+            stub = Stub(
+                self._loop, wanted["mode"], wanted["service"], resolver.nameservers, wanted.get("suffixes", [])
+            )
+            self._undo.append(stub.close)
+            guardian = Guardian()
+            self._undo.append(guardian.dismiss)
+            self._undo.append(_heal)
+            alone = resolver.rotate or resolvconf.is_musl()
+            resolvconf.install(stub.address, wanted.get("search", []), alone=alone)
+        except (OSError, StubError) as error:
+            while len(self._undo) > before:
+                self._undo_one()
+            return {"dns": False, "listen": None, "dns_reason": str(error)}
+        return {"dns": True, "listen": stub.address}
+
+    def _hand_over(self, ready: Dict[str, Any]) -> None:
+        """Give the TUN away; the session's copy alone keeps it alive, so that it vanishes with the session."""
+        if self.stream is None:
+            return
+        channel = socket.socket(fileno=os.dup(self._stdin))
+        try:
+            if channel.family != socket.AF_UNIX:
+                raise SetupError("no_unix_socket", "stdin is no unix socket, so the TUN cannot be handed over")
+            self.stream.send_descriptor(channel, self._tun, ready)
+        except OSError as error:
+            raise SetupError("no_unix_socket", "the TUN cannot be handed over: %s" % error) from None
+        finally:
+            channel.close()
+        self._close_tun()
+
+    # Undoing.
+
+    def undo(self) -> None:
+        """Put everything back as it was. Idempotent."""
+        while self._undo:
+            self._undo_one()
+        self._routes = None
+
+    def _undo_one(self) -> None:
+        with contextlib.suppress(OSError):
+            self._undo.pop()()
+
+    def _close_tun(self) -> None:
+        if self.stream is not None:
+            self.stream.detach_tun()
+        if self._tun >= 0:
+            os.close(self._tun)
+            self._tun = -1
+
+
+def _heal() -> None:
+    resolvconf.heal()

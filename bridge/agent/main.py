@@ -1,0 +1,74 @@
+"""The agent's start: descriptors out of harm's way, the marker, `hello`, and the loop until the end.
+
+Standard output is the link, so it is moved to another number at once and descriptor 1 becomes standard error: whatever
+prints by accident goes to the session's log and not into the stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+from typing import List, Tuple  # noqa: UP035 - Python 3.8
+
+from . import facts, resolvconf
+from .holder import Holder
+from .loop import Loop
+from .netlink import Netlink
+from .stream import Stream
+
+GOODBYE = 1.0
+"""Seconds the last message may take to leave."""
+
+
+def _take_descriptors() -> Tuple[int, int]:
+    """(link in, link out), both above 2; 0 is /dev/null and 1 is standard error from here on."""
+    reading = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+    writing = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # there is no standard error
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    if null > 2:
+        os.close(null)
+    return reading, writing
+
+
+def _more_descriptors() -> None:
+    """The stub uses a few descriptors a query; take what the hard limit allows, up to 4,096."""
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def main(arguments: List[str]) -> int:
+    """Run the agent: arguments are the marker and the text of SSH_CONNECTION. The exit status."""
+    marker, connection = arguments
+    reading, writing = _take_descriptors()
+    os.chdir("/")
+    _more_descriptors()
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
+        name.write("netbridge-agent")
+    os.write(writing, ("%sagent\n" % marker).encode())
+    with contextlib.suppress(OSError):
+        resolvconf.heal()  # what a run that was cut off left behind
+    loop = Loop()
+    netlink = Netlink()
+    holder = Holder(loop, netlink, connection, reading)
+    loop.on_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), loop.stop)
+    stream = Stream(loop, reading, writing, holder.control, holder.lost)
+    holder.stream = stream
+    try:
+        stream.send_control(facts.hello(netlink, connection))
+        loop.run()
+    finally:
+        holder.undo()
+        stream.drain(GOODBYE)
+    return holder.status

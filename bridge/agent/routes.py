@@ -1,0 +1,183 @@
+"""Which routes go to the TUN: what the session wants captured, minus what must never be.
+
+An excluded network inside a captured one is cut out by splitting the captured one into the prefixes around it, so that
+everything installed lies on the TUN and vanishes with it; no route is ever added to another interface.
+
+Networks that are on-link here are left to the longest prefix: a captured 10.0.0.0/8 does not touch an on-link
+10.0.0.0/16, whose route is longer. A wanted route equal to or inside an on-link network is refused, with the reason,
+since it would cut off neighbours (the default gateway among them).
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple  # noqa: UP035 - Python 3.8
+
+from .netlink import Address, Interface, Netlink, Network
+
+NEVER = (
+    ("0.0.0.0/8", "it is this host itself (RFC 1122 section 3.2.1.3)"),
+    ("127.0.0.0/8", "it is loopback"),
+    ("169.254.0.0/16", "it is link-local (metadata services)"),
+    ("168.63.129.16/32", "it is Azure's platform address"),
+    ("224.0.0.0/4", "it is multicast"),
+    ("240.0.0.0/4", "it is reserved and broadcast"),
+    ("::/128", "it is the unspecified address"),
+    ("::1/128", "it is loopback"),
+    ("fe80::/10", "it is link-local"),
+    ("ff00::/8", "it is multicast"),
+)
+
+
+class Protected(NamedTuple):
+    """A network that is never captured."""
+
+    network: Network
+    reason: str
+
+
+class Plan(NamedTuple):
+    """What to install, and what is not done, with reasons for people."""
+
+    install: List[Network]
+    skipped: List[Dict[str, str]]
+
+
+def never_captured() -> List[Protected]:
+    """The networks that are not captured on any host."""
+    return [Protected(ipaddress.ip_network(text), reason) for text, reason in NEVER]
+
+
+def hosts(addresses: Iterable[str], reason: str) -> List[Protected]:
+    """Single addresses as protected networks; a zone (`%eth0`) is dropped, what is no address is ignored."""
+    found = []
+    for text in addresses:
+        try:
+            address = ipaddress.ip_address(text.split("%", 1)[0])
+        except ValueError:
+            continue
+        mapped = getattr(address, "ipv4_mapped", None)
+        found.append(Protected(ipaddress.ip_network(mapped or address), reason))
+    return found
+
+
+def subtract(networks: Iterable[Network], excluded: Iterable[Network]) -> List[Network]:
+    """The prefixes that cover `networks` but nothing of `excluded`."""
+    left = list(networks)
+    for hole in excluded:
+        after: List[Network] = []
+        for network in left:
+            if network.version != hole.version or not network.overlaps(hole):
+                after.append(network)
+            elif network.prefixlen < hole.prefixlen:
+                after.extend(network.address_exclude(hole))  # type: ignore[arg-type]
+        left = after
+    return left
+
+
+def _inside(network: Network, outer: Network) -> bool:
+    return network.version == outer.version and network.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def plan(
+    wanted: Sequence[str], exclude: Sequence[str], on_link: Sequence[Network], protected: Sequence[Protected]
+) -> Plan:
+    """Decide. `wanted` and `exclude` are CIDR texts from the session; what cannot be read is skipped with a reason."""
+    skipped: List[Dict[str, str]] = []
+    by_version: Dict[int, List[Network]] = {4: [], 6: []}
+    holes = [item.network for item in protected]
+    for text in exclude:
+        try:
+            holes.append(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            skipped.append({"route": text, "reason": "the exclusion is not a network"})
+    for text in wanted:
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            skipped.append({"route": text, "reason": "it is not a network"})
+            continue
+        reason = ""
+        for outer in on_link:
+            if _inside(network, outer):
+                reason = "it is inside %s, a network of the target's own" % outer
+        for item in protected:
+            if _inside(network, item.network):
+                reason = item.reason
+        if reason:
+            skipped.append({"route": text, "reason": reason})
+        elif not subtract([network], holes):
+            skipped.append({"route": text, "reason": "it is excluded"})
+        else:
+            by_version[network.version].append(network)
+    install: List[Network] = []
+    for networks in by_version.values():
+        # mypy cannot know that all members of one list are of one version
+        install += sorted(subtract(ipaddress.collapse_addresses(networks), holes))  # type: ignore[type-var]
+    return Plan(install, skipped)
+
+
+def open_connections(limit: int = 256) -> List[str]:
+    """Remote addresses of the TCP and connected UDP sockets of this network namespace (proc(5), /proc/net/tcp).
+
+    What carries the tunnel may be among them without being the SSH peer, when a relay in the same namespace hands the
+    connection in over loopback, as in a codespace. A captured route would break those connections in any case: their
+    source address is not the TUN's.
+    """
+    found: List[str] = []
+    for name, width in (("tcp", 8), ("tcp6", 32), ("udp", 8), ("udp6", 32)):
+        try:
+            with open("/proc/net/" + name, encoding="ascii") as table:
+                lines = table.readlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if len(fields) < 4 or fields[3] != "01" or len(fields[2]) < width:
+                continue
+            words = [int(fields[2][i : i + 8], 16).to_bytes(4, "little") for i in range(0, width, 8)]
+            address = ipaddress.ip_address(b"".join(words))
+            address = getattr(address, "ipv4_mapped", None) or address
+            text = str(address)
+            if not address.is_loopback and text not in found and len(found) < limit:
+                found.append(text)
+    return found
+
+
+class Routes:
+    """The routes on the TUN, and the difference to what is wanted next."""
+
+    def __init__(self, netlink: Netlink, index: int, sources: Sequence[Interface], rto_min_ms: Optional[int]) -> None:
+        self._netlink = netlink
+        self._index = index
+        self._source: Dict[int, Address] = {}
+        for interface in sources:
+            self._source.setdefault(interface.version, interface.ip)
+        self._rto_min_ms = rto_min_ms
+        self._installed: Set[Network] = set()
+
+    def apply(self, wanted: Plan) -> Tuple[List[str], List[Dict[str, str]]]:
+        """Install what is new, then remove what is no longer wanted; (installed, skipped)."""
+        skipped = list(wanted.skipped)
+        target = set(wanted.install)
+        for network in wanted.install:
+            if network in self._installed:
+                continue
+            source = self._source.get(network.version)
+            if source is None:
+                skipped.append({"route": str(network), "reason": "the target has no IPv%d here" % network.version})
+                continue
+            try:
+                self._netlink.add_route(self._index, network, source=source, rto_min_ms=self._rto_min_ms)
+            except OSError as error:
+                there = error.errno == errno.EEXIST
+                reason = "the target has a route to it" if there else os.strerror(error.errno or 0)
+                skipped.append({"route": str(network), "reason": reason})
+            else:
+                self._installed.add(network)
+        for network in self._installed - target:
+            self._netlink.delete_route(self._index, network)
+        self._installed &= target
+        return [str(network) for network in wanted.install if network in self._installed], skipped

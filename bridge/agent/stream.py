@@ -1,0 +1,233 @@
+"""The agent's end of the link: frames from stdin, frames to stdout, both non-blocking, with no copy that can be avoided.
+
+In: one large `readv` into a standing buffer; the decoder yields views of it, and each packet is written to the TUN from
+there. Out: packets are read from the TUN straight into their place in a batch buffer, 4 bytes left free for each frame's
+header, and the whole batch is one `write`. While part of a batch waits for the pipe, the TUN is not read: the kernel queues,
+and drops by its own rules. The same holds while the send window is closed.
+
+What a slow pipe makes wait besides the batch is bounded: of ACKs only the newest counts, and one is made when the
+pipe takes bytes again; PONGs and control messages beyond a bound end the link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import time
+from typing import Any, Callable, Dict, Optional  # noqa: UP035 - Python 3.8
+
+from .frames import ACK, CONTROL, HEADER, HEADER_LEN, MAX_CONTROL, MAX_PACKET, PACKET, PING, PONG
+from .frames import COUNT, Decoder, FrameError, ack_frame, control_frame, frame_header, parse_control
+from .loop import READ, WRITE, Loop
+from .window import AckCounter, SendWindow
+
+F_SETPIPE_SZ = 1031
+PIPE_SIZE = 1 << 20
+"""What /proc/sys/fs/pipe-max-size allows without privilege; a default pipe of 64 KiB costs a wakeup a super-segment."""
+READ_SIZE = 1 << 20
+BATCH = 512 * 1024
+"""Bytes of packets read before they are written; the buffer has room for one packet more."""
+READS = 4
+"""Reads of stdin in a row before the TUN gets its turn."""
+MAX_WAITING = 2 * MAX_CONTROL
+"""Control, PONG bytes that may wait for a slow pipe."""
+
+
+class Stream:
+    """Frames on two descriptors. `tun` is the TUN's descriptor once there is one."""
+
+    def __init__(
+        self, loop: Loop, reading: int, writing: int,
+        on_control: Callable[[Dict[str, Any]], None], on_lost: Callable[[Optional[Exception]], None],
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._in = reading
+        self._out = writing
+        self._on_control = on_control
+        self._on_lost = on_lost
+        self._decoder = Decoder()
+        self._inbound = memoryview(bytearray(READ_SIZE))
+        self._batch = memoryview(bytearray(BATCH + HEADER_LEN + MAX_PACKET))
+        self._pending: Optional[memoryview] = None
+        self._waiting = bytearray()
+        self._tun = -1
+        self._tun_watched = False
+        self.window = SendWindow()
+        self.acks = AckCounter()
+        self.dropped = 0
+        """Packets the TUN did not take."""
+        for descriptor in (reading, writing):
+            os.set_blocking(descriptor, False)
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE_SIZE)
+        loop.watch(reading, READ, self._readable)
+
+    def attach_tun(self, descriptor: int) -> None:
+        """Begin to carry the packets of a TUN."""
+        self._tun = descriptor
+        self._watch_tun()
+
+    def detach_tun(self) -> None:
+        """Stop carrying packets; the descriptor may be closed then."""
+        if self._tun >= 0:
+            self._loop.unwatch(self._tun)
+            self._tun, self._tun_watched = -1, False
+
+    def send_control(self, message: Dict[str, Any]) -> None:
+        """Queue a control message."""
+        self._write_small(control_frame(message))
+
+    def send_descriptor(self, channel: socket.socket, descriptor: int, message: Dict[str, Any]) -> None:
+        """Send a control message whose first byte carries a descriptor, over the unix socket that stdin is.
+
+        Used when the session runs on the same machine. OSError when the socket does not take it at once.
+        """
+        frame = control_frame(message)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))]
+        if self._pending is not None or channel.sendmsg([frame], rights) != len(frame):
+            raise BlockingIOError("the session does not read")
+
+    def drain(self, timeout: float) -> None:
+        """Try for `timeout` seconds to get everything queued written, blocking. For the very end."""
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(OSError):
+            while (self._pending is not None or self._waiting) and time.monotonic() < deadline:
+                self._writable(WRITE)
+                time.sleep(0.002)
+
+    def close(self) -> None:
+        """Forget the descriptors, without closing them."""
+        self.detach_tun()
+        self._loop.unwatch(self._in)
+        self._loop.unwatch(self._out)
+
+    # From the session to the TUN.
+
+    def _readable(self, _events: int) -> None:
+        view = self._inbound
+        for _ in range(READS):
+            try:
+                count = os.readv(self._in, [view])
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._on_lost(error)
+                return
+            if not count:
+                self._on_lost(None)
+                return
+            try:
+                self._take(view[:count])
+            except FrameError as error:
+                self._on_lost(error)
+                return
+            if count < READ_SIZE:
+                break
+        if self.acks.due(burst_ended=True):
+            self._acknowledge()
+
+    def _take(self, data: memoryview) -> None:
+        tun, acks, write = self._tun, self.acks, os.write
+        for kind, payload in self._decoder.feed(data):
+            if kind == PACKET:
+                acks.taken += len(payload)
+                if tun >= 0:
+                    try:
+                        write(tun, payload)
+                    except OSError:  # EINVAL: not a packet the kernel takes; EIO: the device is down
+                        self.dropped += 1
+                if acks.due(burst_ended=False):
+                    self._acknowledge()
+            elif kind == ACK:
+                if self.window.acknowledge(COUNT.unpack(payload)[0], time.monotonic()):
+                    self._watch_tun()
+            elif kind == CONTROL:
+                self._on_control(parse_control(payload))
+                tun = self._tun
+            elif kind == PING:
+                self._write_small(frame_header(PONG, 8) + bytes(payload))
+
+    # From the TUN to the session.
+
+    def _tun_readable(self, _events: int) -> None:
+        window = self.window
+        if self._pending is not None or not window.open:
+            self._watch_tun()
+            return
+        batch, tun, readv, pack = self._batch, self._tun, os.readv, HEADER.pack_into
+        position = 0
+        room = window.size - window.in_flight
+        limit = min(BATCH, room)
+        frames = 0
+        try:
+            while position < limit:
+                start = position + HEADER_LEN
+                count = readv(tun, [batch[start : start + MAX_PACKET]])
+                pack(batch, position, PACKET << 24 | count)
+                position = start + count
+                frames += 1
+        except BlockingIOError:
+            pass
+        except OSError:  # EIO: the device was taken down, EBADFD: deleted; the session decides what to do
+            self.detach_tun()
+            self.send_control({"type": "error", "code": "tun_lost", "detail": "the interface was taken away"})
+        if position:
+            window.add(position - frames * HEADER_LEN, time.monotonic())
+            self._write(batch[:position])
+
+    def _watch_tun(self) -> None:
+        """Read the TUN exactly while the window is open and nothing waits."""
+        wanted = self._tun >= 0 and self._pending is None and self.window.open
+        if wanted != self._tun_watched:
+            self._tun_watched = wanted
+            if wanted:
+                self._loop.watch(self._tun, READ, self._tun_readable)
+            else:
+                self._loop.unwatch(self._tun)
+
+    # Writing.
+
+    def _acknowledge(self) -> None:
+        if self._pending is None and not self._waiting:
+            self.acks.told = self.acks.taken
+            self._write_small(ack_frame(self.acks.taken))
+
+    def _write_small(self, frame: bytes) -> None:
+        self._waiting += frame
+        if len(self._waiting) > MAX_WAITING:
+            self._on_lost(FrameError("the session asks and does not read the answers"))
+        elif self._pending is None:
+            data, self._waiting = self._waiting, bytearray()
+            self._write(memoryview(data))
+
+    def _write(self, data: memoryview) -> None:
+        """Write what the pipe takes; the rest waits, and with it everything else."""
+        try:
+            count = os.write(self._out, data)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            self._pending = None
+            self._waiting.clear()
+            self._on_lost(error)
+            return
+        if count < len(data):
+            if self._pending is None:
+                self._loop.watch(self._out, WRITE, self._writable)
+            self._pending = data[count:]
+            self._watch_tun()
+        elif self._pending is not None:
+            self._pending = None
+            self._loop.unwatch(self._out)
+            if self._waiting:
+                self._write_small(b"")
+            elif self.acks.due(burst_ended=True):
+                self._acknowledge()
+            self._watch_tun()
+
+    def _writable(self, _events: int) -> None:
+        if self._pending is not None:
+            self._write(self._pending)

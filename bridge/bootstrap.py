@@ -1,0 +1,248 @@
+"""Starting the agent over a channel, and talking to it.
+
+    options = AgentOptions()
+    channel = await transport.open(agent_command(options))
+    agent = await start_agent(channel, options=options)      # agent.hello
+    ready = await agent.setup(request)                        # agent.link is usable now
+    ...
+    await agent.stop()
+
+A start has stages, each with its own time limit: code out and marker back, `hello`, `setup` → `ready`. Whatever fails is one
+BridgeError of three sentences with an exit code. What comes from the target (banners, messages, names) is untrusted: bounded,
+and stripped of control characters before it becomes part of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from netbridge.stack.link.base import Link, LinkError
+
+from .agent import PROTOCOL
+from .errors import BridgeError, TargetLacksError, TargetUnreachableError
+from .firststage import agent_code, command, new_nonce
+from .link import FramedLink
+from .startfaults import closed_early, refused_setup, refused_start, timed_out
+from .transport.base import Channel, ChannelUser, Transport
+
+logger = logging.getLogger(__name__)
+
+MAX_NOISE = 256 * 1024
+"""Bytes of banners and rc-file output before the marker; more is no login shell."""
+MAX_MARKER = 4096
+"""Bytes of the marker's line."""
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """How to start an agent."""
+
+    timeout: float = 30.0
+    """Seconds for each stage."""
+    nonce: str = field(default_factory=new_nonce)
+    """Makes this start's marker unlike anything else; the same in the command and in `start_agent`."""
+
+
+def agent_command(options: AgentOptions) -> str:
+    """The shell command that `start_agent` expects to be running on its channel."""
+    return command(options.nonce)
+
+
+class _Marker(ChannelUser):
+    """Waits for the marker's line on the channel and keeps what follows it."""
+
+    def __init__(self, marker: bytes) -> None:
+        self._marker = marker
+        self._seen = bytearray()
+        self.line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.rest = bytearray()
+
+    def data_received(self, data: memoryview) -> None:
+        if self.line.done():
+            self.rest += data
+            return
+        self._seen += data
+        begin = self._seen.find(self._marker)
+        if begin < 0:
+            if len(self._seen) > MAX_NOISE:
+                self.line.set_exception(TargetUnreachableError(
+                    "The agent did not start.",
+                    f"The target printed {len(self._seen)} bytes that are not the agent's.",
+                    "See that its login scripts are quiet when there is no terminal.",
+                ))  # fmt: skip
+            return
+        end = self._seen.find(b"\n", begin)
+        if end < 0:
+            if len(self._seen) - begin > MAX_MARKER:
+                self.line.set_exception(TargetUnreachableError("The agent's first line has no end."))
+            return
+        self.rest += self._seen[end + 1 :]
+        self.line.set_result(self._seen[begin + len(self._marker) : end].decode("utf-8", "replace"))
+
+    def burst_ended(self) -> None:
+        pass
+
+    def channel_ready(self) -> None:
+        pass
+
+    def channel_lost(self, error: Exception | None) -> None:
+        if not self.line.done():
+            self.line.set_exception(error or EOFError())
+
+
+class AgentHandle:
+    """A running agent."""
+
+    def __init__(self, channel: Channel, timeout: float) -> None:
+        self.channel = channel
+        self.hello: dict[str, Any] = {}
+        """The `hello` message: python, kernel, user, host, facts."""
+        self.ready: dict[str, Any] = {}
+        """The `ready` message after `setup`."""
+        self.on_lost: Callable[[Exception | None], None] | None = None
+        """Called once when the agent is gone, whoever ended it; None as error when `stop` or `close` did."""
+        self.framed = FramedLink(channel, on_control=self._control, on_lost=self._lost)
+        self.link: Link = self.framed
+        """Where the codespace's packets come from; decided by `setup`."""
+        self.lost = False
+        self._timeout = timeout
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
+        self._expected: tuple[str, ...] = ()
+        self._talk = asyncio.Lock()
+
+    async def setup(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send `setup` (the fields of the protocol, without `type`); the `ready` message. Raises a BridgeError."""
+        self.ready = await self._ask({"type": "setup", **request}, "ready")
+        if request.get("pass_tun"):
+            self.link = self._tun_link(int(request["mtu"]))
+        return self.ready
+
+    async def change_routes(self, routes: Sequence[str], exclude: Sequence[str]) -> dict[str, Any]:
+        """Capture other networks from now on; the `routes_changed` message. Raises a BridgeError."""
+        request = {"type": "routes", "routes": list(routes), "exclude": list(exclude)}
+        return await self._ask(request, "routes_changed")
+
+    async def stop(self) -> None:
+        """Let the agent undo everything and end. Returns when it did, or when its time is over; never raises."""
+        if not self.lost:
+            with contextlib.suppress(BridgeError, LinkError):
+                await self._ask({"type": "stop"}, "stopped")
+        self.close()
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(self._timeout):
+                await self.channel.wait_closed()
+
+    def close(self) -> None:
+        """End the link at once; the agent sees the end of its stdin and undoes everything."""
+        self.framed.close()
+
+    async def ping(self) -> float:
+        """Seconds to the agent and back on the link. LinkError when it is gone."""
+        answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+        def set_result(seconds: float) -> None:
+            if not answered.done():
+                answered.set_result(seconds)
+
+        if not self.framed.ping(set_result):
+            raise LinkError("link_lost: no PING can be sent")
+        async with asyncio.timeout(self._timeout):
+            return await answered
+
+    async def _ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
+        async with self._talk:
+            future = self._expect(answer, "error")
+            try:
+                self.framed.send_control(request)
+                async with asyncio.timeout(self._timeout):
+                    message = await future
+            except TimeoutError:
+                raise timed_out(f"did not answer `{request['type']}`", self._timeout, self.channel) from None
+            except (LinkError, EOFError) as error:
+                raise closed_early(f"went away during `{request['type']}`", error, self.channel) from error
+            finally:
+                self._answer = None
+        if message["type"] == "error":
+            raise refused_setup(message)
+        return message
+
+    def _expect(self, *types: str) -> asyncio.Future[dict[str, Any]]:
+        if self.lost:
+            raise LinkError("link_lost: the agent is gone")
+        self._expected = types
+        self._answer = asyncio.get_running_loop().create_future()
+        return self._answer
+
+    async def greet(self, first: memoryview) -> None:
+        """Take the stream over from the marker's search (`first` came with it) and wait for `hello`."""
+        future = self._expect("hello")
+        self.framed.data_received(first)
+        self.channel.start(self.framed)
+        try:
+            async with asyncio.timeout(self._timeout):
+                self.hello = await future
+        except TimeoutError:
+            raise timed_out("said nothing after its start", self._timeout, self.channel) from None
+        except (LinkError, EOFError, OSError) as error:
+            raise closed_early("went away at its start", error, self.channel) from error
+        finally:
+            self._answer = None
+        if self.hello.get("protocol") != PROTOCOL or not isinstance(self.hello.get("facts"), dict):
+            raise BridgeError("The agent speaks another protocol.", f"It says {self.hello.get('protocol')!r:.20}.")
+
+    def _tun_link(self, mtu: int) -> Link:
+        from netbridge.stack.link.tun import TunLink
+
+        descriptors = self.channel.received_descriptors()
+        if len(descriptors) != 1:
+            raise TargetLacksError("The agent did not hand its TUN over.", f"{len(descriptors)} descriptors came.")
+        return TunLink(descriptors[0], mtu=mtu, offload=bool(self.ready.get("offload")))
+
+    def _control(self, message: dict[str, Any]) -> None:
+        answer = self._answer
+        if answer is not None and not answer.done() and message["type"] in self._expected:
+            answer.set_result(message)
+        elif message["type"] == "error":
+            logger.warning("the agent reports %s: %s", message.get("code"), message.get("detail"))
+        else:
+            logger.debug("the agent says %s, unasked", message["type"])
+
+    def _lost(self, error: Exception | None) -> None:
+        self.lost = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or EOFError("the link was closed"))
+        if self.on_lost is not None:
+            self.on_lost(error)
+
+
+async def start_agent(channel: Channel, *, options: AgentOptions) -> AgentHandle:
+    """Start the agent on a channel that runs `agent_command(options)`. Closes the channel and raises a BridgeError."""
+    marker = _Marker(f"NB:{options.nonce}:".encode())
+    try:
+        channel.start(marker)
+        channel.write((agent_code(),))
+        try:
+            async with asyncio.timeout(options.timeout):
+                line = await marker.line
+        except TimeoutError:
+            raise timed_out("did not start", options.timeout, channel) from None
+        except (EOFError, OSError) as error:
+            raise closed_early("did not start", error, channel) from error
+        if line != "agent":
+            raise refused_start(line)
+        agent = AgentHandle(channel, options.timeout)
+        await agent.greet(memoryview(bytes(marker.rest)))
+    except BaseException:
+        channel.close()
+        raise
+    return agent
+
+
+async def launch(transport: Transport, *, options: AgentOptions | None = None) -> AgentHandle:
+    """Open a channel on a connected transport and start the agent there."""
+    options = options or AgentOptions()
+    return await start_agent(await transport.open(agent_command(options)), options=options)

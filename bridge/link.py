@@ -1,0 +1,232 @@
+"""The stack's link over a channel: frames, the window, acknowledgements, round-trip time.
+
+Down (stack to codespace): `send` writes [frame header + packet header, payload] to the channel as buffers, joined by
+whatever the transport uses (writev); nothing is copied but the header. Up: the decoder hands views of the channel's own
+read buffer to the stack. Both directions are counted against a window, so what is in flight is bounded by both ends.
+
+`send` always takes the packet: the stack asks `ready` before bulk data, and what it sends without asking (acknowledgements,
+errors) is small. A peer that breaks the protocol ends the link with a LinkError, and the channel with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from netbridge.stack.link.base import Buffer, Link, LinkError, LinkUser
+
+from .agent.frames import (
+    ACK,
+    CONTROL,
+    COUNT,
+    HEADER,
+    HEADER_LEN,
+    MAX_PACKET,
+    PACKET,
+    PING,
+    PONG,
+    Decoder,
+    FrameError,
+    ack_frame,
+    control_frame,
+    frame_header,
+    parse_control,
+)
+from .agent.window import AckCounter, SendWindow
+from .transport.base import Channel, ChannelUser
+
+MAX_PINGS = 16
+"""Unanswered PINGs remembered; more are not sent."""
+
+
+@dataclass(slots=True)
+class LinkCounters:
+    """What went over the link."""
+
+    packets_in: int = 0
+    """PACKET frames that came from the codespace."""
+    packets_out: int = 0
+    """PACKET frames sent to the codespace."""
+    bytes_in: int = 0
+    """Payload bytes of those that came."""
+    bytes_out: int = 0
+    """Payload bytes of those sent."""
+    acks_in: int = 0
+    """Acknowledgements that came."""
+    acks_out: int = 0
+    """Acknowledgements sent."""
+    unwanted: int = 0
+    """Packets that came before a stack was there."""
+    oversized: int = 0
+    """Packets the stack wanted to send that no frame can carry; dropped."""
+    window: int = 0
+    """Bytes that may be in flight to the codespace at present."""
+    in_flight: int = 0
+    """Bytes that are in flight to the codespace at present."""
+
+
+class FramedLink(Link, ChannelUser):
+    """A Link whose far end is the agent's TUN."""
+
+    def __init__(
+        self, channel: Channel, *,
+        on_control: Callable[[dict[str, Any]], None], on_lost: Callable[[Exception | None], None],
+    ) -> None:  # fmt: skip
+        """`on_control` gets each CONTROL message; `on_lost` the link's end, also when no stack was started on it."""
+        self.channel = channel
+        self.rtt: float | None = None
+        """Seconds the last answered PING took."""
+        self._on_control = on_control
+        self._on_lost = on_lost
+        self._user: LinkUser | None = None
+        self._decoder = Decoder()
+        self._window = SendWindow()
+        self._acks = AckCounter()
+        self._counters = LinkCounters()
+        self._pings: deque[tuple[int, float, Callable[[float], None] | None]] = deque()
+        self._ping_number = 0
+        self._waiting = False
+        self._over = False
+
+    # Link
+
+    def start(self, user: LinkUser) -> None:
+        """Begin to deliver packets."""
+        self._user = user
+
+    def send(self, header: Buffer, payload: Buffer = b"") -> None:
+        """Send one packet as a frame; dropped and counted when it is larger than an IP packet can be."""
+        length = len(header) + len(payload)
+        if length > MAX_PACKET or self._over:
+            self._counters.oversized += not self._over
+            return
+        head = HEADER.pack(PACKET << 24 | length) + header
+        self._window.add(length, time.monotonic())
+        self._counters.packets_out += 1
+        self._counters.bytes_out += length
+        self.channel.write((head, payload) if payload else (head,))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the window is open and the channel keeps up."""
+        window = self._window
+        if window.sent - window.acked < window.size and self.channel.ready:
+            return True
+        self._waiting = True
+        return False
+
+    def close(self) -> None:
+        """End the link and the channel."""
+        self._end(None)
+
+    # Beside the packets
+
+    @property
+    def counters(self) -> LinkCounters:
+        """The counters, with the present state of the window."""
+        self._counters.window = self._window.size
+        self._counters.in_flight = self._window.in_flight
+        return self._counters
+
+    def send_control(self, message: dict[str, Any]) -> None:
+        """Send a CONTROL message; LinkError when the link is gone, ValueError when the message is too large."""
+        if self._over:
+            raise LinkError("link_lost: the link is gone")
+        self._write((control_frame(message),))
+
+    def ping(self, answered: Callable[[float], None] | None = None) -> bool:
+        """Send a PING; `answered(seconds)` is called by its PONG. False when too many are unanswered."""
+        if self._over or len(self._pings) >= MAX_PINGS:
+            return False
+        self._ping_number += 1
+        self._pings.append((self._ping_number, time.monotonic(), answered))
+        self._write((frame_header(PING, 8) + COUNT.pack(self._ping_number),))
+        return True
+
+    # ChannelUser
+
+    def data_received(self, data: memoryview) -> None:
+        """Take bytes of the agent's stdout."""
+        if self._over:
+            return
+        user = self._user
+        acks = self._acks
+        counters = self._counters
+        try:
+            for kind, payload in self._decoder.feed(data):
+                if kind == PACKET:
+                    length = len(payload)
+                    counters.packets_in += 1
+                    counters.bytes_in += length
+                    if user is not None:
+                        user.packet_received(payload)
+                    else:
+                        counters.unwanted += 1
+                    acks.taken += length
+                    if acks.due(burst_ended=False):
+                        self._acknowledge()
+                elif kind == ACK:
+                    counters.acks_in += 1
+                    self._window.acknowledge(COUNT.unpack(payload)[0], time.monotonic())
+                else:
+                    self._other(kind, payload)
+                    user = self._user
+                if self._over:
+                    return
+        except FrameError as error:
+            self._end(LinkError(f"link_lost: the agent broke the protocol: {error}"))
+
+    def burst_ended(self) -> None:
+        """A good moment to acknowledge, and to let the stack go on."""
+        if self._over:
+            return
+        if self._user is not None:
+            self._user.burst_ended()
+        if self._acks.due(burst_ended=True):
+            self._acknowledge()
+        self.channel_ready()
+
+    def channel_ready(self) -> None:
+        """Tell the stack when it waits and may go on."""
+        if self._waiting and not self._over and self._user is not None and self._window.open and self.channel.ready:
+            self._waiting = False
+            self._user.link_ready()
+
+    def channel_lost(self, error: Exception | None) -> None:
+        """The channel ended by itself; for the link that is always a loss."""
+        self._end(error or LinkError("link_lost: the agent's stream ended"))
+
+    def _other(self, kind: int, payload: memoryview) -> None:
+        if kind == CONTROL:
+            self._on_control(parse_control(payload))
+        elif kind == PING:
+            self._write((frame_header(PONG, 8) + bytes(payload),))
+        elif kind == PONG:
+            number, sent, answered = self._pings.popleft() if self._pings else (0, 0.0, None)
+            if COUNT.unpack(payload)[0] != number:
+                raise FrameError("a PONG without its PING")
+            self.rtt = time.monotonic() - sent
+            if answered is not None:
+                answered(self.rtt)
+
+    def _acknowledge(self) -> None:
+        self._acks.told = self._acks.taken
+        self._counters.acks_out += 1
+        self._write((ack_frame(self._acks.taken),))
+
+    def _write(self, buffers: Sequence[Buffer]) -> None:
+        if not self._over:
+            self.channel.write(buffers)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._pings.clear()
+        self.channel.close()
+        self._on_lost(error)
+        if self._user is not None:
+            self._user.link_lost(error)

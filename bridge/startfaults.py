@@ -1,0 +1,86 @@
+"""What can go wrong when an agent starts, told in three sentences: what, why, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import BridgeError, TargetLacksError, TargetUnreachableError
+from .transport.base import Channel
+
+MAX_TEXT = 300
+"""Characters of the target's own words in an error."""
+
+RUN_ARGS = '"runArgs": ["--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun"]'
+REBUILD = (
+    f"Add {RUN_ARGS} to devcontainer.json and rebuild the container"
+    " (with Docker Compose: cap_add and devices in its own file, since runArgs is ignored there)."
+)
+
+
+def printable(text: object) -> str:
+    """The target's own words, without control characters and not too many."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))[:MAX_TEXT].strip()
+
+
+def refused_start(line: str) -> BridgeError:
+    """The first stage gave up; `line` is what it said after the marker: `code detail|detail`."""
+    code, _, details = line.partition(" ")
+    first, _, second = (printable(part) for part in details.partition("|"))
+    if code == "no-python":
+        return TargetLacksError(
+            "The agent needs python3 on the target.",
+            "No python3 was found in its PATH.",
+            "Install it there, for example with `sudo apt-get install python3-minimal` or `apk add python3`.",
+        )
+    if code == "old-python":
+        return TargetLacksError(
+            "The agent needs Python 3.8 or newer on the target.",
+            f"The newest one in its PATH is {first}.",
+            "Install a newer python3 there.",
+        )
+    if code == "no-sudo":
+        return TargetLacksError(
+            "The agent needs root on the target.",
+            f"The user {first} is not root and there is no sudo.",
+            "Install sudo there, or log in as root.",
+        )
+    if code == "sudo-refused":
+        return TargetLacksError(
+            "The agent needs root on the target.",
+            f"sudo does not let {first} in without a password ({second}).",
+            f"Allow it there with a line `{first} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d, or log in as root.",
+        )
+    return BridgeError("The agent did not start.", f"The target answered {printable(line)!r}.")
+
+
+def refused_setup(message: dict[str, Any]) -> BridgeError:
+    """The agent answered `error`."""
+    code = printable(message.get("code"))
+    detail = printable(message.get("detail"))
+    if code == "no_tun":
+        return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", REBUILD)
+    if code == "no_net_admin":
+        return TargetLacksError("The target does not permit a network interface.", f"{detail}.", REBUILD)
+    if code == "busy":
+        return BridgeError(
+            "The network interface could not be made.", f"{detail}.",
+            "Stop the other bridge to this target, or give this one another name.",
+        )  # fmt: skip
+    return BridgeError("The agent could not do what it was asked.", f"It says {code}: {detail}.")
+
+
+def timed_out(what: str, seconds: float, channel: Channel) -> BridgeError:
+    """The agent `what` within `seconds`."""
+    said = printable(channel.diagnostics()[-MAX_TEXT:])
+    return TargetUnreachableError(
+        f"The agent {what} within {seconds:g} s.", f"The target said: {said}." if said else "The target said nothing.",
+        "Try again, or see with `--trace-level debug` how far it came.",
+    )  # fmt: skip
+
+
+def closed_early(what: str, error: BaseException, channel: Channel) -> BridgeError:
+    """The channel ended while the agent was expected to speak."""
+    said = printable(channel.diagnostics()[-MAX_TEXT:]) or printable(error) or "the stream ended"
+    return TargetUnreachableError(
+        f"The agent {what}.", f"The connection was closed: {said}.", "See that the target is still running, and try again."
+    )
