@@ -7,9 +7,9 @@
     ...
     await agent.stop()
 
-A start has stages, each with its own time limit: code out and marker back, `hello`, `setup` → `ready`. Whatever fails is one
-BridgeError of three sentences with an exit code. What comes from the target (banners, messages, names) is untrusted: bounded,
-and stripped of control characters before it becomes part of an error.
+A start has stages, each with its own time limit: code out and marker back, `hello`, `setup` → `ready`. Whatever
+fails is one BridgeError of three sentences with an exit code. What comes from the target (banners, messages, names)
+is untrusted: bounded, and stripped of control characters before it becomes part of an error.
 """
 
 from __future__ import annotations

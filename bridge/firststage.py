@@ -1,13 +1,14 @@
 """The command line that starts the agent, and the bytes that follow it on stdin.
 
-The command is one line for whatever login shell is there (sh, bash, zsh, fish, csh): an outer ``exec sh -c '…' name '…'``
-whose two single-quoted arguments contain no single quote, no backslash, no exclamation mark and no newline, which are all that
-those shells disagree about. The first argument is a POSIX script: it finds a python3 that is new enough, and sudo where the
-user is not root. The second is the first stage in Python, which reads exactly the code's bytes from stdin and runs them.
-stdin is given to nobody before that, so no byte of the code is lost.
+The command is one line for whatever login shell is there (sh, bash, zsh, fish, csh): an outer ``exec sh -c '…' name
+'…'`` whose two single-quoted arguments contain no single quote, no backslash, no exclamation mark and no newline,
+which are all that those shells disagree about. The first argument is a POSIX script: it finds a python3 that is new
+enough, and sudo where the user is not root. The second is the first stage in Python, which reads exactly the code's
+bytes from stdin and runs them. stdin is given to nobody before that, so no byte of the code is lost.
 
-Answers on stdout begin with ``NB:<nonce>:``, so that banners and what rc files print can be told from them. The command line
-itself never contains that text, only its parts, so that an echo of the command is not taken for an answer.
+Answers on stdout begin with ``NB:<nonce>:``, so that banners and what rc files print can be told from them. The
+command line itself never contains that text, only its parts, so that an echo of the command is not taken for an
+answer.
 """
 
 from __future__ import annotations

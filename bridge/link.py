@@ -1,11 +1,13 @@
 """The stack's link over a channel: frames, the window, acknowledgements, round-trip time.
 
 Down (stack to codespace): `send` writes [frame header + packet header, payload] to the channel as buffers, joined by
-whatever the transport uses (writev); nothing is copied but the header. Up: the decoder hands views of the channel's own
-read buffer to the stack. Both directions are counted against a window, so what is in flight is bounded by both ends.
+whatever the transport uses (writev); nothing is copied but the header. Up: the decoder hands views of the channel's
+own read buffer to the stack. Both directions are counted against a window, so what is in flight is bounded by both
+ends.
 
-`send` always takes the packet: the stack asks `ready` before bulk data, and what it sends without asking (acknowledgements,
-errors) is small. A peer that breaks the protocol ends the link with a LinkError, and the channel with it.
+`send` always takes the packet: the stack asks `ready` before bulk data, and what it sends without asking
+(acknowledgements, errors) is small. A peer that breaks the protocol ends the link with a LinkError, and the channel
+with it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from .agent.frames import (
     CONTROL,
     COUNT,
     HEADER,
-    HEADER_LEN,
     MAX_PACKET,
     PACKET,
     PING,

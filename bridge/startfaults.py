@@ -48,7 +48,7 @@ def refused_start(line: str) -> BridgeError:
         return TargetLacksError(
             "The agent needs root on the target.",
             f"sudo does not let {first} in without a password ({second}).",
-            f"Allow it there with a line `{first} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d, or log in as root.",
+            f"Allow it there with `{first} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d, or log in as root.",
         )
     return BridgeError("The agent did not start.", f"The target answered {printable(line)!r}.")
 
@@ -82,5 +82,6 @@ def closed_early(what: str, error: BaseException, channel: Channel) -> BridgeErr
     """The channel ended while the agent was expected to speak."""
     said = printable(channel.diagnostics()[-MAX_TEXT:]) or printable(error) or "the stream ended"
     return TargetUnreachableError(
-        f"The agent {what}.", f"The connection was closed: {said}.", "See that the target is still running, and try again."
-    )
+        f"The agent {what}.", f"The connection was closed: {said}.",
+        "See that the target is still running, and try again.",
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, Callable, Dict, List, Optional  # noqa: UP035 - Python 3.8
+from typing import Any, Callable, Dict, List, Optional
 
 from .loop import READ, WRITE, Loop, Timer
 

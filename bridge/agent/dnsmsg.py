@@ -1,4 +1,4 @@
-"""As much of DNS messages as a relay needs: the header and the first question (RFC 1035 section 4.1). Untrusted bytes."""
+"""What a relay needs of DNS messages: the header and the first question (RFC 1035 section 4.1). Untrusted bytes."""
 
 from __future__ import annotations
 
@@ -76,9 +76,8 @@ def failure(query: bytes, rcode: int) -> bytes:
     flags = struct.unpack_from(">H", query, 2)[0]
     question = _question(query)
     section = b"" if question is None else query[HEADER_LEN : HEADER_LEN + len(question.section)]
-    return _HEADER.pack(
-        struct.unpack_from(">H", query)[0], FLAG_RESPONSE | flags & 0x7900 | 0x0080 | rcode, 1 if section else 0, 0, 0, 0
-    ) + section  # fmt: skip
+    flags = FLAG_RESPONSE | flags & 0x7900 | 0x0080 | rcode
+    return _HEADER.pack(ident(query), flags, 1 if section else 0, 0, 0, 0) + section
 
 
 def ident(data: bytes) -> int:

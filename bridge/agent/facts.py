@@ -7,7 +7,7 @@ import os
 import platform
 import pwd
 import socket
-from typing import Any, Dict, List, Optional  # noqa: UP035 - Python 3.8
+from typing import Any, Dict, List, Optional
 
 from . import PROTOCOL, VERSION, resolvconf
 from .netlink import Netlink, Network

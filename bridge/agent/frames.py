@@ -14,15 +14,16 @@ type  name      payload
 Neither end trusts the other: an unknown type or a length outside the type's bounds raises FrameError, which ends the
 link; nothing is skipped, since a stream that is wrong once cannot be trusted to be in step again.
 
-Flow control. A sender keeps at most a window of PACKET bytes unacknowledged (:class:`~.window.SendWindow`). The receiver
-acknowledges what it has taken (:class:`~.window.AckCounter`); both are in :mod:`.window`. CONTROL, ACK, PING and PONG are outside the window.
+Flow control. A sender keeps at most a window of PACKET bytes unacknowledged (:class:`~.window.SendWindow`). The
+receiver acknowledges what it has taken (:class:`~.window.AckCounter`); both are in :mod:`.window`. CONTROL, ACK,
+PING and PONG are outside the window.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from typing import Any, Dict, Iterator, Tuple  # noqa: UP035 - Python 3.8
+from typing import Any, Dict, Iterator, Tuple
 
 PACKET, CONTROL, ACK, PING, PONG = 1, 2, 3, 4, 5
 
@@ -32,7 +33,7 @@ COUNT = struct.Struct(">Q")
 
 VNET_LEN = 10
 MAX_PACKET = VNET_LEN + 40 + 65535
-"""The largest IPv6 packet without a jumbo option has a 40-byte header and a 16-bit payload length (RFC 8200 section 3)."""
+"""The largest IPv6 packet without a jumbo option: 40 bytes of header, a 16-bit payload length (RFC 8200 section 3)."""
 MAX_CONTROL = 1 << 20
 """Route lists are the largest messages: tens of thousands of prefixes fit."""
 

@@ -1,8 +1,9 @@
 """The guardian: a process that does nothing but wait for the holder's end and then put resolv.conf back.
 
-It holds the reading end of a pipe whose writing end only the holder has, so it learns of the holder's death however that
-came, SIGKILL included. It keeps no other descriptor: neither the TUN (which would live on) nor the channel (whose end the
-SSH server would wait for). It has its own session and ignores what a hangup sends, so it outlives the holder's group.
+It holds the reading end of a pipe whose writing end only the holder has, so it learns of the holder's death however
+that came, SIGKILL included. It keeps no other descriptor: neither the TUN (which would live on) nor the channel
+(whose end the SSH server would wait for). It has its own session and ignores what a hangup sends, so it outlives the
+holder's group.
 """
 
 from __future__ import annotations

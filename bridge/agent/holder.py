@@ -1,17 +1,19 @@
 """The holder: what was set up, and how it is undone.
 
-States: waiting for `setup` → serving → undone. Every step of `setup` that changes something registers its undoing first,
-on one stack of closures, so a failure half-way and a normal stop take the same way back. Undoing never stops at a failure.
+States: waiting for `setup` → serving → undone. Every step of `setup` that changes something registers its undoing
+first, on one stack of closures, so a failure half-way and a normal stop take the same way back. Undoing never stops
+at a failure.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import ipaddress
 import os
 import socket
-from typing import Any, Callable, Dict, List, Optional  # noqa: UP035 - Python 3.8
+from typing import Any, Callable, Dict, List, Optional
 
 from . import facts, resolvconf
 from . import routes as routing
@@ -138,7 +140,7 @@ class Holder:
             if link.name == "lo" and not link.up:
                 index = link.interface
                 self._netlink.set_link(index, up=True)
-                self._undo.append(lambda: self._netlink.set_link(index, up=False))
+                self._undo.append(functools.partial(self._netlink.set_link, index, up=False))
 
     def _configure(self, name: str, interfaces: List[Interface], mtu: int) -> List[Interface]:
         """Address the TUN and bring it up; the interfaces that could be given (IPv6 may be switched off)."""

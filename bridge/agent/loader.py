@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
-import importlib.machinery
 import sys
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
-from typing import Any, Dict, List, Optional  # noqa: UP035 - Python 3.8
+from typing import Any, Dict, List, Optional
 
 PACKAGE = "netbridge_agent"
 
@@ -22,13 +22,11 @@ class MemoryImporter(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def __init__(self, sources: Dict[str, str]) -> None:
         self._sources = {(PACKAGE + "." + name).rstrip("."): text for name, text in sources.items()}
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
         """The spec of one of our modules, None for everything else."""
         if fullname not in self._sources:
             return None
-        return importlib.machinery.ModuleSpec(
-            fullname, self, origin="<%s>" % fullname, is_package=fullname == PACKAGE
-        )
+        return ModuleSpec(fullname, self, origin="<%s>" % fullname, is_package=fullname == PACKAGE)
 
     def get_source(self, fullname: str) -> str:
         """The module's text; also what linecache asks for."""

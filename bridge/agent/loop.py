@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 import time
-from typing import Callable, Dict, List, Optional, Sequence, Tuple  # noqa: UP035 - Python 3.8
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT

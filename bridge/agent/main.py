@@ -11,7 +11,7 @@ import fcntl
 import os
 import resource
 import signal
-from typing import List, Tuple  # noqa: UP035 - Python 3.8
+from typing import List, Tuple
 
 from . import facts, resolvconf
 from .holder import Holder

@@ -1,8 +1,9 @@
-"""rtnetlink by a raw socket: links, addresses and routes without the `ip` command, which small images lack (rtnetlink(7)).
+"""rtnetlink by a raw socket: links, addresses and routes without the `ip` command, which small images lack
+(rtnetlink(7)).
 
-One request, one answer: each change is sent with NLM_F_ACK and raises OSError with the kernel's errno. Dumps are read to
-NLMSG_DONE. Integers are in host order; addresses are packed as the wire has them. All constants are from linux/netlink.h,
-linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
+One request, one answer: each change is sent with NLM_F_ACK and raises OSError with the kernel's errno. Dumps are
+read to NLMSG_DONE. Integers are in host order; addresses are packed as the wire has them. All constants are from
+linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import ipaddress
 import os
 import socket
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union  # noqa: UP035 - Python 3.8
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -170,7 +171,8 @@ class Netlink:
                 table = _U32.unpack(values[RTA_TABLE])[0] if RTA_TABLE in values else table
                 if _family_ != family or kind != RTN_UNICAST or table != RT_TABLE_MAIN:
                     continue
-                network = ipaddress.ip_network((values.get(RTA_DST, bytes(4 if version == 4 else 16)), prefix), strict=False)
+                destination = values.get(RTA_DST, bytes(4 if version == 4 else 16))
+                network = ipaddress.ip_network((destination, prefix), strict=False)
                 gateway = ipaddress.ip_address(values[RTA_GATEWAY]) if RTA_GATEWAY in values else None
                 index = _U32.unpack(values[RTA_OIF])[0] if RTA_OIF in values else 0
                 found.append(RouteInfo(index, network, gateway))
@@ -203,7 +205,7 @@ class Netlink:
     def add_route(
         self, index: int, network: Network, *, source: Optional[Address] = None, rto_min_ms: Optional[int] = None
     ) -> None:
-        """Route a network to an interface. `rto_min_ms` becomes a locked RTAX_RTO_MIN. EEXIST when there is one already."""
+        """Route a network to an interface; EEXIST when there is such a route. `rto_min_ms`: a locked RTAX_RTO_MIN."""
         scope = RT_SCOPE_LINK if network.version == 4 else RT_SCOPE_UNIVERSE
         body = self._route(network, scope, index)
         if source is not None:

@@ -1,8 +1,8 @@
 """Putting the DNS stub into resolv.conf, and taking it out again byte for byte.
 
-The file is edited in place and never renamed over, since in containers it is often a bind mount, and elsewhere a symbolic
-link. Everything needed to undo the edit is in the edited file itself, so that a later start can heal what a power loss or
-the end of a whole process tree left behind, and nothing else is written to disk:
+The file is edited in place and never renamed over, since in containers it is often a bind mount, and elsewhere a
+symbolic link. Everything needed to undo the edit is in the edited file itself, so that a later start can heal what a
+power loss or the end of a whole process tree left behind, and nothing else is written to disk:
 
     # netbridge: head
     nameserver 127.83.0.1
@@ -12,17 +12,17 @@ the end of a whole process tree left behind, and nothing else is written to disk
     search ...
     # netbridge: end
 
-Undoing removes the blocks and the comment marks and keeps every other byte, so edits that somebody else made meanwhile
-survive. glibc tries nameservers in order (resolv.conf(5)), hence the stub comes first and a dead stub costs one refused
-datagram. musl asks all at once and takes the first answer, hence there the stub stands alone. Of several `search` lines the
-last one counts, hence ours comes last.
+Undoing removes the blocks and the comment marks and keeps every other byte, so edits that somebody else made
+meanwhile survive. glibc tries nameservers in order (resolv.conf(5)), hence the stub comes first and a dead stub
+costs one refused datagram. musl asks all at once and takes the first answer, hence there the stub stands alone. Of
+several `search` lines the last one counts, hence ours comes last.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from typing import List, NamedTuple, Sequence  # noqa: UP035 - Python 3.8
+from typing import List, NamedTuple, Sequence
 
 PATH = "/etc/resolv.conf"
 HEAD = b"# netbridge: head (put back when the bridge ends)\n"
@@ -135,7 +135,7 @@ def install(nameserver: str, search: Sequence[str], *, alone: bool, path: str = 
 
 
 def heal(path: str = PATH) -> bool:
-    """Take anything of ours out, from this run or an earlier one; whether there was something. OSError as for `install`."""
+    """Take anything of ours out, from this run or an earlier one; whether there was something. OSError as `install`."""
     try:
         text = read(path)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple  # noqa: UP035 - Python 3.8
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .netlink import Address, Interface, Netlink, Network
 

@@ -1,9 +1,10 @@
-"""The agent's end of the link: frames from stdin, frames to stdout, both non-blocking, with no copy that can be avoided.
+"""The agent's end of the link: frames from stdin, frames to stdout, both non-blocking, with no copy that can be
+avoided.
 
-In: one large `readv` into a standing buffer; the decoder yields views of it, and each packet is written to the TUN from
-there. Out: packets are read from the TUN straight into their place in a batch buffer, 4 bytes left free for each frame's
-header, and the whole batch is one `write`. While part of a batch waits for the pipe, the TUN is not read: the kernel queues,
-and drops by its own rules. The same holds while the send window is closed.
+In: one large `readv` into a standing buffer; the decoder yields views of it, and each packet is written to the TUN
+from there. Out: packets are read from the TUN straight into their place in a batch buffer, 4 bytes left free for
+each frame's header, and the whole batch is one `write`. While part of a batch waits for the pipe, the TUN is not
+read: the kernel queues, and drops by its own rules. The same holds while the send window is closed.
 
 What a slow pipe makes wait besides the batch is bounded: of ACKs only the newest counts, and one is made when the
 pipe takes bytes again; PONGs and control messages beyond a bound end the link.
@@ -17,10 +18,26 @@ import os
 import socket
 import struct
 import time
-from typing import Any, Callable, Dict, Optional  # noqa: UP035 - Python 3.8
+from typing import Any, Callable, Dict, Optional
 
-from .frames import ACK, CONTROL, HEADER, HEADER_LEN, MAX_CONTROL, MAX_PACKET, PACKET, PING, PONG
-from .frames import COUNT, Decoder, FrameError, ack_frame, control_frame, frame_header, parse_control
+from .frames import (
+    ACK,
+    CONTROL,
+    COUNT,
+    HEADER,
+    HEADER_LEN,
+    MAX_CONTROL,
+    MAX_PACKET,
+    PACKET,
+    PING,
+    PONG,
+    Decoder,
+    FrameError,
+    ack_frame,
+    control_frame,
+    frame_header,
+    parse_control,
+)
 from .loop import READ, WRITE, Loop
 from .window import AckCounter, SendWindow
 

@@ -1,15 +1,18 @@
-"""The DNS stub: takes the codespace's questions on a loopback address and relays them, whole and unread but for the name.
+"""The DNS stub: takes the codespace's questions on a loopback address and relays them, whole and unread but for the
+name.
 
-Who is asked. Mode `all`: the service on the stack, nobody else. Mode `auto`: names under a private suffix go to the service
-first and to the codespace's own nameservers after that; all others the other way round. The second is asked what the
-first cannot resolve: NXDOMAIN, SERVFAIL, REFUSED and the like, no answer in 2 s. An empty NOERROR is an answer and stays one,
-because a resolver that asked for AAAA would take NXDOMAIN for the whole name (RFC 2308 section 2). Of two failures
-NXDOMAIN is told rather than SERVFAIL. When the own nameservers did not answer at all, they are asked last for a while.
+Who is asked. Mode `all`: the service on the stack, nobody else. Mode `auto`: names under a private suffix go to the
+service first and to the codespace's own nameservers after that; all others the other way round. The second is asked
+what the first cannot resolve: NXDOMAIN, SERVFAIL, REFUSED and the like, no answer in 2 s. An empty NOERROR is an
+answer and stays one, because a resolver that asked for AAAA would take NXDOMAIN for the whole name (RFC 2308 section
+2). Of two failures NXDOMAIN is told rather than SERVFAIL. When the own nameservers did not answer at all, they are
+asked last for a while.
 
-A question by UDP is relayed by UDP and one by TCP by TCP, so truncation (TC) is the client's and the server's affair.
+A question by UDP is relayed by UDP and one by TCP by TCP, so truncation (TC) is the client's and the server's
+affair.
 
-A loop (the codespace's 127.0.0.53 itself asks what resolv.conf says, which is this stub) is cut by asking only the service for
-a question that is already on its way to a nameserver on loopback.
+A loop (the codespace's 127.0.0.53 itself asks what resolv.conf says, which is this stub) is cut by asking only the
+service for a question that is already on its way to a nameserver on loopback.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import functools
 import ipaddress
 import socket
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence  # noqa: UP035 - Python 3.8
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from . import dnsmsg
 from .clients import TcpClients
@@ -32,7 +35,7 @@ LAST_WAIT = 8.0
 REST = 30.0
 """Seconds during which own nameservers that did not answer are asked last."""
 IN_FLIGHT = 256
-"""Questions at a time; each holds one to three sockets. Beyond it the oldest is given up, as it is the likeliest to fail."""
+"""Questions at a time, of one to three sockets each. Beyond it the oldest is given up: it is the likeliest to fail."""
 ADDRESSES = ["127.83.0.%d" % number for number in range(1, 17)]
 PER_WAKE = 64
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 import struct
-from typing import Tuple  # noqa: UP035 - Python 3.8
+from typing import Tuple
 
 DEVICE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -50,7 +50,7 @@ def _open_device() -> int:
 
 
 def open_tun(name: str) -> Tuple[int, str, bool]:
-    """Make a TUN: (non-blocking descriptor, name, offload). A `%d` in `name` is numbered by the kernel. Raises TunError."""
+    """Make a TUN: (non-blocking descriptor, name, offload). The kernel numbers a `%d` in `name`. Raises TunError."""
     descriptor = _open_device()
     try:
         request = struct.pack("16sH22x", name.encode()[:15], IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)

@@ -1,7 +1,8 @@
 """One question to one nameserver, over UDP or TCP, with the checks that keep forged answers out.
 
-Each attempt has its own socket, connected, so the kernel picks a random port and only the server can answer; the id is
-random too, and the reply must repeat the question (RFC 5452). A reply that fails a check is ignored and the attempt goes on.
+Each attempt has its own socket, connected, so the kernel picks a random port and only the server can answer; the id
+is random too, and the reply must repeat the question (RFC 5452). A reply that fails a check is ignored and the
+attempt goes on.
 """
 
 from __future__ import annotations

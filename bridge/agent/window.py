@@ -4,12 +4,12 @@ The stream below (SSH, pipes) takes bytes as long as its buffers have room, many
 written there has to be waited for by whatever comes next: a key press behind 8 MiB on a 10 Mbit/s line waits 7 s. So
 the sender bounds what it has written and the far end has not taken yet.
 
-The bound follows the measured path, as BBR's does (Cardwell and others, ACM Queue 14(5), 2016): the highest rate at which
-bytes were acknowledged lately times twice the lowest delay of an acknowledgement plus 10 ms. Twice, so that the pipe stays
-full while acknowledgements are on their way back; 10 ms, since on a fast link the lowest delay is that of a lone small
-packet, and a queue of 10 ms harms nobody. The delay is one of data: from a packet's writing until its ACK. When all
-samples come from a full pipe the lowest delay includes the queue we made ourselves; so from time to time the window is
-lowered to the floor for one round trip, and the delay measured anew (BBR's PROBE_RTT).
+The bound follows the measured path, as BBR's does (Cardwell and others, ACM Queue 14(5), 2016): the highest rate at
+which bytes were acknowledged lately times twice the lowest delay of an acknowledgement plus 10 ms. Twice, so that
+the pipe stays full while acknowledgements are on their way back; 10 ms, since on a fast link the lowest delay is
+that of a lone small packet, and a queue of 10 ms harms nobody. The delay is one of data: from a packet's writing
+until its ACK. When all samples come from a full pipe the lowest delay includes the queue we made ourselves; so from
+time to time the window is lowered to the floor for one round trip, and the delay measured anew (BBR's PROBE_RTT).
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ GAIN = 2.0
 QUEUE = 0.010
 """Seconds of queue allowed beyond the path's own delay."""
 FILTER = 5.0
-"""The highest rate of this and the last period of so many seconds counts; BBR's 10 round trips would forget a rate in an idle second."""
+"""The highest rate of this and the last period of so many seconds counts. BBR's 10 round trips would be too short:
+an idle second would forget the rate."""
 PROBE_EVERY = 20.0
 """Seconds between two measurements of the delay with an (almost) empty pipe."""
 
 COALESCE = 256 * 1024
-"""Within a burst an ACK goes out after this many bytes, so that a long burst does not stall a small window."""
+"""Within a burst an ACK goes out after so many bytes, so that a long burst does not stall a small window."""
 LAZY = 16 * 1024
 """At a burst's end fewer bytes than this wait: key presses need no ACK each. Far below FLOOR, so nothing stalls."""
 
@@ -40,8 +41,8 @@ class SendWindow:
     """The sender's account of PACKET payload bytes, with time as an argument (seconds, monotonic)."""
 
     __slots__ = (
-        "_delay", "_delay_time", "_mark", "_mark_acked", "_mark_time", "_probing", "_rate", "_rate_before", "_rate_time",
-        "acked", "cap", "sent", "size",
+        "_delay", "_delay_time", "_mark", "_mark_acked", "_mark_time", "_probing", "_rate", "_rate_before",
+        "_rate_time", "acked", "cap", "sent", "size",
     )  # fmt: skip
 
     def __init__(self, initial: int = INITIAL, cap: int = CAP) -> None:
