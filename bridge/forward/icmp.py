@@ -18,7 +18,7 @@ from collections.abc import Callable
 from socket import IPPROTO_IP, IPPROTO_IPV6, MSG_CTRUNC, MSG_TRUNC, socket
 
 from netbridge.stack.icmp.wire import ECHO_REPLY, ECHO_REQUEST, HEADER, HEADER_LEN, emit
-from netbridge.stack.packet import IpPacket
+from netbridge.stack.packet import IpPacket, text
 
 from .flows import FlowTable, Key
 from .hostflows import ANSWERED, READS_A_TURN, STREAM, HostFlow, HostFlows
@@ -45,7 +45,8 @@ class EchoFlow(HostFlow):
     def __init__(self, protocol: int, key: Key, now: float, sock: socket, *, raw: bool) -> None:
         super().__init__(protocol, key, now, sock)
         self.raw = raw
-        self.peer = sock.getpeername()[0]
+        self.peer = text(self.destination)
+        """As recvmsg tells the sender: a datagram ICMP socket takes replies from anybody, connected or not."""
         # Linux's datagram socket is bound to its identifier as if it were a port; others leave it to the sender.
         self.identifier = sock.getsockname()[1] if LINUX and not raw else secrets.randbelow(65536)
         """On the host's side of the flow."""

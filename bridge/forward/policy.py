@@ -205,6 +205,8 @@ def parse_rule(text: str) -> Rule:
 
 
 def _parse_network(text: str, network: str) -> Network:
+    if "%" in network:
+        raise ValueError(f"rule {text!r}: a zone (%) has no meaning in a rule")
     try:
         return ip_network(network)
     except ValueError as error:
@@ -215,8 +217,6 @@ def _parse_network(text: str, network: str) -> Network:
                 f"rule {text!r}: {network} is an address inside a network; write {meant} for the network or {host} for"
                 " the address",
             ) from None
-        if "%" in network:
-            raise ValueError(f"rule {text!r}: a zone (%) has no meaning in a rule") from None
         raise ValueError(f"rule {text!r}: {network!r} is not an IP address or network") from None
 
 

@@ -1,0 +1,319 @@
+"""UDP from the codespace to real host sockets on loopback."""
+
+from __future__ import annotations
+
+import socket
+
+from netbridge.bridge.forward.hostsocket import IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT
+from netbridge.bridge.forward.limits import Limits
+from netbridge.bridge.forward.policy import Policy
+from netbridge.stack.icmp.wire import Problem
+from tests.bridge.forward.fakes import ALLOW_LOOPBACK, CODESPACE, HOST, Bench, packed, settle, udp_ports, until
+
+
+def flow_socket(bench: Bench, index: int = 0) -> socket.socket:
+    return list(bench.udp._flows.values())[index].sock
+
+
+async def test_echo(bench: Bench, host: socket.socket, version: int) -> None:
+    port = host.getsockname()[1]
+    bench.datagram(HOST[version], port, b"question")
+    payload, peer = host.recvfrom(100)
+    assert payload == b"question"
+    host.sendto(b"answer", peer)
+    await until(lambda: bench.stack.udp.sent)
+    (sent,) = bench.stack.udp.sent
+    assert sent.source == (packed(HOST[version]), port)
+    assert sent.destination == (packed(CODESPACE[version]), 4000)
+    assert sent.payload == b"answer"
+    assert not bench.stack.icmp.told
+
+
+async def test_an_empty_datagram_is_data(bench: Bench, host: socket.socket, version: int) -> None:
+    bench.datagram(HOST[version], host.getsockname()[1], b"")
+    payload, peer = host.recvfrom(100)
+    assert payload == b""
+    host.sendto(b"", peer)
+    host.sendto(b"after", peer)
+    await until(lambda: len(bench.stack.udp.sent) == 2)
+    assert [sent.payload for sent in bench.stack.udp.sent] == [b"", b"after"]
+
+
+async def test_the_largest_datagram(bench: Bench, host: socket.socket, version: int) -> None:
+    payload = bytes(range(256)) * 256
+    payload = payload[:65507]
+    bench.datagram(HOST[version], host.getsockname()[1], payload)
+    received, peer = host.recvfrom(70000)
+    assert received == payload
+    host.sendto(payload, peer)
+    await until(lambda: bench.stack.udp.sent)
+    assert bench.stack.udp.sent[0].payload == payload
+
+
+async def test_one_flow_for_one_pair_of_endpoints(bench: Bench, host: socket.socket, version: int) -> None:
+    port = host.getsockname()[1]
+    for source_port in (4000, 4001, 4000):
+        bench.datagram(HOST[version], port, b"x", source_port=source_port)
+    peers = [host.recvfrom(10)[1] for _ in range(3)]
+    assert peers[0] == peers[2] != peers[1]
+    assert len(bench.udp) == len(bench.table) == 2
+    assert bench.table.counters.udp.packets_up == 3
+
+
+async def test_only_the_peer_is_heard(bench: Bench, host: socket.socket, version: int) -> None:
+    bench.datagram(HOST[version], host.getsockname()[1], b"x")
+    _, peer = host.recvfrom(10)
+    with socket.socket(host.family, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"forged", peer)
+    host.sendto(b"true", peer)
+    await until(lambda: bench.stack.udp.sent)
+    await settle()
+    assert [sent.payload for sent in bench.stack.udp.sent] == [b"true"]
+
+
+async def test_a_closed_port_is_told_with_the_codespaces_own_packet(bench: Bench, version: int) -> None:
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST[version], 0))
+        port = sock.getsockname()[1]
+    for attempt in range(3):  # the third finds a uvloop that lost interest after the first
+        raw = bench.datagram(HOST[version], port, b"anybody there? %d" % attempt)
+        await until(lambda: len(bench.stack.icmp.told) == attempt + 1)  # noqa: B023
+        told = bench.stack.icmp.told[attempt]
+        assert told.problem is Problem.PORT_UNREACHABLE
+        assert told.source == packed(HOST[version])
+        assert told.quoted == raw
+        assert udp_ports(told.quoted) == (4000, port)
+    assert len(bench.udp) == 1  # RFC 4787 REQ-12: an error does not end the mapping
+    assert bench.table.counters.udp.errors_down == 3
+
+
+async def test_news_of_an_earlier_datagram_does_not_cost_the_next_one(bench: Bench, version: int) -> None:
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as late:
+        late.bind((HOST[version], 0))
+        port = late.getsockname()[1]
+        late.close()
+        bench.datagram(HOST[version], port, b"too early")
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as open_now:
+            open_now.bind((HOST[version], port))
+            open_now.settimeout(5)
+            bench.datagram(HOST[version], port, b"in time")  # send() meets the first one's ECONNREFUSED
+            assert open_now.recv(100) == b"in time"
+    assert [told.problem for told in bench.stack.icmp.told] == [Problem.PORT_UNREACHABLE]
+
+
+async def test_ttl_and_df_travel_on(bench: Bench) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
+        host.bind(("127.0.0.1", 0))
+        host.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+        host.settimeout(5)
+        port = host.getsockname()[1]
+        for ttl, df in ((63, False), (3, True), (17, False)):
+            bench.datagram("127.0.0.1", port, b"x", ttl=ttl, df=df)
+            _, ancillary, _, _ = host.recvmsg(10, 100)
+            assert int.from_bytes(ancillary[0][2], "little") == ttl
+            discover = flow_socket(bench).getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER)
+            assert discover == (IP_PMTUDISC_DO if df else IP_PMTUDISC_DONT)
+
+
+async def test_hop_limit_travels_on(bench: Bench) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as host:
+        host.bind(("::1", 0))
+        host.setsockopt(socket.IPPROTO_IPV6, 51, 1)  # IPV6_RECVHOPLIMIT
+        host.settimeout(5)
+        for ttl in (63, 2):
+            bench.datagram("::1", host.getsockname()[1], b"x", ttl=ttl)
+            _, ancillary, _, _ = host.recvmsg(10, 100)
+            assert int.from_bytes(ancillary[0][2], "little") == ttl
+
+
+async def test_dscp_travels_on_and_ecn_does_not(bench: Bench) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as host:
+        host.bind(("127.0.0.1", 0))
+        bench.datagram("127.0.0.1", host.getsockname()[1], b"x", tos=0xB8 | 2)
+        assert flow_socket(bench).getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0xB8
+
+
+async def test_a_denied_destination_is_prohibited(bench: Bench) -> None:
+    raw = bench.datagram("169.254.169.254", 80, b"x")
+    (told,) = bench.stack.icmp.told
+    assert told.problem is Problem.PROHIBITED
+    assert told.quoted == raw
+    assert told.source is None
+    assert len(bench.udp) == 0
+    assert bench.table.counters.udp.dropped_policy == 1
+
+
+async def test_broadcast_is_refused_by_the_policy_and_opens_nothing(bench: Bench) -> None:
+    bench.datagram("255.255.255.255", 9, b"x")
+    assert bench.table.counters.udp.dropped_policy == 1
+    assert len(bench.udp) == 0
+
+
+async def test_the_least_recently_used_flow_gives_way(host: socket.socket, version: int) -> None:
+    bench = Bench(limits=Limits(udp_flows=3))
+    port = host.getsockname()[1]
+    for source_port in (1, 2, 3, 1, 4):
+        bench.datagram(HOST[version], port, b"x", source_port=source_port)
+    assert [flow.source_port for flow in bench.udp._flows.values()] == [3, 1, 4]
+    assert bench.table.counters.udp.flows_recycled == 1
+    bench.close()
+
+
+async def test_a_reply_counts_as_use(host: socket.socket, version: int) -> None:
+    bench = Bench(limits=Limits(udp_flows=2))
+    port = host.getsockname()[1]
+    bench.datagram(HOST[version], port, b"x", source_port=1)
+    _, first = host.recvfrom(10)
+    bench.datagram(HOST[version], port, b"x", source_port=2)
+    host.sendto(b"y", first)
+    await until(lambda: bench.stack.udp.sent)
+    bench.datagram(HOST[version], port, b"x", source_port=3)
+    assert [flow.source_port for flow in bench.udp._flows.values()] == [1, 3]
+    bench.close()
+
+
+async def test_a_full_budget_recycles_across_forwarders(host: socket.socket, version: int) -> None:
+    bench = Bench(budget=2)
+    port = host.getsockname()[1]
+    for source_port in (1, 2, 3):
+        bench.datagram(HOST[version], port, b"x", source_port=source_port)
+    assert len(bench.table) == 2
+    assert bench.table.counters.udp.flows_recycled == 1
+    bench.close()
+
+
+async def test_idle_times(bench: Bench, host: socket.socket, version: int) -> None:
+    port = host.getsockname()[1]
+    bench.datagram(HOST[version], port, b"one", source_port=1)
+    for _ in range(2):
+        bench.datagram(HOST[version], port, b"stream", source_port=2)
+    bench.clock.advance(29)
+    assert len(bench.udp) == 2
+    bench.clock.advance(6)
+    assert [flow.source_port for flow in bench.udp._flows.values()] == [2]
+    bench.clock.advance(264)
+    assert len(bench.udp) == 1
+    bench.clock.advance(6)
+    assert len(bench.udp) == 0
+    assert bench.table.counters.udp.flows_expired == 2
+    assert not bench.clock.timers, "no timer while there is nothing to time"
+
+
+async def test_a_datagram_puts_the_idle_time_off(bench: Bench, host: socket.socket, version: int) -> None:
+    bench.datagram(HOST[version], host.getsockname()[1], b"x")
+    for _ in range(20):
+        bench.datagram(HOST[version], host.getsockname()[1], b"x")
+        bench.clock.advance(200)
+    assert bench.table.counters.udp.flows_opened == 1
+
+
+def dns_host() -> socket.socket:
+    """Something on port 53 of a loopback address of its own."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.53.53", 53))
+    sock.settimeout(5)
+    return sock
+
+
+async def test_an_answered_dns_query_is_over_soon(bench: Bench) -> None:
+    with dns_host() as host:
+        bench.datagram("127.0.53.53", 53, b"q1", source_port=1)
+        host.sendto(b"a1", host.recvfrom(10)[1])
+        await until(lambda: bench.stack.udp.sent)
+        bench.datagram("127.0.53.53", 53, b"q2", source_port=2)
+        bench.clock.advance(16)
+        assert [flow.source_port for flow in bench.udp._flows.values()] == [2], "the unanswered one still waits"
+        bench.clock.advance(20)
+        assert len(bench.udp) == 0
+
+
+async def test_a_busy_link_gets_only_the_overdraft(host: socket.socket, version: int) -> None:
+    bench = Bench(limits=Limits(udp_overdraft=5000, udp_overdraft_per_turn=100000))
+    bench.datagram(HOST[version], host.getsockname()[1], b"x")
+    _, peer = host.recvfrom(10)
+    bench.stack.link.is_ready = False
+    for _ in range(10):
+        host.sendto(b"y" * 1000, peer)
+    counters = bench.table.counters.udp
+    await until(lambda: counters.packets_down + counters.dropped_link_busy == 10)
+    assert (counters.packets_down, counters.dropped_link_busy) == (5, 5)
+    bench.stack.link.is_ready = True
+    host.sendto(b"y", peer)
+    await until(lambda: counters.packets_down == 6)
+    bench.close()
+
+
+async def test_one_flow_does_not_take_the_whole_overdraft_in_a_turn(host: socket.socket, version: int) -> None:
+    bench = Bench(limits=Limits(udp_overdraft_per_turn=2000))
+    bench.datagram(HOST[version], host.getsockname()[1], b"x")
+    _, peer = host.recvfrom(10)
+    bench.stack.link.is_ready = False
+    for _ in range(10):
+        host.sendto(b"y" * 1000, peer)
+    counters = bench.table.counters.udp
+    await until(lambda: counters.packets_down + counters.dropped_link_busy == 10)
+    assert counters.packets_down == 3
+    bench.close()
+
+
+async def test_a_flood_of_replies_is_read_in_turns(bench: Bench, host: socket.socket, version: int) -> None:
+    bench.datagram(HOST[version], host.getsockname()[1], b"x")
+    _, peer = host.recvfrom(10)
+    for number in range(100):
+        host.sendto(b"%d" % number, peer)
+    bench.poller._turn()
+    assert len(bench.stack.udp.sent) == 32
+    await until(lambda: len(bench.stack.udp.sent) == 100)
+    assert [int(sent.payload) for sent in bench.stack.udp.sent] == list(range(100))
+
+
+async def test_no_route(bench: Bench) -> None:
+    bench.datagram("fe80::1", 9, b"x")  # denied by default
+    assert bench.stack.icmp.told[0].problem is Problem.PROHIBITED
+    allowing = Bench(policy=Policy([*ALLOW_LOOPBACK, "fe80::/10"]))
+    allowing.datagram("fe80::1", 9, b"x")  # no link named: EINVAL
+    assert allowing.stack.icmp.told[0].problem is Problem.NET_UNREACHABLE
+    assert allowing.table.counters.udp.dropped_open == 1
+    allowing.close()
+
+
+async def test_a_flow_whose_socket_became_useless_gets_another(bench: Bench, host: socket.socket, version: int) -> None:
+    port = host.getsockname()[1]
+    bench.datagram(HOST[version], port, b"one")
+    first = host.recvfrom(10)[1]
+    flow = next(iter(bench.udp._flows.values()))
+    # What the kernel does when a VPN takes the socket's own address away is seen as EINVAL or ENETUNREACH by send().
+    sock = flow.sock
+    flow.sock = Unreachable(fileno=sock.detach())
+    bench.datagram(HOST[version], port, b"two")
+    payload, second = host.recvfrom(10)
+    assert payload == b"two"
+    assert second != first
+    assert bench.table.counters.udp.flows_failed == 1
+    assert not bench.stack.icmp.told
+
+
+class Unreachable(socket.socket):
+    """A socket whose address is gone."""
+
+    def send(self, data: object, flags: int = 0) -> int:
+        raise OSError(101, "Network is unreachable")
+
+
+async def test_status(bench: Bench, host: socket.socket, version: int) -> None:
+    port = host.getsockname()[1]
+    bench.datagram(HOST[version], port, b"question")
+    host.sendto(b"answer!", host.recvfrom(10)[1])
+    await until(lambda: bench.stack.udp.sent)
+    bench.clock.advance(2)
+    snapshot = bench.table.snapshot(bench.clock.now)
+    bracket = "{}" if version == 4 else "[{}]"
+    assert snapshot["totals"] == {"udp": 1}
+    assert snapshot["flows"] == [{
+        "protocol": "udp",
+        "source": f"{bracket}:4000".format(CODESPACE[version].replace(":0::", "::")),
+        "destination": f"{bracket}:{port}".format(HOST[version]),
+        "state": "answered",
+        "bytes_up": 8, "bytes_down": 7, "packets_up": 1, "packets_down": 1, "age": 2.0, "idle": 2.0,
+    }]
+    assert snapshot["counters"]["udp"]["flows_opened"] == 1
