@@ -344,6 +344,8 @@ class Connection:
                 return False
             sender.acked(ack, now)
             sender.update_window(seq, ack, window, now)
+            if self._life_until < inf and self.state is not TIME_WAIT:
+                self._life_until = now + self._config.orphan  # an orphan may take its time while it gets on
             if sender.fin_sent and ack == sender.largest and not sender.unsent:
                 self._fin_acked(now)
             self._user.acked()

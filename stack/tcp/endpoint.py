@@ -81,13 +81,17 @@ class Flow:
     Every method that can cause something to be sent sends it before it returns.
     """
 
-    __slots__ = ("_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "scheduled", "writer")
+    __slots__ = (
+        "_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "room_opened", "scheduled",
+        "writer",
+    )  # fmt: skip
 
     def __init__(self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser) -> None:
         self._tcp = tcp
         self._user = user
         self.dirty = False
         self._waiting = False
+        self.room_opened = False
         self.scheduled = inf
         self.key = key
         self.local = local
@@ -158,7 +162,8 @@ class Flow:
         self._user.eof_received()
 
     def acked(self) -> None:
-        self._user.acked()
+        # Told when the burst is over: the user will write, and what it writes is to leave at once.
+        self.room_opened = True
 
     def closed(self, error: OSError | None) -> None:
         self._tcp.remove(self, error)
@@ -170,7 +175,9 @@ class Flow:
         return self.connection.next_timeout()
 
     def handle_timeout(self, now: float) -> None:
+        self.dirty = True
         self.connection.handle_timeout(now)
+        self.dirty = False
         self.flush()
 
     def flush(self) -> None:
@@ -180,16 +187,16 @@ class Flow:
             return  # the end of the burst does it
         now = monotonic()
         link = tcp.stack.link
-        while True:
-            ready = link.ready
-            self.send_turn(now, QUANTUM if ready else 0)
-            if not self.connection.wants_to_send:
-                break
-            if not ready:
+        # While others wait for the link, new data joins the queue behind them.
+        ready = link.ready and not tcp.waiting
+        self.send_turn(now, QUANTUM if ready else 0)
+        while self.connection.wants_to_send:
+            if not ready or not link.ready:
                 if not self._waiting:
                     self._waiting = True
                     tcp.waiting.append(self)
                 break
+            self.send_turn(now, QUANTUM)
         tcp.stack.timers.update(self)
 
     def send_turn(self, now: float, quantum: int) -> None:
@@ -207,13 +214,21 @@ class Flow:
                 counters.bytes_out += len(payload)
                 send(write(segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss), payload)
 
-    def turn_ended(self) -> bool:
-        """Whether this flow, popped from the queue, has to wait for another turn."""
+    def turn_ended(self) -> None:
+        """This flow, popped from the queue, had its turn: it waits for another, or asks its user for more."""
+        tcp = self._tcp
         if self.connection.wants_to_send:
-            return True
+            tcp.waiting.append(self)
+            return
         self._waiting = False
-        self._tcp.stack.timers.update(self)
-        return False
+        self.tell_room()
+        tcp.stack.timers.update(self)
+
+    def tell_room(self) -> None:
+        """Tell the user that there may be room to write."""
+        self.room_opened = False
+        if self.connection.state is not State.CLOSED:
+            self._user.acked()
 
 
 class Tcp:
@@ -290,6 +305,8 @@ class Tcp:
             self._dirty = []
             for flow in dirty:
                 flow.dirty = False
+                if flow.room_opened:
+                    flow.tell_room()
                 flow.flush()
 
     def link_ready(self) -> None:
@@ -300,8 +317,7 @@ class Tcp:
         while waiting and link.ready:
             flow = waiting.popleft()
             flow.send_turn(now, QUANTUM)
-            if flow.turn_ended():
-                waiting.append(flow)
+            flow.turn_ended()
 
     def _checksum_right(self, key: bytes, packet: memoryview, at: int, end: int) -> bool:
         half = len(key) // 2 - 2

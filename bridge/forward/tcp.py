@@ -1,0 +1,454 @@
+"""TCP to host sockets: two connections that pause each other.
+
+A SYN from the codespace waits while an ordinary non-blocking `connect` runs here; only its success is answered with
+SYN-ACK, and each failure with what the codespace's kernel turns into the very errno it had here. From then on
+
+    codespace ──► stack ──data_received──► send ──► host      what the host socket does not take stays in the stack,
+                                                              and the codespace's window closes
+    codespace ◄── stack ◄──────write────── recv ◄── host      read only as much as the codespace's window takes, so
+                                                              the rest waits in the host's kernel
+
+End of file travels each way by itself (FIN ⇄ shutdown), after every byte before it. A reset travels as a reset.
+
+Host sockets are registered once, edge-triggered: `_readable` and `_blocked` remember what the last edge said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE
+from typing import TYPE_CHECKING
+
+from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.packet import TCP, text
+
+from .flows import Flow, FlowTable
+from .poller import ERR, HUP, IN, OUT, RDHUP, Poller
+from .problems import PROBLEMS
+
+if TYPE_CHECKING:
+    from netbridge.stack import Stack
+    from netbridge.stack.tcp.endpoint import Flow as StackFlow
+    from netbridge.stack.tcp.request import TcpRequest
+
+    from .limits import Limits
+    from .policy import Policy
+
+READS_A_TURN = 8
+"""Reads of one host socket before the others get their turn: half a megabyte."""
+SCAN_EVERY = 1.0
+"""Seconds between looks for connects that took too long."""
+ABORTIVE = struct.pack("ii", 1, 0)
+"""SO_LINGER that makes close() send RST."""
+
+Denied = Callable[[str, str, str], None]
+"""Told of a denied flow: source, destination, reason."""
+
+
+@dataclass(slots=True)
+class TcpForwardCounters:
+    """What the TCP forwarder did."""
+
+    connects: int = 0
+    """Host connects started."""
+    connected: int = 0
+    """Host connects that succeeded."""
+    refused: int = 0
+    """Connects the host answered with RST; passed on as RST."""
+    unreachable: int = 0
+    """Connects that ended in another error the codespace is told by ICMP."""
+    timed_out: int = 0
+    """Connects that got no answer; the codespace gets none either."""
+    cancelled: int = 0
+    """Requests the codespace took back while the host connect ran."""
+    dropped_policy: int = 0
+    """Requests the policy denied; answered administratively prohibited."""
+    dropped_half_open: int = 0
+    """SYNs dropped because too many connects are under way, to one destination or in all."""
+    dropped_flows: int = 0
+    """SYNs dropped because the flow table or the descriptors are full."""
+    dropped_error: int = 0
+    """SYNs dropped for a local shortage (no port, no memory): neither side's fault."""
+    resets_up: int = 0
+    """Flows the codespace reset; the host got a reset."""
+    resets_down: int = 0
+    """Flows the host reset; the codespace got a reset."""
+
+
+class TcpFlow(Flow):
+    """One flow: a host socket and, once it is connected, a connection of the stack."""
+
+    __slots__ = (
+        "_address", "_blocked", "_flow", "_forwarder", "_host_done", "_readable", "_request", "_reset_due", "_sock",
+        "_turn_due", "_up_done", "deadline",
+    )  # fmt: skip
+
+    def __init__(self, forwarder: TcpForwarder, request: TcpRequest, sock: socket.socket, now: float) -> None:
+        key = (request.source, request.source_port, request.destination, request.destination_port)
+        super().__init__(TCP, key, "connecting", now)
+        self._forwarder = forwarder
+        self._request: TcpRequest | None = request
+        self._sock: socket.socket | None = sock
+        self._flow: StackFlow | None = None
+        self._readable = False
+        self._blocked = False
+        self._host_done = False
+        """The host sends no more."""
+        self._up_done = False
+        """The codespace sends no more, and the host took it all."""
+        self._reset_due = False
+        """The host reset the flow; the codespace hears of it when the data before it has left."""
+        self._turn_due = False
+        self.deadline = now + forwarder.limits.tcp_connect_timeout
+
+    # -- the host's connect
+
+    @property
+    def connecting(self) -> bool:
+        """Whether the request still waits for the host."""
+        return self._request is not None
+
+    def connect(self) -> None:
+        """Begin the host connect."""
+        assert self._sock is not None
+        error = self._sock.connect_ex((text(self.destination), self.destination_port))
+        if error not in (0, EINPROGRESS):
+            self.connect_failed(error)
+            return
+        assert self._request is not None
+        self._request.on_cancel = self.cancelled
+        self._forwarder.poller.register(self._sock.fileno(), self.host_event)
+
+    def connect_failed(self, error: int) -> None:
+        """Tell the codespace what `connect` said."""
+        request, self._request = self._request, None
+        self._release(abortive=False)
+        assert request is not None
+        counters = self._forwarder.counters
+        problem = PROBLEMS.get(error)
+        if error == ECONNREFUSED:
+            counters.refused += 1
+            request.refuse()
+        elif problem is not None:
+            counters.unreachable += 1
+            request.unreachable(problem)
+        else:
+            # ETIMEDOUT: the codespace's own timer says it. A shortage of ours: its next SYN tries again.
+            counters.timed_out += 1
+            request.drop()
+
+    def connect_timed_out(self) -> None:
+        """The host did not answer in time: neither do we."""
+        request, self._request = self._request, None
+        self._release(abortive=True)
+        assert request is not None
+        self._forwarder.counters.timed_out += 1
+        request.drop()
+
+    def cancelled(self) -> None:
+        """The codespace took its request back."""
+        self._request = None
+        self._forwarder.counters.cancelled += 1
+        self._release(abortive=True)
+
+    # -- the poller
+
+    def host_event(self, events: int) -> None:
+        """Readiness of the host socket changed."""
+        flow = self._flow
+        if flow is None:
+            self._connect_event(events)
+            return
+        if events & (IN | RDHUP | HUP | ERR):
+            self._readable = True
+            if not self._host_done:
+                self._read_host()
+            elif events & ERR and self._sock is not None:
+                self._host_reset()
+        if events & OUT and self._blocked:
+            self._blocked = False
+            flow.drain()
+
+    def _connect_event(self, events: int) -> None:
+        request, sock = self._request, self._sock
+        if request is None or sock is None or not events & (OUT | ERR | HUP):
+            return
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self.connect_failed(error)
+            return
+        self._request = None
+        self._forwarder.connect_done(self)
+        self._forwarder.counters.connected += 1
+        self._readable = bool(events & (IN | RDHUP | HUP))
+        self.state = "open"
+        self._flow = request.accept(self)
+
+    # -- ConnectionUser: from the codespace
+
+    def connected(self) -> None:
+        """The codespace's kernel finished the handshake."""
+        if self._readable:
+            self._read_host()
+
+    def data_received(self, data: memoryview) -> int:
+        """Give data to the host socket; what it does not take waits in the stack."""
+        if self._blocked:
+            return 0
+        size = len(data)
+        assert self._sock is not None
+        try:
+            taken = self._sock.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError:
+            # The host is gone. Its reset is told from outside this call, which the stack makes in mid-segment.
+            self._blocked = True
+            self._forwarder.loop.call_soon(self._host_reset)
+            return 0
+        if taken < size:
+            self._blocked = True
+        self.bytes_up += taken
+        self.packets_up += 1
+        self.last_used = self._forwarder.clock()
+        return taken
+
+    def eof_received(self) -> None:
+        """The codespace sends no more, and the host has all of it."""
+        self._up_done = True
+        if self._sock is None:
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._forwarder.loop.call_soon(self._host_reset)
+            return
+        self.state = "half closed by codespace"
+        self._finish_if_done()
+
+    def acked(self) -> None:
+        """The codespace took data: there may be room for more."""
+        if self._reset_due:
+            self._host_reset()
+        elif self._readable:
+            self._read_host()
+
+    def closed(self, error: OSError | None) -> None:
+        """The codespace's side is over."""
+        self._flow = None
+        if error is not None and not (self._host_done and self._up_done):
+            self._forwarder.counters.resets_up += 1
+        self._release(abortive=error is not None)
+
+    # -- from the host
+
+    def _read_host(self) -> None:
+        flow, sock = self._flow, self._sock
+        if flow is None or sock is None or self._host_done:
+            return
+        sender = flow.connection.sender
+        largest = sender.max_payload
+        for _ in range(READS_A_TURN):
+            room = sender.room
+            if sender.queued or room <= 0:
+                if sender.queued or sender.una != sender.nxt:
+                    return  # `acked` comes back here
+                room = sender.mss  # a closed window with nothing in flight: a little must wait, for the stack to probe
+            try:
+                data = sock.recv(largest if room > largest else room)
+            except BlockingIOError:
+                self._readable = False
+                return
+            except OSError:
+                self._host_reset()
+                return
+            if not data:
+                self._host_done = True
+                self.state = "half closed by host"
+                flow.shutdown()
+                self._finish_if_done()
+                return
+            self.bytes_down += len(data)
+            self.packets_down += 1
+            self.last_used = self._forwarder.clock()
+            flow.write(data)
+        if not self._turn_due:
+            self._turn_due = True
+            self._forwarder.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_due = False
+        self._read_host()
+
+    def _host_reset(self) -> None:
+        """The host reset the flow: so do we, after what it sent before."""
+        flow = self._flow
+        if flow is None:
+            return
+        self._host_done = True
+        if flow.queued:
+            self._reset_due = True
+            return
+        self._flow = None
+        self._forwarder.counters.resets_down += 1
+        flow.abort()
+        self._release(abortive=True)
+
+    def _finish_if_done(self) -> None:
+        """Both sides said all: the host socket can go, the stack sees the rest delivered."""
+        if self._host_done and self._up_done and self._flow is not None:
+            self.state = "closing"
+            self._close_socket(abortive=False)
+            self._flow.abandon()
+
+    def _release(self, *, abortive: bool) -> None:
+        self._close_socket(abortive=abortive)
+        self._forwarder.gone(self)
+
+    def _close_socket(self, *, abortive: bool) -> None:
+        sock = self._sock
+        if sock is None:
+            return
+        self._sock = None
+        self._blocked = True
+        self._readable = False
+        self._forwarder.poller.unregister(sock.fileno())
+        if abortive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
+        sock.close()
+
+    def reset(self) -> None:
+        """End both sides now."""
+        flow, self._flow = self._flow, None
+        self._request = None
+        if flow is not None:
+            flow.abort()
+        self._release(abortive=True)
+
+
+class TcpForwarder:
+    """Takes the stack's connection requests to other addresses."""
+
+    def __init__(
+        self, stack: Stack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
+        loop: asyncio.AbstractEventLoop, *, on_denied: Denied | None = None,
+    ) -> None:  # fmt: skip
+        self.poller = poller
+        self.limits = limits
+        self.loop = loop
+        self.clock = loop.time
+        self.counters = TcpForwardCounters()
+        self.on_denied = on_denied
+        self._stack = stack
+        self._policy = policy
+        self._table = table
+        self._flows: set[TcpFlow] = set()
+        self._half_open: dict[bytes, int] = {}
+        self._connecting: deque[TcpFlow] = deque()
+        """Oldest first; those that are connected by now are skipped when their turn comes."""
+        self._connecting_count = 0
+        self._scan: asyncio.TimerHandle | None = None
+        stack.tcp.forward = self.forward
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def close(self) -> None:
+        """Reset every flow."""
+        self._stack.tcp.forward = None
+        if self._scan is not None:
+            self._scan.cancel()
+        for flow in list(self._flows):
+            flow.reset()
+
+    def forward(self, request: TcpRequest) -> None:
+        """Decide one connection request."""
+        counters = self.counters
+        destination = request.destination
+        verdict = self._policy.check(destination, request.destination_port, TCP)
+        if not verdict:
+            counters.dropped_policy += 1
+            if self.on_denied is not None:
+                source = f"{text(request.source)} port {request.source_port}"
+                self.on_denied(source, f"{text(destination)} port {request.destination_port}", verdict.reason)
+            request.unreachable(Problem.PROHIBITED)
+            return
+        limits = self.limits
+        half_open = self._half_open.get(destination, 0)
+        if half_open >= limits.tcp_half_open_per_destination or self._connecting_count >= limits.tcp_half_open:
+            counters.dropped_half_open += 1
+            request.drop()
+            return
+        if len(self._flows) >= limits.tcp_flows or (self._table.full and not self._table.make_room()):
+            counters.dropped_flows += 1
+            request.drop()
+            return
+        sock = self._open_socket(request)
+        if sock is None:
+            return
+        flow = TcpFlow(self, request, sock, self.clock())
+        self._flows.add(flow)
+        self._table.add(flow)
+        self._half_open[destination] = half_open + 1
+        self._connecting_count += 1
+        self._connecting.append(flow)
+        counters.connects += 1
+        if self._scan is None:
+            self._scan = self.loop.call_later(SCAN_EVERY, self._scan_connecting)
+        flow.connect()
+
+    def _open_socket(self, request: TcpRequest) -> socket.socket | None:
+        family = socket.AF_INET if len(request.destination) == 4 else socket.AF_INET6  # noqa: PLR2004
+        for again in (True, False):
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno in (EMFILE, ENFILE) and again and self._table.make_room():
+                    continue
+                problem = PROBLEMS.get(error.errno or 0)
+                if problem is not None:
+                    self.counters.unreachable += 1
+                    request.unreachable(problem)
+                else:
+                    self.counters.dropped_error += 1
+                    request.drop()
+                return None
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+            return sock
+        return None
+
+    def connect_done(self, flow: TcpFlow) -> None:
+        """The host connect of `flow` ended, one way or the other."""
+        left = self._half_open.get(flow.destination, 0) - 1
+        if left > 0:
+            self._half_open[flow.destination] = left
+        else:
+            self._half_open.pop(flow.destination, None)
+        self._connecting_count -= 1
+
+    def gone(self, flow: TcpFlow) -> None:
+        """`flow` is over."""
+        if flow in self._flows:
+            self._flows.remove(flow)
+            self._table.remove(flow)
+            if flow.state == "connecting":
+                self.connect_done(flow)
+            flow.state = "closed"
+
+    def _scan_connecting(self) -> None:
+        """Give up connects that took too long; look again while any is under way."""
+        now = self.clock()
+        connecting = self._connecting
+        while connecting and (not connecting[0].connecting or connecting[0].deadline <= now):
+            flow = connecting.popleft()
+            if flow.connecting:
+                flow.connect_timed_out()
+        self._scan = self.loop.call_later(SCAN_EVERY, self._scan_connecting) if connecting else None
