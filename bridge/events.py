@@ -153,9 +153,9 @@ class Stopped(Event):
     flows: int
     """Flows it carried."""
     bytes_up: int
-    """Bytes of IP packets from the target."""
+    """TCP payload bytes from the target."""
     bytes_down: int
-    """Bytes of IP packets to the target."""
+    """TCP payload bytes to the target."""
 
 
 EventSink = Callable[[Event], None]

@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from . import values
 from .errors import UsageError
+from .user import User
 
 PREFIX = "NETBRIDGE_"
 TRACE_LEVELS = ("none", "trace", "debug", "info", "warn", "error")
@@ -104,6 +108,15 @@ class Options:
                 "Leave one of them out.",
             )
         return options
+
+
+def default_config(user: User) -> Path:
+    """The configuration file of `user`, who need not be the one this process runs as."""
+    if user.differs and sys.platform == "linux":
+        return Path(user.environment.get("XDG_CONFIG_HOME") or user.home / ".config", "netbridge", "config.toml")
+    path = platformdirs.user_config_path("netbridge", appauthor=False) / "config.toml"
+    own_home = Path.home()
+    return user.home / path.relative_to(own_home) if user.differs and path.is_relative_to(own_home) else path
 
 
 def key_of(setting: dataclasses.Field[Any]) -> str:

@@ -26,46 +26,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BridgeError, NotPermittedError
+from .user import helper_user
 
 NUMBERS = 256
 """N is an octet; so many bridges of one user run at most."""
 
 
-def place(environment: Mapping[str, str], *, uid: int, owner: int) -> Path:
-    """Where the folder of `owner` is, seen from a process of `uid`."""
+def place(environment: Mapping[str, str], *, owner: int) -> Path:
+    """Where the folder of the user `owner`, whose environment this is, lies."""
     if override := environment.get("NETBRIDGE_RUNTIME_DIR"):
         return Path(override)
     if owner == 0:
         return Path("/run/netbridge")
-    if uid == owner and (session := environment.get("XDG_RUNTIME_DIR")):
+    if session := environment.get("XDG_RUNTIME_DIR"):
         return Path(session, "netbridge")
     if os.path.isdir(session := f"/run/user/{owner}"):
         return Path(session, "netbridge")
     return Path(tempfile.gettempdir(), f"netbridge-{owner}")
 
 
-def invoker() -> tuple[int, int]:
-    """User and group on whose behalf we run: those who called sudo, else our own."""
-    if os.geteuid() == 0:
-        try:
-            return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
-        except (KeyError, ValueError):
-            pass
-    return os.geteuid(), os.getegid()
-
-
 def own_folder() -> Folder:
     """The folder for a new bridge, made where it is missing. Raises BridgeError."""
-    user, group = invoker()
-    return Folder(place(os.environ, uid=os.geteuid(), owner=user), owner=user, group=group)
+    user = helper_user()
+    return Folder(place(user.environment, owner=user.uid), owner=user.uid, group=user.gid)
 
 
 def folders() -> list[Folder]:
-    """The folders in which bridges of ours may be, as far as they exist; under sudo also root's own."""
-    user, group = invoker()
-    owners = dict.fromkeys((user, os.geteuid()))
-    paths = {place(os.environ, uid=os.geteuid(), owner=owner): owner for owner in reversed(owners)}
-    return [Folder(path, owner=owner, group=group) for path, owner in paths.items() if path.is_dir()]
+    """The folders in which bridges of ours may be, as far as they exist; under sudo also root's own. Close them."""
+    user = helper_user()
+    paths = {place(user.environment, owner=user.uid): user.uid}
+    if user.differs:
+        paths.setdefault(place(os.environ, owner=0), 0)
+    return [Folder(path, owner=owner, group=user.gid) for path, owner in paths.items() if path.is_dir()]
 
 
 class Folder:
@@ -194,6 +186,8 @@ class Reservation:
     number: int
     folder: Folder
     descriptor: int
+    further: Reservation | None = None
+    """Another number held with this one, when the number of the socket cannot be that of the network."""
 
     @property
     def socket_name(self) -> str:
@@ -201,6 +195,8 @@ class Reservation:
 
     def release(self) -> None:
         """Give the number back and remove what belongs to it. Idempotent."""
+        if self.further:
+            self.further.release()
         if self.descriptor >= 0:
             self.folder.remove(self.socket_name)
             self.folder.remove(f"{self.number}.lock")  # before the lock goes, so nobody locks a name that vanishes

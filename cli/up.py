@@ -18,7 +18,8 @@ from cyclopts import Parameter
 
 from netbridge.bridge import events
 from netbridge.bridge.errors import BridgeError
-from netbridge.bridge.options import Options
+from netbridge.bridge.options import Options, default_config
+from netbridge.bridge.user import helper_user
 
 from .keyboard import Keyboard
 from .output import Output
@@ -66,8 +67,6 @@ def up(
     What follows -- is COMMAND: it runs over there once the bridge is ready, and the bridge ends with it, with its exit
     status. Options can also stand in a TOML file and in the environment as NETBRIDGE_*.
     """
-    from netbridge.bridge.user import config_folder
-
     flags = {
         "target": target, "route": route, "exclude": exclude, "capture_all": capture_all, "dns": dns,
         "dns_domain": dns_domain, "allow": allow, "deny": deny, "ssh": ssh, "mtu": mtu, "gui": gui,
@@ -75,7 +74,7 @@ def up(
     }
     options = Options.gather(
         flags, os.environ, command=command, config=Path(config) if config else None,
-        default_config=config_folder() / "config.toml",
+        default_config=default_config(helper_user()),
     )
     output = Output(options)
     try:

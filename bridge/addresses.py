@@ -1,0 +1,48 @@
+"""The bridge's own little network: two addresses of each version, chosen by its number; they collide with nothing.
+
+198.18.0.0/15 is set aside for benchmarks (RFC 2544, section C.2.2) and routed nowhere; fd6e:6272::/32 is a piece of
+the unique local range (RFC 4193; its digits spell "nbr"). Bridge N uses 198.18.N.0/30 and fd6e:6272:N::/64: address 1
+is the stack on this side, the gateway that traceroute shows, address 2 the TUN over there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The addresses of bridge `number` (0 to 255)."""
+
+    number: int
+
+    @property
+    def gateways(self) -> tuple[str, str]:
+        """The stack's own addresses."""
+        return f"198.18.{self.number}.1", f"fd6e:6272:{self.number:x}::1"
+
+    @property
+    def stack(self) -> tuple[str, str]:
+        """The same with their prefix lengths."""
+        return f"198.18.{self.number}.1/30", f"fd6e:6272:{self.number:x}::1/64"
+
+    @property
+    def tun(self) -> tuple[str, str]:
+        """The addresses of the TUN over there, with prefix lengths."""
+        return f"198.18.{self.number}.2/30", f"fd6e:6272:{self.number:x}::2/64"
+
+    @property
+    def networks(self) -> tuple[str, str]:
+        """The two networks; sources from elsewhere are not accepted (BCP 38)."""
+        return f"198.18.{self.number}.0/30", f"fd6e:6272:{self.number:x}::/64"
+
+    def fits(self, networks: Iterable[str]) -> bool:
+        """Whether none of `networks` (CIDRs of either version) overlaps ours. A default route is no obstacle."""
+        own = [ip_network(network) for network in self.networks]
+        for text in networks:
+            other = ip_network(text, strict=False)
+            if other.prefixlen and any(mine.version == other.version and mine.overlaps(other) for mine in own):
+                return False
+        return True

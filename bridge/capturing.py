@@ -1,0 +1,136 @@
+"""Which networks a bridge captures: looked up here, decided with the user's wishes, installed there, kept true.
+
+The local machine's routes are looked at before the start and every WATCH_SECONDS after it, so a VPN that comes up
+later is captured as well and one that goes down is let go. What the agent cannot or must not install it gives back
+with a reason; that is told too, since a network that silently does not work is the worst of all answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from . import events
+from .errors import BridgeError, UsageError
+from .options import Options
+from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 3.0
+"""A VPN that comes up is noticed within this time; a look costs some milliseconds."""
+
+
+class RouteKeeper(Protocol):
+    """What is needed of the agent."""
+
+    async def change_routes(self, routes: Sequence[str], exclude: Sequence[str]) -> dict[str, Any]:
+        """Install exactly these; the `routes_changed` answer."""
+
+
+class Capturing:
+    """The captured networks of one bridge."""
+
+    def __init__(self, options: Options, tell: events.EventSink) -> None:
+        self._options = options
+        self._tell = tell
+        self._snapshot: Snapshot | None = None
+        self._peers: tuple[str, ...] = ()
+        self._own: tuple[str, ...] = ()
+        self._choice: Capture | None = None
+        self._told: tuple[tuple[events.Network, ...], tuple[events.Network, ...]] | None = None
+        self._installed: tuple[str, ...] = ()
+        self._skipped: tuple[events.Network, ...] = ()
+
+    @property
+    def local(self) -> tuple[str, ...]:
+        """The networks this machine has routes to, as CIDRs."""
+        return tuple(str(route.network) for route in self._snapshot.routes) if self._snapshot else ()
+
+    @property
+    def routes(self) -> list[str]:
+        """What the agent is asked to capture."""
+        return self._choice.routes if self._choice else []
+
+    @property
+    def exclude(self) -> list[str]:
+        """What the agent must leave alone."""
+        return self._choice.exclude if self._choice else []
+
+    @property
+    def captured(self) -> tuple[events.Network, ...]:
+        """The networks that come through the bridge, and why."""
+        refused = {it.network for it in self._skipped}
+        wanted = self._choice.captured if self._choice else ()
+        return tuple(events.Network(str(it.network), it.reason) for it in wanted if str(it.network) not in refused)
+
+    @property
+    def skipped(self) -> tuple[events.Network, ...]:
+        """The networks that were wanted and are not captured, and why."""
+        return self._skipped
+
+    @property
+    def excluded(self) -> tuple[events.Network, ...]:
+        """The networks never captured, and why."""
+        return tuple(events.Network(str(it.network), it.reason) for it in self._choice.excluded) if self._choice else ()
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """The routes as they are over there: captured networks with holes for what is excluded."""
+        return self._installed
+
+    async def look(self) -> None:
+        """Look at this machine's routes. Raises UsageError for a wish that cannot be fulfilled."""
+        try:
+            self._snapshot = await local_networks().snapshot()
+        except LocalNetworksError as error:
+            self._tell(events.Hint(f"{error}; only networks named by --route are captured"))
+        self.decide()
+
+    def decide(self, *, peers: Iterable[str] = (), own: Iterable[str] = ()) -> None:
+        """Choose. `peers` are the tunnel's own addresses, `own` the bridge's networks. Raises UsageError."""
+        self._peers = tuple(peers) or self._peers
+        self._own = tuple(own) or self._own
+        options = self._options
+        try:
+            self._choice = choose(
+                self._snapshot, routes=options.route, exclude=options.exclude, everything=options.capture_all,
+                peers=self._peers, own=self._own,
+            )
+        except ValueError as error:
+            raise UsageError(
+                "A network cannot be captured.", f"{error}.", "Correct --route or --exclude and start again.",
+            ) from None
+
+    def answered(self, answer: Mapping[str, Any]) -> None:
+        """The agent said (in `ready`, in `routes_changed`) what it installed and what not; tell what changed by it."""
+        routes, skipped = answer.get("routes"), answer.get("skipped")
+        self._installed = tuple(map(str, routes)) if isinstance(routes, list) else ()
+        self._skipped = tuple(
+            events.Network(str(it.get("route")), str(it.get("reason")))
+            for it in (skipped if isinstance(skipped, list) else ()) if isinstance(it, dict)
+        )
+        now = (self.captured, self.skipped)
+        before, self._told = self._told, now
+        if before is None or before[0] != now[0]:
+            self._tell(events.Captured(now[0]))
+        if before is None or before[1] != now[1]:
+            if now[1] or before:
+                self._tell(events.Skipped(now[1]))
+
+    async def watch(self, agent: RouteKeeper) -> None:
+        """Follow this machine's routes until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            before = self.routes
+            try:
+                self._snapshot = await local_networks().snapshot()
+                self.decide()
+                if self.routes != before:
+                    self.answered(await agent.change_routes(self.routes, self.exclude))
+            except LocalNetworksError as error:
+                log.debug("the local routes could not be looked at: %s", error)
+            except (BridgeError, OSError) as error:
+                log.warning("the captured networks could not be changed: %s", error)

@@ -1,0 +1,155 @@
+"""Everything that stands on the link of one bridge: stack, forwarders and DNS service, and what they count.
+
+A packet from the target enters the stack; what is meant for the stack's own addresses is ping or DNS, everything else
+goes to the forwarders, which ask the policy and open host sockets. Nothing here waits or runs by itself: packets and
+sockets drive it by callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from netbridge.stack.link.base import Link
+from netbridge.stack.link.pcap import PcapLink
+from netbridge.stack.packet import text
+from netbridge.stack.stack import Stack
+
+from . import events
+from .addresses import Addresses
+from .dns import DnsService, Upstream
+from .errors import UsageError
+from .forward.flows import NAMES, FlowTable
+from .forward.icmp import IcmpForwarder
+from .forward.limits import Limits, descriptor_budget
+from .forward.policy import Policy, Verdict
+from .forward.poller import Poller
+from .forward.tcp import TcpForwarder
+from .forward.udp import UdpForwarder
+
+DENIALS_TOLD = 100
+"""Denied destinations told one by one; a port scan must not fill the screen."""
+
+
+class ToldPolicy(Policy):
+    """A policy that tells each denied destination, once."""
+
+    def __init__(self, allow: tuple[str, ...], deny: tuple[str, ...], tell: events.EventSink) -> None:
+        super().__init__(allow, deny)
+        self._tell = tell
+        self._told: set[tuple[bytes, int, int]] = set()
+
+    def _judge(self, address: bytes, port: int, protocol: int) -> Verdict:
+        verdict = super()._judge(address, port, protocol)
+        key = address, port, protocol
+        if not verdict and key not in self._told and len(self._told) < DENIALS_TOLD:
+            self._told.add(key)
+            self._tell(events.FlowDenied(NAMES.get(protocol, str(protocol)), text(address), port, verdict.reason))
+            if len(self._told) == DENIALS_TOLD:
+                self._tell(events.Hint("many destinations are denied; further ones are counted only"))
+        return verdict
+
+
+class Engine:
+    """What stands on one link, which it takes over. `open` it, `reset_flows`, `close` it."""
+
+    def __init__(
+        self, link: Link, addresses: Addresses, policy: Policy, upstream: Upstream, *,
+        mtu: int, dns: bool, pcap: Path | None, tell: events.EventSink, on_lost: Callable[[Exception | None], None],
+    ) -> None:
+        """`mtu` is the TUN's; `dns` says whether names are answered; `on_lost` is told when the link ends."""
+        self._link = link
+        self._addresses = addresses
+        self._policy = policy
+        self._upstream = upstream
+        self._mtu = mtu
+        self._with_dns = dns
+        self._pcap = pcap
+        self._tell = tell
+        self._on_lost = on_lost
+        self._forwarders = ExitStack()
+        self._rest = AsyncExitStack()
+        self.stack: Stack | None = None
+        self.table: FlowTable | None = None
+        self.tcp: TcpForwarder | None = None
+        self.dns: DnsService | None = None
+
+    async def open(self) -> None:
+        """Take packets from now on. Raises UsageError when the capture file cannot be written."""
+        loop = asyncio.get_running_loop()
+        limits = Limits()
+        table = self.table = FlowTable(descriptor_budget(limits))
+        async with AsyncExitStack() as exits:
+            link = self._captured(exits) if self._pcap else self._link
+            stack = self.stack = await exits.enter_async_context(Stack(link, self._addresses.stack, mtu=self._mtu))
+            stack.on_lost = self._on_lost
+            poller = Poller(loop)
+            exits.callback(poller.close)
+            with ExitStack() as forwarders:
+                self.tcp = TcpForwarder(stack, poller, self._policy, limits, table, loop)
+                forwarders.callback(self.tcp.close)
+                forwarders.callback(UdpForwarder(stack, poller, self._policy, limits, table, loop).close)
+                hint = lambda text: self._tell(events.Hint(text))
+                forwarders.callback(IcmpForwarder(stack, poller, self._policy, limits, table, loop, hint).close)
+                self._forwarders = forwarders.pop_all()
+            exits.callback(self.reset_flows)
+            if self._with_dns:
+                self.dns = await exits.enter_async_context(
+                    DnsService(stack, self._addresses.gateways, self._upstream),
+                )
+            self._rest = exits.pop_all()
+
+    def _captured(self, exits: AsyncExitStack) -> Link:
+        assert self._pcap is not None
+        try:
+            file = open(self._pcap, "wb", opener=_private)
+        except OSError as error:
+            raise UsageError(
+                f"The capture file {self._pcap} cannot be written.", f"{error.strerror}.", "Name another by --pcap.",
+            ) from error
+        exits.enter_context(file)
+        return PcapLink(self._link, file)
+
+    def reset_flows(self) -> None:
+        """Reset every flow, over there too as long as the link lives, and take no more. Idempotent."""
+        self._forwarders.close()
+
+    async def close(self) -> None:
+        """Close everything; the link too."""
+        await self._rest.aclose()
+
+    def totals(self) -> tuple[int, int, int]:
+        """Flows carried so far, TCP payload bytes from there, TCP payload bytes to there."""
+        if self.stack is None or self.table is None:
+            return 0, 0, 0
+        tcp, others = self.stack.tcp.counters, self.table.counters
+        return tcp.opened + others.udp.flows_opened + others.icmp.flows_opened, tcp.bytes_in, tcp.bytes_out
+
+    def flows(self) -> dict[str, Any]:
+        """The flow table as JSON."""
+        return self.table.snapshot(asyncio.get_running_loop().time()) if self.table else {}
+
+    def counters(self) -> dict[str, Any]:
+        """Every counter, room by room, as JSON."""
+        rooms: dict[str, object] = {"link": getattr(self._link, "counters", None), "resolver": self._upstream.counters}
+        if self.stack is not None:
+            stack = self.stack
+            rooms |= {
+                "ip": stack.counters, "output": stack.output.counters, "icmp": stack.icmp.counters,
+                "udp": stack.udp.counters, "tcp": stack.tcp.counters,
+            }
+        if self.dns is not None:
+            rooms["dns"] = self.dns.counters
+        if self.table is not None and self.tcp is not None:
+            forward = self.table.counters
+            rooms |= {"forward_tcp": self.tcp.counters, "forward_udp": forward.udp, "forward_icmp": forward.icmp}
+        return {name: asdict(room) for name, room in rooms.items() if is_dataclass(room) and not isinstance(room, type)}
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)  # it holds what people do

@@ -1,0 +1,306 @@
+"""One bridge: start, capture, survive, stop.
+
+The way of a start. A number is reserved and the control socket opened (so that `netbridge down` can end even a start
+that hangs); the transport reaches the target; the agent is started there and says `hello`; the bridge's network is
+chosen so that it collides neither with this machine's routes, nor with another bridge, nor with the target's own
+subnets; the agent sets the TUN up and says `ready`; stack, forwarders and DNS service stand on its link. From then on
+packets flow by callbacks, and this file only waits for one of the ends: `stop`, the end of COMMAND, the loss of the
+link, a failure.
+
+The way of a stop, in this order and all of it within STOP_SECONDS even when the other end is silent: flows are reset
+while their resets can still travel, the agent undoes routes and resolv.conf and says so, the link ends, the transport
+closes, the number is given back. Every step that waits is bounded and left behind, cancelled, when its time is over;
+what the agent could not be told it notices itself, by the end of its stdin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from . import events, runtime
+from .addresses import Addresses
+from .bootstrap import AgentHandle, launch
+from .capturing import Capturing
+from .control import Control
+from .dns import Upstream
+from .engine import Engine, ToldPolicy
+from .errors import BridgeError, TargetUnreachableError
+from .options import Options
+from .state import describe
+from .transport import make_transport
+from .transport.base import Transport
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 5.0
+"""A stop takes no longer: a person waits for it, and what cannot be said in that time is noticed by the other end."""
+AGENT_SECONDS = 3.0
+"""Of those, how long the agent may take to undo what it did: dozens of routes take milliseconds, a slow line 300 ms."""
+CANCEL_SECONDS = 1.0
+"""How long work that was cancelled by a stop may take to end."""
+RTO_MIN_MS = 2000
+"""The target's kernel retransmits to the TUN no sooner: the link loses nothing, and TCP over TCP must not storm."""
+MTU = 1500
+KILLED = 143
+"""Exit status for a COMMAND that a stop ended: what a shell says of a program that SIGTERM ended (128 + 15)."""
+
+
+class _Ended(Exception):
+    """A stop was asked for, or the link was lost, while something else was waited for."""
+
+
+class Session:
+    """One bridge from start to stop; `run` once. `options` must hold a target."""
+
+    def __init__(self, options: Options, on_event: events.EventSink, *, transport: Transport | None = None) -> None:
+        """Nothing is started yet. `transport` stands in for the one that the target names. Raises UsageError."""
+        self.options = options
+        self.state = "starting"
+        """starting, running, stopping or stopped."""
+        self.began = time.monotonic()
+        self.transport = transport or make_transport(options)
+        self.agent: AgentHandle | None = None
+        self.engine: Engine | None = None
+        self.capturing: Capturing | None = None
+        self.reservation: runtime.Reservation | None = None
+        self.addresses: Addresses | None = None
+        self._tell = on_event
+        self._ending: asyncio.Future[None] | None = None
+        self._loss: BridgeError | None = None
+        self._running_step: asyncio.Timeout | None = None
+        self._hurried = False
+
+    @property
+    def takes_terminal(self) -> bool:
+        """A COMMAND or a shell will have the terminal."""
+        return bool(self.options.command) or self.options.target == "sandbox"
+
+    def status(self) -> dict[str, Any]:
+        """All there is to know, as JSON."""
+        return describe(self)
+
+    # --- asked from outside -------------------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """End the bridge in order. May be called at any time and again."""
+        if self.state in {"starting", "running"}:
+            self.state = "stopping"
+            self._tell(events.Stopping(reason))
+            self._end()
+
+    def hurry(self) -> None:
+        """End it without waiting for the other end."""
+        self.stop("at once")
+        self._hurried = True
+        if self._running_step:
+            self._running_step.reschedule(asyncio.get_running_loop().time())
+
+    def lost(self, error: BridgeError) -> None:
+        """The link ended by itself, or something the bridge cannot live without failed."""
+        if self.state in {"starting", "running"}:
+            self.state = "stopping"
+            self._loss = error
+            self._tell(events.Lost(error.why or error.what))
+            self._end()
+
+    def _end(self) -> None:
+        if self._ending and not self._ending.done():
+            self._ending.set_result(None)
+
+    # --- the life -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Bridge until an end comes; the exit status of COMMAND, else 0. Raises BridgeError."""
+        self.began = time.monotonic()
+        self._ending = asyncio.get_running_loop().create_future()
+        capturing = self.capturing = Capturing(self.options, self._tell)
+        await capturing.look()
+        with runtime.own_folder() as folder:
+            reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
+            control = Control(reservation, self.status, self.stop)
+            try:
+                await control.start()
+                return await self._bridge()
+            finally:
+                self.state = "stopped"
+                await control.close()
+                reservation.release()
+
+    async def _bridge(self) -> int:
+        status = 0
+        try:
+            await self._unless_ended(self._start())
+            status = await self._serve()
+        except _Ended:
+            status = KILLED if self.options.command and self.engine else 0
+        finally:
+            await self._shut_down()
+        if self._loss:
+            raise self._loss
+        return status
+
+    async def _serve(self) -> int:
+        """Wait for the end; the exit status of COMMAND."""
+        self.state = "running"
+        self._tell(events.Ready(self.options.target))
+        assert self.capturing is not None
+        assert self.agent is not None
+        watching = asyncio.get_running_loop().create_task(self.capturing.watch(self.agent))
+        try:
+            if not self.takes_terminal:
+                await self._unless_ended(asyncio.Event().wait())
+            self._tell(events.CommandStarted(self.options.command))
+            status = await self._unless_ended(self.transport.run(self.options.command))
+            self._tell(events.CommandEnded(status))
+            self.stop("the command ended" if self.options.command else "the shell ended")
+            return status
+        finally:
+            watching.cancel()
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, or _Ended when an end comes first; `work` is then cancelled."""
+        assert self._ending is not None
+        task = asyncio.get_running_loop().create_task(work)
+        ends: set[asyncio.Future[Any]] = {task, self._ending}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise _Ended
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.0 if self._hurried else CANCEL_SECONDS)
+                if task.done() and not task.cancelled() and (error := task.exception()):
+                    log.debug("while being stopped: %s", error)
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        options, capturing = self.options, self.capturing
+        assert capturing is not None
+        self._tell(events.Starting("reaching the target", options.target))
+        await self.transport.connect()
+        self._tell(events.Starting("starting the agent", options.target))
+        agent = self.agent = await launch(self.transport)
+        agent.on_lost = self._link_lost
+        addresses = self.addresses = self._choose(texts(agent.hello["facts"].get("subnets")))
+        upstream = Upstream(own_addresses=(*addresses.gateways, *addresses.tun))
+        capturing.decide(peers=[self.transport.peer_address or ""], own=addresses.networks)
+        mtu = options.mtu or MTU
+        await agent.setup({
+            "tun": f"nb{addresses.number}",
+            "mtu": mtu,
+            "addresses": list(addresses.tun),
+            "gateways": list(addresses.gateways),
+            "routes": capturing.routes,
+            "exclude": capturing.exclude,
+            "dns": {
+                "mode": options.dns, "service": [] if options.dns == "off" else list(addresses.gateways),
+                "suffixes": [*options.dns_domain, *upstream.config.search], "search": list(upstream.config.search),
+            },
+            "rto_min_ms": None if self.transport.passes_descriptors else RTO_MIN_MS,
+            "loopback_up": True,
+            "pass_tun": self.transport.passes_descriptors,
+        })
+        self.engine = Engine(
+            agent.link, addresses, ToldPolicy(options.allow, options.deny, self._tell), upstream,
+            mtu=mtu, dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
+        )
+        await self.engine.open()
+        self._tell_connected(agent, mtu)
+        capturing.answered(agent.ready)
+
+    def _choose(self, subnets: list[str]) -> Addresses:
+        """The bridge's addresses, once the target's own subnets are known."""
+        assert self.reservation is not None
+        assert self.capturing is not None
+        taken = [*subnets, *self.capturing.local]
+        if not Addresses(self.reservation.number).fits(subnets):
+            other = self.reservation.folder.reserve(lambda number: Addresses(number).fits(taken))
+            self.reservation.further = other
+            return Addresses(other.number)
+        return Addresses(self.reservation.number)
+
+    def _link_lost(self, error: Exception | None) -> None:
+        self.lost(TargetUnreachableError(
+            f"The connection to {self.options.target} is lost.",
+            str(error) if error else "The other end closed it.", "Start the bridge again.",
+        ))
+
+    def _tell_connected(self, agent: AgentHandle, mtu: int) -> None:
+        hello, ready = agent.hello, agent.ready
+        assert self.addresses is not None
+        self._tell(events.Connected(
+            target=self.options.target, host=text(hello, "host"), user=text(hello, "user"),
+            kernel=text(hello, "kernel"), python=text(hello, "python"), tun=text(ready, "tun"), mtu=mtu,
+            offload=bool(ready.get("offload")), addresses=self.addresses.tun,
+            seconds=round(time.monotonic() - self.began, 3),
+        ))
+        self._tell(events.Dns(
+            on=bool(ready.get("dns")), mode=self.options.dns, listen=text(ready, "listen"),
+            suffixes=self.options.dns_domain,
+        ))
+        if self.options.dns != "off" and not ready.get("dns"):
+            why = text(ready, "dns_reason") or "the agent gave no reason"
+            self._tell(events.Hint(f"names over there are not asked here: {why}"))
+
+    # --- stop ---------------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        """Take everything down, whatever state it is in."""
+        self.stop("after a failure")
+        self.state = "stopping"
+        deadline = asyncio.get_running_loop().time() + STOP_SECONDS
+        clean = False
+        if self.engine:
+            self.engine.reset_flows()
+        if self.agent:
+            gone = self.agent.lost
+            clean = await self._step("the agent's clean-up", self.agent.stop(), min(deadline, self._in(AGENT_SECONDS)))
+            clean = clean and not gone
+            self.agent.close()
+        if self.engine:
+            await self._step("closing the stack", self.engine.close(), deadline)
+        await self._step("closing the transport", self.transport.close(), deadline)
+        if self.engine:
+            flows, bytes_up, bytes_down = self.engine.totals()
+            self._tell(events.Stopped(
+                clean=clean, seconds=round(time.monotonic() - self.began, 3),
+                flows=flows, bytes_up=bytes_up, bytes_down=bytes_down,
+            ))
+
+    @staticmethod
+    def _in(seconds: float) -> float:
+        return asyncio.get_running_loop().time() + seconds
+
+    async def _step(self, what: str, work: Awaitable[object], deadline: float) -> bool:
+        """Await one step of the stop, at most until `deadline`; whether it was done."""
+        try:
+            async with asyncio.timeout_at(self._in(0) if self._hurried else deadline) as self._running_step:
+                await work
+        except TimeoutError:
+            log.warning("%s took too long and was left behind", what)
+        except Exception as error:
+            log.warning("%s failed: %s", what, error)
+        else:
+            return True
+        finally:
+            self._running_step = None
+        return False
+
+
+def text(message: Mapping[str, Any], key: str) -> str:
+    """A text of a message from the agent; whatever else is there becomes one."""
+    value = message.get(key)
+    return "" if value is None else str(value)
+
+
+def texts(value: object) -> list[str]:
+    """A list of texts in a message from the agent; what is no list is empty."""
+    return [str(item) for item in value] if isinstance(value, list) else []
