@@ -29,7 +29,8 @@ from .forward.icmp import IcmpForwarder
 from .forward.limits import Limits, descriptor_budget
 from .forward.policy import Policy, Verdict
 from .forward.poller import Poller
-from .forward.tcp import TcpForwarder
+from .forward.memory import keep_freed_memory
+from .forward.tcp import LINK_TCP, TcpForwarder
 from .forward.udp import UdpForwarder
 
 DENIALS_TOLD = 100
@@ -82,11 +83,12 @@ class Engine:
     async def open(self) -> None:
         """Take packets from now on. Raises UsageError when the capture file cannot be written."""
         loop = asyncio.get_running_loop()
+        keep_freed_memory()
         limits = Limits()
         table = self.table = FlowTable(descriptor_budget(limits))
         async with AsyncExitStack() as exits:
             link = self._captured(exits) if self._pcap else self._link
-            stack = self.stack = await exits.enter_async_context(Stack(link, self._addresses.stack, mtu=self._mtu))
+            stack = self.stack = await exits.enter_async_context(Stack(link, self._addresses.stack, mtu=self._mtu, tcp=LINK_TCP))
             stack.on_lost = self._on_lost
             poller = Poller(loop)
             exits.callback(poller.close)

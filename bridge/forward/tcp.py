@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING
 
 from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.packet import TCP, text
+from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.congestion import Unlimited
 
 from .flows import Flow, FlowTable
 from .poller import ERR, HUP, IN, OUT, RDHUP, Poller
@@ -43,6 +45,9 @@ READS_A_TURN = 8
 """Reads of one host socket before the others get their turn: half a megabyte."""
 SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
+LINK_TCP = TcpConfig(congestion=Unlimited, min_rto=2.0)
+"""How the stack's TCP runs on a bridge's link: the link loses nothing and has a window of its own, so a late
+acknowledgement means a stall, in which copies would only make things worse."""
 ABORTIVE = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() send RST."""
 
