@@ -148,6 +148,7 @@ class DnsService:
         await self._streams.close()
         for task in self._tasks:
             task.cancel()
+        await asyncio.sleep(0)  # datagram transports let go of their address one turn of the loop after close()
         await self._group.__aexit__(None, None, None)
 
     def flush(self) -> None:
