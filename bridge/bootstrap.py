@@ -117,6 +117,8 @@ class AgentHandle:
     async def setup(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send `setup` (the fields of the protocol, without `type`); the `ready` message. Raises a BridgeError."""
         self.ready = await self._ask({"type": "setup", **request}, "ready")
+        self.framed.mtu = int(request["mtu"])
+        self.framed.offload = self.ready.get("offload") is True
         if request.get("pass_tun"):
             self.link = self._tun_link(int(request["mtu"]))
         return self.ready
@@ -200,7 +202,7 @@ class AgentHandle:
         descriptors = self.channel.received_descriptors()
         if len(descriptors) != 1:
             raise TargetLacksError("The agent did not hand its TUN over.", f"{len(descriptors)} descriptors came.")
-        return TunLink(descriptors[0], mtu=mtu, offload=bool(self.ready.get("offload")))
+        return TunLink(descriptors[0], mtu=mtu, offload=self.framed.offload)
 
     def _control(self, message: dict[str, Any]) -> None:
         answer = self._answer

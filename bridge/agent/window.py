@@ -9,7 +9,7 @@ which bytes were acknowledged lately times twice the lowest delay of an acknowle
 the pipe stays full while acknowledgements are on their way back; 10 ms, since on a fast link the lowest delay is
 that of a lone small packet, and a queue of 10 ms harms nobody. The delay is one of data: from a packet's writing
 until its ACK. When all samples come from a full pipe the lowest delay includes the queue we made ourselves; so from
-time to time the window is lowered to the floor for one round trip, and the delay measured anew (BBR's PROBE_RTT).
+time to time the window is lowered to one super-segment for one round trip, and the delay measured anew (BBR's PROBE_RTT).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ QUEUE = 0.010
 FILTER = 5.0
 """The highest rate of this and the last period of so many seconds counts. BBR's 10 round trips would be too short:
 an idle second would forget the rate."""
+PROBE = 64 * 1024
+"""The window while the delay is measured: one super-segment."""
 PROBE_EVERY = 20.0
 """Seconds between two measurements of the delay with an (almost) empty pipe."""
 
@@ -41,8 +43,8 @@ class SendWindow:
     """The sender's account of PACKET payload bytes, with time as an argument (seconds, monotonic)."""
 
     __slots__ = (
-        "_delay", "_delay_time", "_mark", "_mark_acked", "_mark_time", "_probing", "_rate", "_rate_before",
-        "_rate_time", "acked", "cap", "sent", "size",
+        "_acked_time", "_delay", "_delay_time", "_mark", "_mark_acked", "_mark_acked_time", "_mark_time", "_probing",
+        "_rate", "_rate_before", "_rate_time", "acked", "cap", "sent", "size",
     )  # fmt: skip
 
     def __init__(self, initial: int = INITIAL, cap: int = CAP) -> None:
@@ -56,6 +58,8 @@ class SendWindow:
         self._mark = 0  # an ACK of this many bytes ends the running sample; 0: none running
         self._mark_time = 0.0
         self._mark_acked = 0
+        self._mark_acked_time = 0.0
+        self._acked_time = 0.0
         self._rate = 0.0
         self._rate_before = 0.0
         self._rate_time = 0.0
@@ -85,11 +89,14 @@ class SendWindow:
 
     def add(self, count: int, now: float) -> None:
         """`count` payload bytes of one PACKET, or of a batch written at once, were sent."""
+        if self.sent - self.acked < LAZY:  # idle until now
+            self._acked_time = now
         self.sent += count
-        if not self._mark:
+        if not self._mark and self.sent - self.acked >= 2 * LAZY:  # fewer bytes may wait for their ACK at the far end
             self._mark = self.sent
             self._mark_time = now
             self._mark_acked = self.acked
+            self._mark_acked_time = self._acked_time
 
     def acknowledge(self, total: int, now: float) -> bool:
         """Take an ACK of `total` bytes; True when the window opened by it. Untrusted; raises FrameError."""
@@ -97,6 +104,7 @@ class SendWindow:
             raise FrameError("acknowledgement of %d bytes; %d sent, %d acknowledged" % (total, self.sent, self.acked))
         was_open = self.open
         self.acked = total
+        self._acked_time = now
         if self._mark and total >= self._mark:
             self._sample(total, now)
             self._mark = 0
@@ -110,12 +118,15 @@ class SendWindow:
         else:
             if now - self._rate_time > FILTER:
                 self._rate_before, self._rate, self._rate_time = self._rate, 0.0, now
-            self._rate = max(self._rate, (total - self._mark_acked) / delay)
+            # Over the time since the ACK before the mark, not since the mark: one ACK may tell of much that was sent
+            # before it (the delivery rate of draft-cheng-iccrg-delivery-rate-estimation, section 2.2).
+            interval = max(now - self._mark_acked_time, 1e-5)
+            self._rate = max(self._rate, (total - self._mark_acked) / interval)
             if not self._delay or delay <= self._delay:
                 self._delay, self._delay_time = delay, now
-            elif now - self._delay_time > PROBE_EVERY and self.in_flight > FLOOR:
+            elif now - self._delay_time > PROBE_EVERY:
                 self._probing = True
-                self.size = FLOOR
+                self.size = PROBE
                 return
         self.size = int(min(max(self.rate * (GAIN * self._delay + QUEUE), FLOOR), self.cap))
 
