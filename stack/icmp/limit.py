@@ -32,5 +32,5 @@ class TokenBucket:
             self._at = now
         if self._tokens < 1:
             return False
-        self._tokens = max(0.0, self._tokens - self._random.randrange(3))
+        self._tokens -= self._random.randrange(3)  # one token of debt keeps the average at one
         return True
