@@ -26,6 +26,10 @@ lint: venv ## ruff, mypy --strict and the import contracts
 	@$(BIN)/mypy
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
 
+bench: venv ## throughput, round trips, CPU and memory, side by side with other tools (root)
+	@scripts/system-packages bench
+	@$(BIN)/python bench/run.py
+
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints
 
