@@ -320,6 +320,13 @@ class Machine:
             return False
         return True
 
+    def listens(self, port: int) -> bool:
+        """True when something listens on this TCP port."""
+        lines = [
+            line for name in ("tcp", "tcp6") for line in Path(f"/proc/{self.init}/net/{name}").read_text().splitlines()
+        ]
+        return any(words[1].endswith(f":{port:04X}") and words[3] == "0A" for words in map(str.split, lines))
+
     def ip(self, *lines: str) -> None:
         """Run `ip` commands as one batch."""
         self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n").check()

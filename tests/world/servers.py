@@ -32,15 +32,17 @@ BIG_TEXTS = 24
 """TXT records of 200 bytes at big.corp.test: about 5 kB, too much for any UDP answer a resolver asks for."""
 
 
-def zone_lines() -> list[str]:
-    """The zone as unbound's `local-data` wants it, white space squeezed."""
+def corp_zone(machine: Machine) -> list[str]:
+    """Unbound's configuration for the zone and its reverse. An auth-zone, as local data know no ANY."""
     records = [" ".join(line.split()) for line in ZONE.strip().splitlines()]
     records += [f'big.corp.test. TXT "{number:03d}{"x" * 197}"' for number in range(BIG_TEXTS)]
-    lines = ["  local-zone: corp.test. static"]
-    lines += [f"  local-data: '{record}'" for record in records]
-    lines += ["  local-zone: 99.10.in-addr.arpa. static", "  local-data: '2.0.99.10.in-addr.arpa. PTR www.corp.test.'"]
+    zonefile = machine.folder / "corp.zone"
+    zonefile.write_text("$TTL 3600\n" + "\n".join(records) + "\n")
+    lines = ["auth-zone:", "  name: corp.test", f'  zonefile: "{zonefile}"', "  for-upstream: no", "server:"]
+    lines += ["  local-zone: corp.test. transparent"]
     reverse = ".".join(reversed("fd990000000000000000000000000002")) + ".ip6.arpa."
-    lines += ["  local-zone: 9.9.d.f.ip6.arpa. static", f"  local-data: '{reverse} PTR www.corp.test.'"]
+    for zone, name in (("99.10.in-addr.arpa.", "2.0.99.10.in-addr.arpa."), ("9.9.d.f.ip6.arpa.", reverse)):
+        lines += [f"  local-zone: {zone} static", f"  local-data: '{name} PTR www.corp.test.'"]
     return lines
 
 

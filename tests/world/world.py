@@ -120,7 +120,7 @@ class World:
         servers.redis(self.corp)
         servers.iperf(self.corp)
         servers.udp_echo(self.corp)
-        servers.unbound(self.corp, list(CORP.values()), servers.zone_lines())
+        servers.unbound(self.corp, list(CORP.values()), servers.corp_zone(self.corp))
         servers.codespace_resolver(self.codespace)
         sshd.serve(self.codespace, self.key.with_suffix(".pub"), *CODESPACE.values())
         sshd.know_host(self.laptop.folder / "home", self.codespace.folder / "sshd/host_key.pub")

@@ -1,0 +1,154 @@
+"""One world for the whole run, and one bridge at a time through it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # `tests` is no installed package
+
+from tests.world import Bridge, Machine, Output, Program, World, missing
+from tests.world.addresses import CODESPACE, SSH_PORT
+
+T = TypeVar("T")
+
+TARGET = f"ssh://root@{CODESPACE[4]}:{SSH_PORT}"
+TRANSPORTS: dict[str, tuple[str, ...]] = {
+    "openssh": (TARGET, "--ssh", "openssh"),
+    "asyncssh": (TARGET, "--ssh", "asyncssh"),
+    "sandbox": ("sandbox",),
+}
+CONTROL = "laptop"
+"""With NETBRIDGE_TEST_CONTROL set, the tests run on the laptop itself, without a bridge: what they expect is what they
+see there, or the expectation is wrong."""
+
+
+@dataclass(frozen=True)
+class Through:
+    """A place from which corp is reached through a running bridge."""
+
+    transport: str
+    bridge: Bridge | None
+    machine: Machine
+    enter: int | None
+
+    def run(self, *argv: str, stdin: bytes | str = b"", timeout: float = 30.0) -> Output:
+        return self.machine.run(*argv, stdin=stdin, timeout=timeout, enter=self.enter)
+
+    def start(self, *argv: str, **options: Any) -> Program:
+        return self.machine.start(*argv, enter=self.enter, **options)
+
+    def shell(self, script: str, *, timeout: float = 30.0) -> Output:
+        return self.machine.shell(script, timeout=timeout, enter=self.enter)
+
+    def inside(self, function: Callable[[], T]) -> T:
+        return self.machine.inside(function, self.enter)
+
+    def connect(self, host: str, port: int, timeout: float = 5.0) -> socket.socket:
+        return self.machine.connect(host, port, timeout, self.enter)
+
+
+class Bridges:
+    """Keeps at most one bridge running and starts it anew when it is gone."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.current: Through | None = None
+
+    def get(self, transport: str) -> Through:
+        if transport == CONTROL:
+            return Through(transport, None, self.world.laptop, None)
+        if self.current and self.current.bridge:
+            if self.current.transport != transport or not self.current.bridge.program.running:
+                self.stop()
+        if not self.current:
+            target, *options = TRANSPORTS[transport]
+            bridge = Bridge(self.world.laptop, target, *options)
+            try:
+                bridge.ready()
+                sandbox = bridge.sandbox
+                self.current = Through(
+                    transport,
+                    bridge,
+                    self.world.laptop if sandbox else self.world.codespace,
+                    bridge.inside() if sandbox else None,
+                )
+            except BaseException:
+                bridge.program.kill()
+                raise
+        return self.current
+
+    def stop(self) -> None:
+        if self.current:
+            bridge, self.current = self.current.bridge, None
+            if bridge:
+                bridge.close()
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    if reason := missing():
+        pytest.skip(reason)
+    with World() as built:
+        yield built
+
+
+@pytest.fixture(scope="session")
+def bridges(world: World) -> Iterator[Bridges]:
+    kept = Bridges(world)
+    yield kept
+    kept.stop()
+
+
+@pytest.fixture(scope="session", params=[CONTROL] if os.environ.get("NETBRIDGE_TEST_CONTROL") else list(TRANSPORTS))
+def transport(request: pytest.FixtureRequest) -> str:
+    """Session-scoped so that pytest runs all tests of one transport in a row, on one bridge."""
+    return str(request.param)
+
+
+@pytest.fixture
+def through(bridges: Bridges, transport: str) -> Through:
+    """The codespace (or the sandbox) with a bridge."""
+    return bridges.get(transport)
+
+
+@pytest.fixture
+def idle(bridges: Bridges, world: World) -> World:
+    """The world without a bridge."""
+    bridges.stop()
+    return world
+
+
+@pytest.fixture
+def start(idle: World) -> Iterator[Callable[..., Bridge]]:
+    """Start bridges of the test's own: `start("ssh://…", "--all")`. They are gone when the test is over."""
+    started: list[Bridge] = []
+
+    def begin(target: str = TARGET, *options: str, command: tuple[str, ...] = ()) -> Bridge:
+        bridge = Bridge(idle.laptop, target, *options, command=command)
+        started.append(bridge)
+        return bridge
+
+    yield begin
+    for bridge in started:
+        bridge.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the bridge said."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        through = item.funcargs.get("through")
+        if isinstance(through, Through) and through.bridge:
+            report.sections.append(("netbridge said", through.bridge.said[-4000:]))
+    return report
