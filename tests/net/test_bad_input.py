@@ -313,7 +313,7 @@ def test_garbage_on_the_tun(idle: World, start: Start, ssh: str) -> None:
 
 
 def test_resolver_that_is_down(idle: World, start: Start) -> None:
-    """Names fail in bounded time, everything else works; when the resolver is named anew, names work without a restart."""
+    """Names fail in bounded time, all else works; when the resolver is named anew, names work without a restart."""
     path = idle.laptop.folder / "resolv.conf"
     good = path.read_text()
     before = Snapshot.of(idle.codespace)
@@ -344,7 +344,7 @@ def syn(source: str, destination: str, port: int) -> bytes:
     ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
 
     def checksum(data: bytes) -> int:
-        total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+        total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
         while total >> 16:
             total = (total & 0xFFFF) + (total >> 16)
         return ~total & 0xFFFF
@@ -358,7 +358,7 @@ def syn(source: str, destination: str, port: int) -> bytes:
 
 
 def test_loopback_and_metadata_are_denied(idle: World, start: Start) -> None:
-    """Not even a codespace that routes or writes them into the TUN reaches the laptop's loopback or metadata service."""
+    """Not even what is routed or written into the TUN by hand reaches the laptop's loopback or metadata service."""
     bridge = start().ready()
     connected = bridge.event("connected")
     assert connected

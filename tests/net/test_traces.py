@@ -1,4 +1,4 @@
-"""Nothing is left behind, however a bridge ends: routes, links, rules, files, processes and resolv.conf are as before."""
+"""However a bridge ends, nothing is left: routes, links, rules, files, processes and resolv.conf are as before."""
 
 from __future__ import annotations
 
