@@ -27,9 +27,9 @@ from .errors import UsageError
 from .forward.flows import NAMES, FlowTable
 from .forward.icmp import IcmpForwarder
 from .forward.limits import Limits, descriptor_budget
+from .forward.memory import keep_freed_memory
 from .forward.policy import Policy, Verdict
 from .forward.poller import Poller
-from .forward.memory import keep_freed_memory
 from .forward.tcp import LINK_TCP, TcpForwarder
 from .forward.udp import UdpForwarder
 
@@ -88,7 +88,8 @@ class Engine:
         table = self.table = FlowTable(descriptor_budget(limits))
         async with AsyncExitStack() as exits:
             link = self._captured(exits) if self._pcap else self._link
-            stack = self.stack = await exits.enter_async_context(Stack(link, self._addresses.stack, mtu=self._mtu, tcp=LINK_TCP))
+            stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=LINK_TCP)
+            self.stack = await exits.enter_async_context(stack)
             stack.on_lost = self._on_lost
             poller = Poller(loop)
             exits.callback(poller.close)

@@ -31,7 +31,6 @@ from .engine import Engine, ToldPolicy
 from .errors import BridgeError, TargetUnreachableError
 from .options import Options
 from .state import describe
-from .transport import make_transport
 from .transport.base import Transport
 
 T = TypeVar("T")
@@ -63,7 +62,7 @@ class Session:
         self.state = "starting"
         """starting, running, stopping or stopped."""
         self.began = time.monotonic()
-        self.transport = transport or make_transport(options)
+        self.transport = transport or _transport_for(options)
         self.agent: AgentHandle | None = None
         self.engine: Engine | None = None
         self.capturing: Capturing | None = None
@@ -293,6 +292,12 @@ class Session:
         finally:
             self._running_step = None
         return False
+
+
+def _transport_for(options: Options) -> Transport:
+    from .transport import make_transport  # asyncssh takes a third of a second to import
+
+    return make_transport(options.target, ssh=options.ssh)
 
 
 def text(message: Mapping[str, Any], key: str) -> str:

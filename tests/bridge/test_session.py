@@ -1,0 +1,377 @@
+"""The life of a session on a fake target: order, ends, failures, time bounds, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netbridge.bridge import events, runtime
+from netbridge.bridge.control import ask, statuses
+from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError, UsageError
+from netbridge.bridge.options import Options
+from netbridge.bridge.session import KILLED, Session
+from tests.bridge.fake_target import HELLO, FakeTarget
+
+
+class Life:
+    """One session on a fake target: what it told, how it ended."""
+
+    def __init__(self, target: FakeTarget, **options: Any) -> None:
+        self.target = target
+        self.told: list[events.Event] = []
+        self.when: dict[type[events.Event], Callable[[], object]] = {}
+        """What to do when an event of a type comes."""
+        self.session = Session(Options(**{"target": "exec:fake", **options}), self.tell, transport=target)
+
+    def tell(self, event: events.Event) -> None:
+        self.told.append(event)
+        act = self.when.get(type(event))
+        if act:
+            asyncio.get_running_loop().call_soon(act)
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.told]
+
+    def the(self, kind: type[events.Event]) -> Any:
+        (event,) = (event for event in self.told if isinstance(event, kind))
+        return event
+
+    async def run(self) -> int:
+        """Run it to its end, and see that it leaves no task behind."""
+        before = asyncio.all_tasks()
+        try:
+            async with asyncio.timeout(20):
+                return await self.session.run()
+        finally:
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == before
+            assert self.session.state == "stopped"
+            assert self.target.closed == 1 or not isinstance(self.told[0], events.Starting)
+
+    async def during(self, act: Callable[[Life], Awaitable[None]]) -> int:
+        """Run it, do `act` when it is ready, then stop it."""
+        ready = asyncio.Event()
+        self.when[events.Ready] = ready.set
+
+        async def acting() -> None:
+            await ready.wait()
+            try:
+                await act(self)
+            finally:
+                self.session.stop("the test is over")
+
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(self.session.run())
+            group.create_task(acting())
+        return running.result()
+
+
+@pytest.fixture(name="runtime_folder", autouse=True)
+def own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NETBRIDGE_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+async def test_a_bridge_starts_and_stops_in_order(runtime_folder: Path) -> None:
+    life = Life(FakeTarget(), route=("10.77.0.0/16",))
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    assert await life.run() == 0
+    kinds = [kind for kind in life.kinds() if kind not in {"Hint", "Skipped"}]
+    assert kinds == ["Starting", "Starting", "Connected", "Dns", "Captured", "Ready", "Stopping", "Stopped"]
+    assert life.the(events.Connected).host == "fake"
+    assert life.the(events.Stopping).reason == "enough"
+    assert life.the(events.Stopped).clean
+    assert [message["type"] for message in life.target.messages] == ["setup", "stop"]
+    assert os.listdir(runtime_folder) == []
+
+
+async def test_setup_says_what_was_asked_for() -> None:
+    life = Life(
+        FakeTarget(), route=("10.77.0.0/16",), exclude=("10.77.5.0/24",), mtu=1400,
+        dns="all", dns_domain=("corp.test",),
+    )
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    await life.run()
+    setup = life.target.setup
+    assert "10.77.0.0/16" in setup["routes"]
+    assert {"10.77.5.0/24", "198.18.0.0/30", "168.63.129.16/32"} <= set(setup["exclude"])
+    assert (setup["tun"], setup["mtu"]) == ("nb0", 1400)
+    assert setup["addresses"] == ["198.18.0.2/30", "fd6e:6272:0::2/64"]
+    assert setup["dns"]["mode"] == "all"
+    assert setup["dns"]["service"] == ["198.18.0.1", "fd6e:6272:0::1"]
+    assert setup["dns"]["suffixes"][0] == "corp.test"
+    assert setup["rto_min_ms"] == 2000
+    assert not setup["pass_tun"]
+
+
+async def test_dns_off_asks_for_no_service() -> None:
+    life = Life(FakeTarget(), dns="off")
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    await life.run()
+    assert life.target.setup["dns"]["service"] == []
+    assert not life.the(events.Dns).on
+    assert life.session.engine
+    assert life.session.engine.dns is None
+
+
+async def test_the_network_avoids_the_targets_own_subnets() -> None:
+    target = FakeTarget()
+    target.hello = {**HELLO, "facts": {**HELLO["facts"], "subnets": ["198.18.0.0/30", "fd6e:6272:1::/64"]}}
+    life = Life(target)
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    await life.run()
+    assert target.setup["addresses"] == ["198.18.2.2/30", "fd6e:6272:2::2/64"]
+    assert target.setup["tun"] == "nb2"
+
+
+async def test_two_bridges_have_two_networks_and_both_are_found() -> None:
+    first, second = Life(FakeTarget()), Life(FakeTarget())
+
+    async def inner(_: Life) -> None:
+        async def look(_: Life) -> None:
+            with runtime.own_folder() as folder:
+                found = await asyncio.to_thread(statuses, folder)
+            assert [bridge["network"]["gateways"][0] for bridge in found] == ["198.18.0.1", "198.18.1.1"]
+            assert [bridge["state"] for bridge in found] == ["running", "running"]
+
+        await second.during(look)
+
+    await first.during(inner)
+
+
+async def test_status_has_the_whole_tree() -> None:
+    life = Life(FakeTarget(), route=("10.77.0.0/16",), allow=("127.0.0.1:80",))
+
+    async def look(_: Life) -> None:
+        with runtime.own_folder() as folder:
+            state = await asyncio.to_thread(ask, folder, 0, "status")
+        assert state["target"] == "exec:fake"
+        assert state["agent"]["host"] == "fake"
+        assert state["policy"] == {"allow": ["127.0.0.1:80"], "deny": []}
+        assert {"network": "10.77.0.0/16", "reason": "asked for by --route"} in state["captured"]
+        assert {"link", "ip", "tcp", "udp", "icmp", "dns", "forward_tcp", "forward_udp"} <= set(state["counters"])
+        assert state["memory"]["resident"] > 1 << 20
+        assert state["flows"] == []
+
+    await life.during(look)
+
+
+async def test_a_stop_over_the_control_socket_ends_it() -> None:
+    life = Life(FakeTarget())
+
+    async def tell(_: Life) -> None:
+        with runtime.own_folder() as folder:
+            assert await asyncio.to_thread(lambda: ask(folder, 0, "stop", until_gone=5)) == {"stopping": True}
+
+    await life.during(tell)
+    assert life.the(events.Stopping).reason == "asked by netbridge down"
+
+
+def own_address() -> str | None:
+    """This machine's address on its default route; no packet is sent for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return str(sock.getsockname()[0])
+
+
+@pytest.mark.skipif(own_address() is None, reason="this machine has no address but loopback")
+async def test_a_flow_passes_and_is_seen() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"you said " + await reader.readline())
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    address = own_address()
+    assert address
+    server = await asyncio.start_server(serve, address, 0)
+    port = server.sockets[0].getsockname()[1]
+    life = Life(FakeTarget(), route=(f"{address}/32",))
+
+    async def use(_: Life) -> None:
+        async with life.target.kernel() as kernel:
+            reader, writer = await kernel.open_connection(address, port)
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"you said hello\n"
+            (flow,) = life.session.status()["flows"]
+            assert flow["destination"] == f"{address}:{port}"
+            with pytest.raises(ConnectionRefusedError):
+                await kernel.open_connection(address, 1)
+            writer.close()
+
+    async with server:
+        await life.during(use)
+    assert life.the(events.Stopped).flows >= 1
+
+
+async def test_denied_flows_are_told_once() -> None:
+    life = Life(FakeTarget(), deny=("10.77.0.0/16:80",))
+
+    async def use(_: Life) -> None:
+        async with life.target.kernel() as kernel:
+            for _attempt in range(2):
+                with pytest.raises(PermissionError):
+                    await kernel.open_connection("10.77.0.5", 80)
+
+    await life.during(use)
+    denied = life.the(events.FlowDenied)
+    assert (denied.protocol, denied.destination, denied.port) == ("tcp", "10.77.0.5", 80)
+
+
+# --- COMMAND ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_command_gives_the_status_and_ends_the_bridge() -> None:
+    target = FakeTarget()
+    target.command_status = 42
+    life = Life(target, command=("curl", "x"))
+    assert await life.run() == 42
+    assert target.commands == [("curl", "x")]
+    assert life.kinds().index("Ready") < life.kinds().index("CommandStarted") < life.kinds().index("CommandEnded")
+    assert target.messages[-1] == {"type": "stop"}
+
+
+async def test_a_stop_ends_the_command_and_says_so_by_the_status() -> None:
+    target = FakeTarget()
+    target.command_status = None
+    life = Life(target, command=("sleep", "inf"))
+    life.when[events.CommandStarted] = lambda: life.session.stop("SIGTERM came")
+    assert await life.run() == KILLED
+    assert target.command_cancelled
+
+
+async def test_the_loss_of_the_target_ends_the_command() -> None:
+    target = FakeTarget()
+    target.command_status = None
+    life = Life(target, command=("sleep", "inf"))
+    life.when[events.CommandStarted] = lambda: target.channel and target.channel.lose(ConnectionResetError("gone"))
+    with pytest.raises(TargetUnreachableError, match="is lost"):
+        await life.run()
+    assert target.command_cancelled
+    assert "Lost" in life.kinds()
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failure_to_connect_is_passed_on(runtime_folder: Path) -> None:
+    target = FakeTarget()
+    target.fails_to_connect = NotPermittedError("The key is refused.", "It is not known there.", "Use another.")
+    life = Life(target)
+    with pytest.raises(NotPermittedError, match="The key is refused"):
+        await life.run()
+    assert target.closed == 1
+    assert os.listdir(runtime_folder) == []
+
+
+async def test_a_refused_setup_is_told_with_its_exit_code() -> None:
+    target = FakeTarget()
+    target.refuses_setup = {"type": "error", "code": "no_tun", "detail": "/dev/net/tun is missing"}
+    with pytest.raises(TargetLacksError) as caught:
+        await Life(target).run()
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError("gone")])
+async def test_a_lost_link_ends_the_bridge(error: Exception | None) -> None:
+    life = Life(FakeTarget())
+    life.when[events.Ready] = lambda: life.target.channel and life.target.channel.lose(error)
+    began = time.monotonic()
+    with pytest.raises(TargetUnreachableError):
+        await life.run()
+    assert time.monotonic() - began < 6
+    assert not life.the(events.Stopped).clean
+
+
+async def test_a_malformed_frame_ends_the_bridge() -> None:
+    life = Life(FakeTarget())
+    life.when[events.Ready] = lambda: life.target.channel and life.target.channel.deliver(b"\xff\xff\xff\xff garbage")
+    with pytest.raises(TargetUnreachableError, match="broke the protocol"):
+        await life.run()
+
+
+async def test_a_captured_network_that_makes_no_sense_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="cannot be captured"):
+        await Life(FakeTarget(), route=("127.0.0.0/8",)).session.run()
+
+
+async def test_what_the_agent_skips_is_told_and_not_called_captured() -> None:
+    target = FakeTarget()
+    target.skips = [{"route": "10.0.5.0/24", "reason": "it is inside 10.0.0.0/16"}]
+    life = Life(target, route=("10.0.5.0/24", "10.77.0.0/16"))
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    await life.run()
+    captured = {network.network for network in life.the(events.Captured).networks}
+    assert "10.77.0.0/16" in captured
+    assert "10.0.5.0/24" not in captured
+    assert life.the(events.Skipped).networks == (events.Network("10.0.5.0/24", "it is inside 10.0.0.0/16"),)
+
+
+# --- time bounds ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["connecting", "mute"])
+async def test_a_start_that_hangs_can_be_stopped(stage: str) -> None:
+    target = FakeTarget()
+    target.hangs_while_connecting = stage == "connecting"
+    target.mute = stage == "mute"
+    life = Life(target)
+    asyncio.get_running_loop().call_later(0.2, life.session.stop, "impatient")
+    began = time.monotonic()
+    assert await life.run() == 0
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.slow
+async def test_a_stop_is_bounded_when_the_other_end_hangs() -> None:
+    target = FakeTarget()
+    target.ignores_stop = target.hangs_while_closing = True
+    life = Life(target)
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    began = time.monotonic()
+    assert await life.run() == 0
+    assert 2 < time.monotonic() - began < 6
+    assert not life.the(events.Stopped).clean
+
+
+async def test_a_hurried_stop_waits_for_nobody() -> None:
+    target = FakeTarget()
+    target.ignores_stop = target.hangs_while_closing = True
+    life = Life(target)
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    asyncio.get_running_loop().call_later(0.7, life.session.hurry)
+    began = time.monotonic()
+    assert await life.run() == 0
+    assert time.monotonic() - began < 2
+
+
+async def test_a_cancelled_session_cleans_up_too(runtime_folder: Path) -> None:
+    life = Life(FakeTarget())
+    running = asyncio.create_task(life.session.run())
+    life.when[events.Ready] = running.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert life.target.messages[-1] == {"type": "stop"}
+    assert os.listdir(runtime_folder) == []
+
+
+async def test_a_failure_inside_is_a_bridge_error_or_itself_but_cleans_up() -> None:
+    life = Life(FakeTarget())
+
+    async def broken() -> None:
+        raise RuntimeError("a bug")
+
+    life.target.connect = broken  # type: ignore[method-assign]
+    with pytest.raises((BridgeError, RuntimeError)):
+        await life.run()
+    assert life.target.closed == 1
