@@ -65,6 +65,9 @@ def show_status() -> bool:
 
 def through_bridge(folder: Path) -> bool:
     """The probes as the COMMAND of ``netbridge up sandbox``. True when all work and the flow table showed them."""
+    runtime = folder / "running"
+    runtime.mkdir(mode=0o700)
+    os.environ["NETBRIDGE_RUNTIME_DIR"] = str(runtime)  # other bridges of this user are none of the demo's business
     argv = [*NETBRIDGE, "up", "sandbox", "--gui", "false", "--", sys.executable, PROBE, "work"]
     bridge = subprocess.Popen(
         [*TIED, *with_corp_resolver(folder, argv)],
