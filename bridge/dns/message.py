@@ -195,7 +195,7 @@ def failure(query: Query, rcode: int, flags: int = RA) -> bytes:
 def bare_failure(data: bytes, rcode: int) -> bytes:
     """An error for a message whose question could not be read: a header alone, with id, opcode and RD of the query."""
     id_, flags = struct.unpack_from(">HH", data)
-    return HEADER.pack(id_, QR | flags & (OPCODE | RD) | rcode & 0xF, 0, 0, 0, 0)
+    return HEADER.pack(id_, QR | RA | flags & (OPCODE | RD) | rcode & 0xF, 0, 0, 0, 0)
 
 
 def name_text(name: bytes) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import dnslib
 import pytest
+import uvloop
 
 from netbridge.bridge.dns.answer import Answer
 from netbridge.bridge.dns.message import Query
@@ -195,6 +196,11 @@ class World:
             answers.append(data[2 : 2 + length])
             data = data[2 + length :]
         return answers
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Both event loops: the bridge runs on uvloop where it can, and they differ in how sockets fail."""
+    return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

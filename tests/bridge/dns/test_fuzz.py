@@ -45,7 +45,7 @@ def make_service() -> DnsService:
         """In place of asking: deliver a failure at once."""
         deliver(query, None)
 
-    service._join = join  # type: ignore[assignment]
+    service._join = join  # type: ignore[method-assign]
     return service
 
 

@@ -151,7 +151,7 @@ def test_failures_read_back() -> None:
     assert opt.ttl >> 24 == 1  # BADVERS is 16: its upper bits stand in the OPT record
     assert opt.ttl & 0x8000
     bare = bare_failure(b"\0\7\x29\0\0\0\0\0\0\0\0\0", NOTIMP)
-    assert bare == b"\0\7\xa9\4\0\0\0\0\0\0\0\0"
+    assert bare == b"\0\7\xa9\x84\0\0\0\0\0\0\0\0"
 
 
 def test_names_in_text() -> None:

@@ -66,7 +66,10 @@ async def test_each_question_has_its_own_id_and_port(world: Any) -> None:
 
 async def test_answers_with_a_wrong_id_or_question_or_none_are_ignored(world: Any) -> None:
     server = await world.nameserver()
-    wrong_id = lambda query: bytes([query[0] ^ 1]) + reply(query, "192.0.2.66")[1:]
+
+    def wrong_id(query: bytes) -> bytes:
+        return bytes([query[0] ^ 1]) + reply(query, "192.0.2.66")[1:]
+
     server.behave = lambda query: [
         wrong_id(query), reply(bytes(dnslib.DNSRecord.question("evil.example").pack()), "192.0.2.66"),
         query, b"garbage", reply(query, "192.0.2.66")[:-1], reply(query, "192.0.2.1"),
@@ -280,7 +283,8 @@ async def test_hosts_come_first(world: Any) -> None:
     upstream = world.upstream()
     for query, expected in (
         (ask("DB.corp.example"), ["10.1.2.3"]), (ask("db.corp.example", "AAAA"), ["fd00::3"]),
-        (ask("db"), ["10.1.2.3"]), (ask("v4only", "AAAA"), []), (ask("3.2.1.10.in-addr.arpa", "PTR"), ["db.corp.example."]),
+        (ask("db"), ["10.1.2.3"]), (ask("v4only", "AAAA"), []),
+        (ask("3.2.1.10.in-addr.arpa", "PTR"), ["db.corp.example."]),
         (ask(ipaddress.ip_address("fd00::3").reverse_pointer, "PTR"), ["db.corp.example."]),
     ):
         answer, source = await upstream.ask(query)
