@@ -1,1 +1,65 @@
-"""TODO"""
+"""Ways to reach the agent. Each is imported only when a target asks for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+from ..errors import UsageError
+from ..user import User, helper_user
+from .base import Buffer, Channel, ChannelUser, Transport
+from .target import ExecTarget, SandboxTarget, SshTarget, Target, parse_target
+
+__all__ = [
+    "Buffer",
+    "Channel",
+    "ChannelUser",
+    "ExecTarget",
+    "SandboxTarget",
+    "SshTarget",
+    "Target",
+    "Transport",
+    "make_transport",
+    "parse_target",
+]
+
+SSH_CHOICES = ("openssh", "asyncssh")
+
+
+def make_transport(target: str, *, ssh: str | None, log: Callable[[str], None], interactive: bool) -> Transport:
+    """The transport for a TARGET string.
+
+    `ssh` chooses which SSH carries the link; None: the `ssh` program where there is one (measured, it carries 4 Gbit/s where
+    asyncssh carries 2.5), else asyncssh. `log` gets what helper programs and the target say on standard error, line by line,
+    printable but untrusted. `interactive`: there is a terminal on which questions (passphrase, host key) may be asked.
+    Raises UsageError.
+    """
+    parsed = parse_target(target)
+    if ssh is not None and ssh not in SSH_CHOICES:
+        raise UsageError(f"There is no SSH called {ssh!r}.", "", f"Choose one of {', '.join(SSH_CHOICES)}.")
+    user = helper_user()
+    match parsed:
+        case SshTarget():
+            return _ssh_transport(parsed, ssh, user, log, interactive=interactive)
+        case ExecTarget():
+            from .exec import ExecTransport
+
+            return ExecTransport(parsed, user=user, log=log, interactive=interactive)
+        case SandboxTarget():
+            from .sandbox import SandboxTransport
+
+            return SandboxTransport(user=user, log=log)
+
+
+def _ssh_transport(
+    target: SshTarget, ssh: str | None, user: User, log: Callable[[str], None], *, interactive: bool
+) -> Transport:
+    if ssh is None:
+        ssh = "openssh" if shutil.which("ssh", path=user.environment.get("PATH")) else "asyncssh"
+    if ssh == "openssh":
+        from .openssh import OpenSshTransport
+
+        return OpenSshTransport(target, user=user, log=log, interactive=interactive)
+    from .asyncssh_transport import AsyncsshTransport
+
+    return AsyncsshTransport(target, user=user, log=log, interactive=interactive)

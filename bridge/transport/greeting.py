@@ -1,0 +1,113 @@
+"""Knowing that a shell over there listens: it prints a word that only we know.
+
+A login may print anything first (banners, rc files, a warning of the program that logs in), and until the login is
+done there is nothing at the other end. So the command line begins with printing a fresh random word; what comes
+before it is noise for the log, what comes after it is the command's. The word stands in the command line in two
+pieces, so an echo of the line (a terminal, a `cat`) is not mistaken for its execution.
+
+Nothing is written to the channel before the word has come. POSIX wants a shell that reads its script from stdin to
+take no byte too many, but dash before 0.5.13 reads in blocks; with nothing more to read, it cannot swallow what
+belongs to the command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from ..errors import TargetUnreachableError
+from .diagnostics import clean
+from .process import ProcessChannel
+
+MOST_NOISE = 1 << 20
+"""Bytes before the word: no banner is that long, but an endless writer is."""
+PATIENCE = 330.0
+"""Seconds until the word must have come: a stopped codespace takes up to five minutes to start."""
+
+
+class Greeting:
+    """A word to be printed by the shell over there."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_hex(8)
+        self.word = f"netbridge-{self._secret}\n".encode()
+
+    def shell(self) -> str:
+        """The command (POSIX shell, csh and fish alike) that prints the word."""
+        return f"printf '%s-%s\\n' netbridge {self._secret}"
+
+    async def wait(self, channel: ProcessChannel, log: Callable[[str], None]) -> None:
+        """Wait for the word; afterwards the channel's next byte is the command's first. Raises BridgeError."""
+        listener = _Listener(channel, self.word, log)
+        channel.start(listener)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await listener.heard
+        except TimeoutError:
+            raise TargetUnreachableError(
+                "No shell answered over there.",
+                listener.last_noise or f"Nothing came in {PATIENCE:.0f} seconds.",
+                "Check that the same command by hand reaches a shell.",
+            ) from None
+
+
+class _Listener:
+    """A ChannelUser that listens for the word."""
+
+    def __init__(self, channel: ProcessChannel, word: bytes, log: Callable[[str], None]) -> None:
+        self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._channel = channel
+        self._word = word
+        self._log = log
+        self._noise = bytearray()
+
+    @property
+    def last_noise(self) -> str:
+        lines = [clean(line.decode("utf-8", "replace")) for line in self._noise[-400:].splitlines()]
+        return next((f"It said: {line}" for line in reversed(lines) if line), "")
+
+    def data_received(self, data: memoryview) -> None:
+        noise = self._noise
+        searched = max(0, len(noise) - len(self._word))
+        noise += data
+        found = noise.find(self._word, searched)
+        if found >= 0:
+            self._channel.pause(bytes(noise[found + len(self._word) :]))
+            for line in noise[:found].splitlines():
+                if text := clean(line[:400].decode("utf-8", "replace")):
+                    self._log(text)
+            self._settle(None)
+        elif len(noise) > MOST_NOISE:
+            self._channel.pause(b"")
+            self._settle(
+                TargetUnreachableError(
+                    "No shell answered over there.",
+                    f"{MOST_NOISE} bytes of something else came.",
+                    "Check that the command reaches a shell.",
+                )
+            )
+
+    def burst_ended(self) -> None:
+        pass
+
+    def channel_ready(self) -> None:
+        pass
+
+    def channel_lost(self, error: Exception | None) -> None:
+        self._settle(
+            error
+            or TargetUnreachableError(
+                "The connection ended before a shell answered.",
+                self.last_noise,
+                "Check that the same command by hand reaches a shell.",
+            )
+        )
+
+    def _settle(self, error: Exception | None) -> None:
+        if self.heard.done():
+            return
+        if error is None:
+            self.heard.set_result(None)
+        else:
+            self.heard.set_exception(error)
