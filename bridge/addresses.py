@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,22 +21,29 @@ class Addresses:
     @property
     def gateways(self) -> tuple[str, str]:
         """The stack's own addresses."""
-        return f"198.18.{self.number}.1", f"fd6e:6272:{self.number:x}::1"
+        return self._address(1)
 
     @property
     def stack(self) -> tuple[str, str]:
         """The same with their prefix lengths."""
-        return f"198.18.{self.number}.1/30", f"fd6e:6272:{self.number:x}::1/64"
+        return self._with_prefixes(1)
 
     @property
     def tun(self) -> tuple[str, str]:
         """The addresses of the TUN over there, with prefix lengths."""
-        return f"198.18.{self.number}.2/30", f"fd6e:6272:{self.number:x}::2/64"
+        return self._with_prefixes(2)
 
     @property
     def networks(self) -> tuple[str, str]:
         """The two networks; sources from elsewhere are not accepted (BCP 38)."""
-        return f"198.18.{self.number}.0/30", f"fd6e:6272:{self.number:x}::/64"
+        return self._with_prefixes(0)
+
+    def _address(self, host: int) -> tuple[str, str]:
+        return f"198.18.{self.number}.{host}", str(ip_address(f"fd6e:6272:{self.number:x}::{host}"))
+
+    def _with_prefixes(self, host: int) -> tuple[str, str]:
+        four, six = self._address(host)
+        return f"{four}/30", f"{six}/64"
 
     def fits(self, networks: Iterable[str]) -> bool:
         """Whether none of `networks` (CIDRs of either version) overlaps ours. A default route is no obstacle."""

@@ -296,8 +296,12 @@ class Session:
 
 def _transport_for(options: Options) -> Transport:
     from .transport import make_transport  # asyncssh takes a third of a second to import
+    from .transport.terminal import has_terminal
 
-    return make_transport(options.target, ssh=options.ssh)
+    return make_transport(
+        options.target, ssh=None if options.ssh == "auto" else options.ssh,
+        log=lambda line: log.info("%s: %s", options.target, line), interactive=has_terminal(),
+    )
 
 
 def text(message: Mapping[str, Any], key: str) -> str:

@@ -16,8 +16,9 @@ from typing import NoReturn
 import cyclopts
 
 from netbridge import __version__
-from netbridge.bridge.errors import BridgeError, UsageError
+from netbridge.bridge.errors import UsageError
 
+from .failures import peek, told
 from .render import failure
 
 HELP = """Let a remote development environment reach whatever this machine reaches."""
@@ -53,27 +54,11 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:
-        shown = _told(error)
-        if _traced(words):
+        shown = told(error)
+        if peek(words, "trace-level") == "trace":
             traceback.print_exception(error)
-        print(failure(shown, "text"), file=sys.stderr)
+        print(failure(shown, peek(words, "log-format")), file=sys.stderr)
         return shown.exit_code
-
-
-def _told(error: Exception) -> BridgeError:
-    """Any failure in three sentences."""
-    if isinstance(error, BridgeError):
-        return error
-    text = str(error).strip() or "No reason was given."
-    text = text if text.endswith((".", "!", "?")) else f"{text}."
-    if isinstance(error, cyclopts.CycloptsError):
-        return UsageError(text, "The command line could not be understood.", "See netbridge --help.")
-    if isinstance(error, BrokenPipeError):
-        return BridgeError("Not everything could be printed.", "The reader of the output went away.")
-    return BridgeError(
-        f"netbridge failed in a way it should not: {type(error).__name__}.", text,
-        "Run it again with --trace-level trace and report what it prints.",
-    )
 
 
 def _dispatch(words: Sequence[str]) -> int:
@@ -90,13 +75,6 @@ def _dispatch(words: Sequence[str]) -> int:
         raise UsageError("Only `netbridge up` takes a COMMAND.", "There is a `--` in the command line.", "Remove it.")
     result = function(*bound.args, **bound.kwargs, **extra)
     return result if isinstance(result, int) else 0
-
-
-def _traced(words: Sequence[str]) -> bool:
-    own = list(words)[: list(words).index("--")] if "--" in words else list(words)
-    if "--trace-level" in own[:-1]:
-        return own[own.index("--trace-level") + 1] == "trace"
-    return "--trace-level=trace" in own or os.environ.get("NETBRIDGE_TRACE_LEVEL") == "trace"
 
 
 if __name__ == "__main__":

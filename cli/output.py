@@ -16,11 +16,12 @@ import time
 import traceback
 from typing import TextIO
 
-from netbridge.bridge.errors import BridgeError, UsageError
+from netbridge.bridge.errors import UsageError
 from netbridge.bridge.events import Event
 from netbridge.bridge.options import Options
 
 from . import render
+from .failures import told
 from .text import clean
 
 TRACE = 5
@@ -29,8 +30,8 @@ _LEVELS = {
     "trace": TRACE, "debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR,
     "none": logging.CRITICAL + 1,
 }
-_TALKATIVE = ("asyncssh", "asyncio", "pyroute2")
-"""Libraries whose INFO is our DEBUG."""
+_TALKATIVE = {"asyncssh": logging.INFO, "asyncio": logging.INFO, "pyroute2": logging.DEBUG}
+"""Libraries whose records up to this level are for `--trace-level trace` (pyroute2 logs each netlink message)."""
 
 
 class Output:
@@ -57,21 +58,23 @@ class Output:
         root.addHandler(_Handler(self))
         level = _LEVELS[options.trace_level]
         root.setLevel(level)
-        for name in _TALKATIVE:
-            logging.getLogger(name).setLevel(logging.WARNING if level == logging.INFO else level)
+        for name, chatter in _TALKATIVE.items():
+            logging.getLogger(name).setLevel(level if level == TRACE else max(level, chatter + 1))
 
     def event(self, event: Event) -> None:
         """Tell one event (the bridge's callback)."""
         self.write(render.record(event) if self._form == "json" else f"netbridge: {render.line(event)}")
 
-    def failure(self, error: BridgeError) -> None:
-        """Tell why it failed; with `--trace-level trace` also where."""
+    def failure(self, error: Exception) -> int:
+        """Tell why it failed, with `--trace-level trace` also where; the exit code."""
         if self._traced:
             for text in traceback.format_exception(error):
                 for line in text.splitlines():
                     as_json = self._form == "json"
                     self.write(json.dumps({"event": "traceback", "line": line}) if as_json else clean(line))
-        self.write(render.failure(error, self._form))
+        shown = told(error)
+        self.write(render.failure(shown, self._form))
+        return shown.exit_code
 
     def log(self, record: logging.LogRecord) -> None:
         """Tell one log record."""

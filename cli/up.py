@@ -17,7 +17,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from netbridge.bridge import events
-from netbridge.bridge.errors import BridgeError
 from netbridge.bridge.options import Options, default_config
 from netbridge.bridge.user import helper_user
 
@@ -81,9 +80,8 @@ def up(
         if options.gui:
             output.event(events.Hint("the terminal UI is not in this version; one line is printed for each event"))
         return _run(_bridge(options, output))
-    except BridgeError as error:
-        output.failure(error)
-        return error.exit_code
+    except Exception as error:
+        return output.failure(error)
     finally:
         output.close()
 

@@ -103,9 +103,9 @@ async def test_setup_says_what_was_asked_for() -> None:
     assert "10.77.0.0/16" in setup["routes"]
     assert {"10.77.5.0/24", "198.18.0.0/30", "168.63.129.16/32"} <= set(setup["exclude"])
     assert (setup["tun"], setup["mtu"]) == ("nb0", 1400)
-    assert setup["addresses"] == ["198.18.0.2/30", "fd6e:6272:0::2/64"]
+    assert setup["addresses"] == ["198.18.0.2/30", "fd6e:6272::2/64"]
     assert setup["dns"]["mode"] == "all"
-    assert setup["dns"]["service"] == ["198.18.0.1", "fd6e:6272:0::1"]
+    assert setup["dns"]["service"] == ["198.18.0.1", "fd6e:6272::1"]
     assert setup["dns"]["suffixes"][0] == "corp.test"
     assert setup["rto_min_ms"] == 2000
     assert not setup["pass_tun"]

@@ -1,0 +1,41 @@
+"""Any exception as three sentences and an exit code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import cyclopts
+
+from netbridge.bridge.errors import BridgeError, UsageError
+
+
+def told(error: BaseException) -> BridgeError:
+    """The failure as it is told to the user; a BridgeError is one already."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, BridgeError):
+        return error
+    text = str(error).strip() or "No reason was given."
+    text = text if text.endswith((".", "!", "?")) else f"{text}."
+    if isinstance(error, cyclopts.CycloptsError):
+        return UsageError("The command line could not be understood.", text, "See netbridge --help.")
+    if isinstance(error, BrokenPipeError):
+        return BridgeError("Not everything could be printed.", "The reader of the output went away.", "Keep it open.")
+    return BridgeError(
+        f"netbridge failed in a way it should not: {type(error).__name__}.", text,
+        "Run it again with --trace-level trace and report what it prints.",
+    )
+
+
+def peek(words: Sequence[str], option: str) -> str:
+    """The value of an option on a command line that could not be parsed, or of its variable; empty without."""
+    name = f"--{option}"
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word == name:
+            return after
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+        if word == "--":
+            break
+    return os.environ.get("NETBRIDGE_" + option.replace("-", "_").upper(), "")
