@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from .errors import BridgeError, TargetUnreachableError
 from .runtime import Folder, Reservation
@@ -119,8 +119,7 @@ class _Asker(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
         if not self._control._admit(self, transport.get_extra_info("socket")):
             transport.abort()
             return
