@@ -160,6 +160,8 @@ class HostFlows(abc.ABC, Generic[F]):
 
     def _connected(self, packet: IpPacket, port: int, opener: Callable[[int], socket]) -> socket | None:
         """A socket connected to the packet's destination, or None after having told why there is none."""
+        if self._closed:
+            return None
         while len(self._flows) >= self._capacity:
             self.recycle()
         if self._table.full and not self._table.make_room():
@@ -192,13 +194,20 @@ class HostFlows(abc.ABC, Generic[F]):
         if problem is not None:
             self._tell(problem, packet.packet)
 
-    def _add(self, flow: F) -> None:
+    def _add(self, flow: F) -> bool:
+        """Take in a new flow; False (and its socket is closed) when the kernel watches no more sockets."""
+        try:
+            self._poller.register(flow.sock.fileno(), lambda events: self._ready(flow, events), events=IN, edge=False)
+        except OSError:  # ENOSPC: fs.epoll.max_user_watches; ENOMEM
+            flow.sock.close()
+            self._counts.dropped_open += 1
+            return False
         self._flows[flow.key] = flow
         self._table.add(flow)
         self._counts.flows_opened += 1
-        self._poller.register(flow.sock.fileno(), lambda events: self._ready(flow, events), events=IN, edge=False)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+        return True
 
     def _drop(self, flow: F) -> None:
         if self._flows.pop(flow.key, None) is not None:
@@ -230,6 +239,8 @@ class HostFlows(abc.ABC, Generic[F]):
                 continue
             told += 1
             self._host_error(flow, error)
+        if flow.sock.fileno() < 0:  # telling it ended the link, and that this flow
+            return told
         # Clears what the queue did not; an error may also come without an entry (the queue is full, no such queue).
         pending = flow.sock.getsockopt(SOL_SOCKET, SO_ERROR)
         if pending and not told:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from errno import EINVAL, ENOPROTOOPT
+from contextlib import suppress
 from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, inet_ntop, inet_pton
 
 from netbridge.stack.icmp.wire import Problem, problem_of
@@ -178,12 +178,9 @@ def carry(sock: socket.socket, packet: IpPacket) -> None:
 
 
 def set_option(sock: socket.socket, level: int, name: int, value: int | bytes) -> None:
-    """Set an option that is good to have; a kernel that does not know it (or the value) goes without."""
-    try:
+    """Set an option that is good to have; a kernel that does not know it (or does not want the value) goes without."""
+    with suppress(OSError):
         sock.setsockopt(level, name, value)
-    except OSError as error:
-        if error.errno not in (ENOPROTOOPT, EINVAL):
-            raise
 
 
 def path_mtu(sock: socket.socket, version: int) -> int:

@@ -134,8 +134,7 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         if sock is None:
             return None
         flow = EchoFlow(packet.protocol, key, self._time(), sock, raw=raw)
-        self._add(flow)
-        return flow
+        return flow if self._add(flow) else None
 
     def _forbidden(self) -> None:
         self._icmp_counts.dropped_forbidden += 1
@@ -195,7 +194,7 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         return self._limits.icmp_idle
 
     def _quoted(self, flow: EchoFlow, error: HostError) -> bytes | None:
-        if len(error.data) < HEADER_LEN:
+        if len(error.data) < HEADER_LEN or len(flow.quoted) < flow.head + HEADER_LEN:
             return flow.quoted
         kind, _, _, identifier, sequence = HEADER.unpack_from(error.data)
         if kind != ECHO_REQUEST[flow.version] or identifier != flow.identifier:

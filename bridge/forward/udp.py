@@ -96,8 +96,7 @@ class UdpForwarder(HostFlows[UdpFlow]):
         if sock is None:
             return None
         flow = UdpFlow(key, self._time(), sock)
-        self._add(flow)
-        return flow
+        return flow if self._add(flow) else None
 
     def _send_again(self, flow: UdpFlow, packet: IpPacket, payload: memoryview) -> UdpFlow | None:
         """The second and last try, on a new socket when the old one was useless; the flow that did it."""
@@ -145,7 +144,8 @@ class UdpForwarder(HostFlows[UdpFlow]):
         flow.bytes_down += size
         flow.last_used = self._time()
         flow.state = STREAM if flow.packets_up > 1 or flow.packets_down > 1 else ANSWERED
-        self._flows.move_to_end(flow.key)
+        if flow.key in self._flows:  # not when sending ended the link
+            self._flows.move_to_end(flow.key)
         self._counts.packets_down += count
 
     def _idle_time(self, flow: UdpFlow) -> float:

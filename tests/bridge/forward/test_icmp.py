@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from netbridge.bridge.forward import icmp as icmp_module
-from netbridge.bridge.forward.hostsocket import open_ping
+from netbridge.bridge.forward.hostsocket import HostError, open_ping
 from netbridge.bridge.forward.icmp import with_sequence
 from netbridge.bridge.forward.limits import Limits
 from netbridge.stack.checksum import verifies
@@ -130,7 +130,7 @@ async def test_forbidden_by_the_kernel(bench: Bench, monkeypatch: pytest.MonkeyP
 
 UNPRIVILEGED = """
 import os, sys
-from netbridge.bridge.forward.hostsocket import open_ping
+from netbridge.bridge.forward.hostsocket import HostError, open_ping
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     sock, raw = open_ping(4)
@@ -168,3 +168,13 @@ def test_the_quoted_checksum_follows_the_sequence(before: int, sequence: int) ->
     assert changed[20:] == emit(4, b"", b"", 8, 0, 0xBEEF, sequence, payload)
     assert verifies(changed[20:])
     assert socket.ntohs(struct.unpack_from("=H", changed, 26)[0]) == sequence
+
+
+@needs_ping
+async def test_an_error_about_a_request_behind_long_extension_headers(bench: Bench) -> None:
+    """The ICMP header is then not in what is kept of the packet; the quote ends before it."""
+    bench.ping("::1", 1, 1)
+    flow = next(iter(bench.icmp._flows.values()))
+    flow.quoted, flow.head = b"\x60" + bytes(127), 124
+    message = struct.pack("!BBHHH", 128, 0, 0, flow.identifier, 1)
+    assert bench.icmp._quoted(flow, HostError(113, 3, 3, 0, 0, None, message)) == flow.quoted

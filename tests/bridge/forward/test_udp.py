@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from netbridge.bridge.forward.hostsocket import IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
@@ -317,3 +319,56 @@ async def test_status(bench: Bench, host: socket.socket, version: int) -> None:
         "bytes_up": 8, "bytes_down": 7, "packets_up": 1, "packets_down": 1, "age": 2.0, "idle": 2.0,
     }]
     assert snapshot["counters"]["udp"]["flows_opened"] == 1
+
+
+async def test_a_reply_may_end_everything(host: socket.socket, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.datagram(HOST[version], host.getsockname()[1], b"x")
+    _, peer = host.recvfrom(10)
+    for _ in range(3):
+        host.sendto(b"y", peer)
+
+    def lost(*args: object) -> bool:
+        bench.udp.close()
+        return False
+
+    monkeypatch.setattr(bench.stack.udp, "send", lost)
+    bench.poller._turn()
+    assert len(bench.udp) == 0
+    bench.close()
+
+
+async def test_telling_an_error_may_end_everything(version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST[version], 0))
+        port = sock.getsockname()[1]
+    forward = bench.stack.udp.forward
+    bench.datagram(HOST[version], port, b"x")
+
+    def lost(*args: object, **named: object) -> bool:
+        bench.udp.close()
+        return False
+
+    monkeypatch.setattr(bench.stack.icmp, "error", lost)
+    bench.stack.udp.forward = forward
+    bench.datagram(HOST[version], port, b"x")  # meets the first one's error
+    assert len(bench.udp) == 0
+    assert bench.table.counters.udp.flows_opened == 1, "a closed forwarder opens nothing"
+    bench.close()
+
+
+async def test_a_poller_that_is_full_drops_and_counts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bench.poller, "register", refuse)
+    bench.datagram("127.0.0.1", 9, b"x")
+    assert len(bench.udp) == len(bench.table) == 0
+    assert bench.table.counters.udp.dropped_open == 1
+
+
+async def test_closing_twice_is_closing_once(bench: Bench) -> None:
+    bench.udp.close()
+    bench.udp.close()
+    assert bench.stack.udp.forward is None
