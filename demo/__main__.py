@@ -29,6 +29,8 @@ LIMIT = 90.0
 
 def enter_user_namespace() -> None:
     """Start over as root of a user, network and mount namespace of our own; returns only where that is forbidden."""
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        raise CorpError("needs root: /dev/net/tun is missing or closed to ordinary users here (sudo make demo)")
     inside = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--"]
     if subprocess.run([*inside, "true"], capture_output=True, check=False).returncode != 0:
         raise CorpError("needs root: this kernel gives ordinary users no namespaces (sudo make demo)")
