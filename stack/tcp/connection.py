@@ -18,7 +18,7 @@ from typing import Protocol
 
 from .config import TcpConfig
 from .receiver import Budget, Receiver
-from .segment import ACK, FIN, MIN_MSS, PSH, RST, SYN, URG, Segment, SynOptions, emit_syn_options
+from .segment import ACK, FIN, MIN_MSS, RST, SYN, URG, Segment, SynOptions, emit_syn_options
 from .sender import Sender
 from .seq import HALF, MASK, add
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, SYNCHRONIZED, TRANSITIONS, Event, State
@@ -32,13 +32,14 @@ FIN_WAIT_2 = State.FIN_WAIT_2
 TIME_WAIT = State.TIME_WAIT
 
 WRITABLE = MAY_SEND_DATA | {SYN_SENT, SYN_RECEIVED}
+CLOSING_DOWN = frozenset({State.CLOSING, State.LAST_ACK})
 PREDICTED = SYN | FIN | RST | URG | ACK
 """Header prediction: of these flags only ACK is set on a segment that needs no further thought."""
 MAX_QUANTUM = 1 << 30
 
 
 class ConnectionUser(Protocol):
-    """Who uses a connection. Calls come from inside `receive`, `drain` and `handle_timeout`, and must not re-enter them."""
+    """Who uses a connection. The calls come from inside `receive`, `drain`, `handle_timeout`: do not re-enter."""
 
     def connected(self) -> None:
         """The handshake is complete."""
@@ -60,15 +61,15 @@ class Connection:
     """The state of one connection. Its key and addresses are its owner's business."""
 
     __slots__ = (
-        "_ack_due", "_ack_now", "_challenge_at", "_config", "_delayed_ack_at", "_eof_told", "_fin_early", "_fin_received", "_heard_at",
-        "_keepalive", "_life_until", "_probe", "_probes", "_reset", "_retry_at", "_syn_again", "_syn_tries", "_user",
-        "fin_seq", "mss", "receiver", "sender", "state",
+        "_ack_due", "_ack_now", "_challenge_at", "_config", "_delayed_ack_at", "_end_told_later", "_eof_told",
+        "_fin_early", "_fin_received", "_heard_at", "_keepalive", "_life_until", "_probe", "_probes", "_reset",
+        "_retry_at", "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
     )  # fmt: skip
 
     def __init__(
         self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int
     ) -> None:
-        """`mss` is what we take and at most send in a segment; `max_payload` the largest payload the link takes whole."""
+        """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes."""
         self._config = config
         self._user = user
         self.state = CLOSED
@@ -78,6 +79,7 @@ class Connection:
         self.fin_seq = 0
         self._fin_received = False
         self._fin_early = False
+        self._end_told_later = False
         """A FIN came before some of the data in front of it."""
         self._eof_told = False
         self._ack_now = False
@@ -150,10 +152,11 @@ class Connection:
             self._end(None)
             return
         self.sender.fin_queued = True
-        self.fire(Event.CLOSE)
+        if self.state is not SYN_RECEIVED:
+            self.fire(Event.CLOSE)
 
     def abandon(self, now: float) -> None:
-        """The user is gone for good: what is queued may go out, but neither that nor the peer's FIN is awaited forever."""
+        """The user is gone for good: what is queued may go out, but neither that nor the peer's FIN is awaited long."""
         self.shutdown()
         if self.state is FIN_WAIT_2:
             self._life_until = min(self._life_until, now + self._config.fin_wait_2)
@@ -173,6 +176,9 @@ class Connection:
             self.receiver.drain()
         if self._fin_received:
             self._tell_eof()
+        if self._end_told_later and not self.receiver.backlog_bytes:
+            self._end_told_later = False
+            self._user.closed(None)
         if self.state in MAY_RECEIVE_DATA and self.receiver.update_due(self.mss):
             self._ack_now = True
 
@@ -254,7 +260,9 @@ class Connection:
         # Second: RST (RFC 5961, section 3.2).
         if flags & RST:
             if seq == receiver.nxt:
-                if self.state is not TIME_WAIT:  # RFC 1337
+                if self.state in CLOSING_DOWN and not sender.sent and not sender.unsent:
+                    self._end(None)  # only the ACK of our FIN is missing: the peer is through
+                elif self.state is not TIME_WAIT:  # RFC 1337
                     self._end(ConnectionResetError("the peer reset the connection"))
             else:
                 self._challenge(now)
@@ -279,6 +287,8 @@ class Connection:
             self._retry_at = inf
             self._syn_again = False
             self.fire(Event.ACK_OF_SYN)
+            if sender.fin_queued:
+                self.fire(Event.CLOSE)
             self._user.connected()
             if self.state is CLOSED:
                 return
@@ -318,7 +328,7 @@ class Connection:
                 self._ack_now = True
 
     def _answer_unacceptable(self, now: float, *, probe: bool) -> None:
-        """An ACK for a segment outside the window; keepalives and window probes are always answered, others at a rate."""
+        """An ACK for a segment outside the window: always for keepalives and window probes, at a rate for others."""
         if probe:
             self._ack_now = True
         else:
@@ -363,8 +373,10 @@ class Connection:
 
     def _take_payload(self, payload: memoryview, now: float) -> None:
         self._ack_due += len(payload)
+        # While there is a hole, and when it is filled, the peer hears of it at once (RFC 5681, section 4.2).
+        hole = bool(self.receiver.early)
         self.receiver.deliver(payload)
-        if self._ack_due >= 2 * self.mss or self.receiver.early:
+        if hole or self._ack_due >= 2 * self.mss:
             self._ack_now = True
         elif self._delayed_ack_at == inf:
             self._delayed_ack_at = now + self._config.delayed_ack
@@ -408,7 +420,11 @@ class Connection:
         if self.state is not CLOSED:
             self.fire(Event.TIMEOUT_2MSL if self.state is TIME_WAIT and error is None and tell else Event.ABORT)
         self.sender.release()
-        self.receiver.release()
+        if error is None and tell and self.receiver.backlog_bytes:
+            self._end_told_later = True  # an orderly end: the user first gets what it has not read
+            tell = False
+        else:
+            self.receiver.release()
         self._ack_now = self._syn_again = self._probe = False
         self._delayed_ack_at = self._retry_at = self._life_until = inf
         self._keepalive = 0.0

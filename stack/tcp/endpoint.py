@@ -86,7 +86,9 @@ class Flow:
         "writer",
     )  # fmt: skip
 
-    def __init__(self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser) -> None:
+    def __init__(
+        self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser
+    ) -> None:
         self._tcp = tcp
         self._user = user
         self.dirty = False
@@ -113,7 +115,7 @@ class Flow:
 
     @property
     def room(self) -> int:
-        """Bytes that would leave at once: what is worth reading from the other side now. 0 or less: wait for `acked`."""
+        """Bytes that would leave at once: what is worth reading from the other side. 0 or less: wait for `acked`."""
         return self.connection.sender.room
 
     @property
@@ -212,7 +214,8 @@ class Flow:
                 payload = segment.payload
                 counters.segments_out += 1
                 counters.bytes_out += len(payload)
-                send(write(segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss), payload)
+                header = write(segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss)
+                send(header, payload)
 
     def turn_ended(self) -> None:
         """This flow, popped from the queue, had its turn: it waits for another, or asks its user for more."""
@@ -268,11 +271,15 @@ class Tcp:
             return
         counters.bytes_in += end - data
         flow = self.flows.get(key)
+        if flow is not None and flow.connection.state is State.CLOSED:
+            # Over, but for data its user has not read: the ports are free for another.
+            self.remove(flow, None)
+            flow = None
         if flow is not None:
             connection = flow.connection
             options = parse_syn_options(bytes(packet[at + HEADER_LEN : data])) if flags & SYN else None
             if connection.state is State.TIME_WAIT and options is not None and not flags & (ACK | RST):
-                # A new connection on the same ports: its sequence number tells it from an old duplicate (RFC 9293 §3.6.1).
+                # A new connection on the same ports: its sequence number is newer (RFC 9293, section 3.6.1).
                 if (connection.receiver.nxt - seq) & HALF:
                     flow.abort()
                     self._request(key, packet, ip, at, seq, window, options, source_port, destination_port)
@@ -405,7 +412,7 @@ class Tcp:
     # -- active opens and ends
 
     def connect(self, local: bytes, remote: tuple[bytes, int], user: ConnectionUser) -> Flow:
-        """Open a connection from `local`, a packed address of ours, by a random free port. Raises OSError without one."""
+        """Open a connection from `local`, a packed address of ours, by a random free port; OSError without one."""
         tail = remote[1].to_bytes(2, "big")
         for _ in range(64):
             port = FIRST_EPHEMERAL + int.from_bytes(urandom(2), "big") % (65536 - FIRST_EPHEMERAL)

@@ -35,7 +35,9 @@ class HeaderWriter:
         "_source_port", "_v4",
     )  # fmt: skip
 
-    def __init__(self, source: bytes, source_port: int, destination: bytes, destination_port: int, *, offload: bool) -> None:
+    def __init__(
+        self, source: bytes, source_port: int, destination: bytes, destination_port: int, *, offload: bool
+    ) -> None:
         self._v4 = len(source) == 4
         self._source = source
         self._source_port = source_port
@@ -50,7 +52,9 @@ class HeaderWriter:
         self._gso = b""
         self._gso_mss = 0
 
-    def write(self, seq: int, ack: int, flags: int, window: int, options: bytes, payload: bytes | memoryview, mss: int) -> bytes:
+    def write(
+        self, seq: int, ack: int, flags: int, window: int, options: bytes, payload: bytes | memoryview, mss: int
+    ) -> bytes:
         """The headers of one packet; the payload follows them on the link. More than `mss` of it is a super-segment."""
         size = HEADER_LEN + len(options) + len(payload)
         checksum = self._pseudo + size

@@ -2,8 +2,8 @@
 
 In-order payload is offered to the reader as a view, without a copy; what the reader does not take at once waits in
 `backlog`, and the window shrinks by it from the left only: the right edge once shown never moves back (RFC 9293,
-section 3.8.6). The window grows when a window's worth was taken as fast as it came, up to the configured maximum and
-inside the budget that all connections share.
+section 3.8.6). The window doubles each time the reader took a window's worth, up to the configured maximum and while
+the budget that all connections share is less than half used; a reader that stalls holds what it had.
 """
 
 from __future__ import annotations
@@ -155,13 +155,15 @@ class Receiver:
         self.backlog.append(bytes(payload))
         self.backlog_bytes += len(payload)
         self._budget.used += len(payload)
-        self._grow_at = self.buffer
 
     def _took(self, count: int) -> None:
         self._grow_at -= count
-        if self._grow_at <= 0 and self.buffer < self._max:
-            self.buffer = min(self.buffer * 2, self._max)
+        if self._grow_at <= 0:
             self._grow_at = self.buffer
+            # Not while much lies unread anywhere: a larger window would only hold more of it.
+            if self.buffer < self._max and self._budget.used * 2 < self._budget.limit:
+                self.buffer = min(self.buffer * 2, self._max)
+                self._grow_at = self.buffer
 
     def _take_early(self) -> None:
         while (data := self.early.take(self._position)) is not None:

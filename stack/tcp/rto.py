@@ -8,7 +8,7 @@ from __future__ import annotations
 INITIAL_RTO = 1.0
 """RFC 6298, section 2.1."""
 MIN_RTO = 0.2
-"""RFC 6298 rounds up to 1 s; every deployed stack uses 200 ms, which still exceeds any delayed acknowledgement of ours."""
+"""RFC 6298 rounds up to 1 s; deployed stacks use 200 ms, which still exceeds every delayed acknowledgement of ours."""
 MAX_RTO = 60.0
 """RFC 6298, section 2.5: at least 60 s."""
 CLOCK_GRANULARITY = 0.001

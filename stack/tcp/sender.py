@@ -202,8 +202,8 @@ class Sender:
         if self.fin_queued and not self.fin_sent and not self.unsent:
             # The FIN goes even into a closed window: the peer may take it, and the close is known to be under way.
             self.fin_sent = True
-            if pieces:
-                seq, flags, payload = pieces[-1]
+            seq, flags, payload = pieces[-1] if pieces else (0, 0, b"")
+            if payload and (seq + len(payload)) & MASK == self.nxt:
                 pieces[-1] = (seq, flags | FIN, payload)
             else:
                 pieces.append((self.nxt, ACK | FIN, b""))
@@ -279,7 +279,7 @@ class Sender:
         self.rtt.back_off()
         if self.persisting:
             self.deadline = now + min(self.rtt.rto, MAX_RTO)
-            if 0 < self.wnd and self.unsent:
+            if self.wnd > 0 and self.unsent:
                 # A silly window did not open further: use what there is (RFC 1122's override time-out).
                 self._force(now)
                 return False

@@ -1,4 +1,4 @@
-"""Sequence numbers: arithmetic modulo 2**32 (RFC 9293, section 3.4). All comparisons in the TCP room go through here."""
+"""Sequence numbers: arithmetic modulo 2**32 (RFC 9293, section 3.4); the TCP room compares by nothing else."""
 
 from __future__ import annotations
 

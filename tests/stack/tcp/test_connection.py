@@ -1,0 +1,638 @@
+"""RFC 9293's event processing as conversations."""
+
+from __future__ import annotations
+
+import pytest
+
+from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.congestion import Unlimited
+from netbridge.stack.tcp.segment import SynOptions
+from netbridge.stack.tcp.states import TRANSITIONS, Event, State
+
+from .conversation import MSS, OUR_ISN, Talk
+
+
+# -- opening
+
+
+def test_passive_open_answers_syn_and_names_mss_and_scale() -> None:
+    talk = Talk()
+    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(1460, 7))
+    segment = talk.hears("SA", 0, 1)
+    assert segment.options == bytes([2, 4, MSS >> 8, MSS & 255, 1, 3, 3, 8])
+    assert segment.window == 65535  # never scaled on a SYN (RFC 7323, section 2.2)
+    assert talk.connection.sender.scale == 7
+
+
+def test_no_scaling_unless_the_peer_offers_it() -> None:
+    talk = Talk.established()
+    assert talk.connection.receiver.scale == 0
+    assert talk.connection.sender.scale == 0
+
+
+def test_lost_syn_ack_is_sent_again_by_timer_and_by_repeated_syn() -> None:
+    talk = Talk()
+    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.hears("SA", 0, 1)
+    talk.passes(1.01)
+    talk.hears("SA", 0, 1)
+    talk.says("S", 0)
+    talk.hears("SA", 0, 1)
+    talk.silent()
+
+
+def test_syn_ack_is_given_up_after_its_retries() -> None:
+    talk = Talk(TcpConfig(syn_retries=2))
+    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    for _ in range(3):
+        talk.hears("SA", 0, 1)
+        talk.passes(8.1)
+    assert talk.state == "CLOSED"
+    assert isinstance(talk.user.error, TimeoutError)
+    assert talk.quiet
+
+
+def test_active_open() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("SA", 0, 1, options=SynOptions(500, None))
+    talk.hears("A", 1, 1)
+    assert talk.state == "ESTABLISHED"
+    assert talk.connection.sender.mss == 500
+
+
+def test_active_open_refused() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("RA", 0, 1)
+    assert isinstance(talk.user.error, ConnectionRefusedError)
+    talk.silent()
+
+
+def test_reset_with_a_wrong_ack_does_not_end_an_active_open() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("RA", 0, 77)
+    assert talk.state == "SYN-SENT"
+
+
+def test_syn_sent_answers_a_wrong_ack_with_reset() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("A", 0, 99)
+    assert talk.hears("R", 99)
+    assert talk.state == "SYN-SENT"
+
+
+def test_simultaneous_open() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("S", 0)
+    talk.hears("SA", 0, 1)
+    talk.says("A", 1, 1)
+    assert talk.state == "ESTABLISHED"
+
+
+def test_tiny_mss_is_raised() -> None:
+    talk = Talk()
+    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(1, None))
+    assert talk.connection.sender.mss == 88
+
+
+# -- data in
+
+
+def test_data_is_delivered_and_acknowledged_late_if_little() -> None:
+    talk = Talk.established()
+    talk.says("PA", 1, 1, b"hello")
+    assert talk.user.data == b"hello"
+    talk.silent()
+    talk.passes(0.05)
+    talk.hears("A", 1, 6)
+
+
+def test_every_second_full_segment_is_acknowledged_at_once() -> None:
+    talk = Talk.established()
+    talk.says("A", 1, 1, b"a" * MSS)
+    talk.silent()
+    talk.says("A", 1 + MSS, 1, b"b" * MSS)
+    talk.hears("A", 1, 1 + 2 * MSS)
+
+
+def test_a_super_segment_is_acknowledged_at_once() -> None:
+    talk = Talk.established()
+    talk.says("A", 1, 1, b"a" * (5 * MSS))
+    talk.hears("A", 1, 1 + 5 * MSS)
+
+
+def test_an_acknowledgement_rides_on_data() -> None:
+    talk = Talk.established()
+    talk.says("PA", 1, 1, b"ping")
+    talk.writes(b"pong")
+    talk.hears("A", 1, 5, b"pong")
+    talk.passes(0.1)
+    talk.silent()
+
+
+def test_early_data_is_kept_and_the_hole_told() -> None:
+    talk = Talk.established()
+    talk.says("A", 1 + MSS, 1, b"b" * MSS)
+    talk.hears("A", 1, 1)
+    assert talk.user.data == b""
+    talk.says("A", 1, 1, b"a" * MSS)
+    talk.hears("A", 1, 1 + 2 * MSS)
+    assert talk.user.data == b"a" * MSS + b"b" * MSS
+
+
+def test_old_data_in_front_is_cut() -> None:
+    talk = Talk.established()
+    talk.says("A", 1, 1, b"abcd")
+    talk.says("A", 3, 1, b"cdef")
+    assert talk.user.data == b"abcdef"
+    talk.hears("A", 1, 7)
+
+
+def test_data_beyond_the_window_is_cut() -> None:
+    talk = Talk.established(TcpConfig(receive_window=2000))
+    talk.says("A", 1, 1, b"x" * 3000)
+    assert talk.user.data == b"x" * 2000
+    talk.hears("A", 1, 2001)
+
+
+def test_a_fin_that_came_early_counts_once_the_hole_is_filled() -> None:
+    talk = Talk.established()
+    talk.says("FA", 6, 1, b"world")
+    talk.hears("A", 1, 1)
+    talk.says("A", 1, 1, b"hello")
+    talk.hears("A", 1, 12)
+    assert talk.user.data == b"helloworld"
+    assert talk.state == "CLOSE-WAIT"
+    assert talk.user.calls[-1] == "eof"
+
+
+def test_urgent_data_is_in_line() -> None:
+    talk = Talk.established()
+    talk.says("UA", 1, 1, b"urgent")
+    assert talk.user.data == b"urgent"
+
+
+# -- the window
+
+
+def test_a_reader_that_does_not_read_closes_the_window_and_reopens_it() -> None:
+    talk = Talk.established(TcpConfig(receive_window=4000))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 4000)
+    talk.hears("A", 1, 4001, window=0)
+    talk.says("A", 4001, 1, b"p")  # a window probe
+    talk.hears("A", 1, 4001, window=0)
+    talk.reads()
+    talk.hears("A", 1, 4001, window=8000)  # the reader took a window: it doubles
+    assert talk.user.data == b"x" * 4000
+
+
+def test_the_window_opens_by_a_segment_at_least() -> None:
+    talk = Talk.established(TcpConfig(receive_window=8000))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 8000)
+    talk.hears("A", 1, 8001, window=0)
+    talk.reads(room=500)
+    talk.silent()
+    talk.says("A", 8001, 1, b"p")
+    talk.hears("A", 1, 8001, window=0)
+
+
+def test_the_right_edge_never_moves_back() -> None:
+    talk = Talk.established(TcpConfig(receive_window=4000), wscale=3)
+    edge = 0
+    talk.user.room = 0
+    for start in range(0, 4000, 999):
+        data = b"x" * min(999, 4000 - start)
+        talk.says("A", 1 + start, 1, data)
+        talk.passes(0.05)
+        segment = talk.hears("A", 1, 1 + start + len(data))
+        now_edge = start + len(data) + (segment.window << talk.connection.receiver.scale)
+        assert now_edge >= edge
+        edge = now_edge
+
+
+def test_the_window_grows_while_the_reader_keeps_up_only() -> None:
+    talk = Talk.established(TcpConfig(receive_window=4000, max_receive_window=16000), wscale=0)
+    at = 1
+    for _ in range(10):
+        talk.says("A", at, 1, b"x" * 4000)
+        at += 4000
+    assert talk.connection.receiver.buffer == 16000
+    stalled = Talk.established(TcpConfig(receive_window=4000, max_receive_window=16000), wscale=0)
+    stalled.user.room = 0
+    stalled.says("A", 1, 1, b"x" * 4000)
+    assert stalled.connection.receiver.buffer == 4000
+
+
+def test_zero_window_is_probed_from_rto_on_doubling_to_a_minute() -> None:
+    talk = Talk.established(window=1000)
+    talk.writes(b"x" * 3000)
+    talk.hears("A", 1, 1, b"x" * 1000)
+    talk.says("A", 1, 1001, window=0)
+    probes = []
+    for _ in range(400):
+        before = talk.now
+        talk.passes(1.0)
+        if talk._out:
+            probes.append(before)
+            talk.hears("A", 1000)  # a sequence number the peer has already taken
+            talk.says("A", 1, 1001, window=0)
+    gaps = [later - earlier for earlier, later in zip(probes, probes[1:], strict=False)]
+    assert gaps[-1] == pytest.approx(60, abs=1.1)
+    assert all(later >= earlier - 1.1 for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert talk.state == "ESTABLISHED"
+    talk.says("A", 1, 1001, window=8000)
+    talk.hears("A", 1001, 1, b"x" * 1000)
+    talk.hears("A", 2001, 1, b"x" * 1000)
+
+
+def test_a_closed_window_is_given_up_when_the_peer_is_silent() -> None:
+    talk = Talk.established(TcpConfig(retries=5), window=1000)
+    talk.writes(b"x" * 3000)
+    talk.hears("A", 1, 1)
+    talk.says("A", 1, 1001, window=0)
+    talk.passes(400)
+    assert isinstance(talk.user.error, TimeoutError)
+
+
+def test_a_silly_window_waits_for_a_segment() -> None:
+    talk = Talk.established(window=10000)
+    talk.writes(b"x" * 10000)
+    for start in range(0, 10000, 1000):
+        talk.hears("A", 1 + start)
+    talk.writes(b"y" * 5000)
+    talk.says("A", 1, 10001, window=100)
+    talk.silent()
+    talk.passes(2.0)  # but not for ever (RFC 1122's override)
+    talk.hears("A", 10001, 1, b"y" * 100)
+
+
+# -- data out
+
+
+def test_small_writes_are_joined_while_they_wait() -> None:
+    talk = Talk()
+    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.hears("SA", 0, 1)
+    for byte in b"abc":
+        talk.writes(bytes([byte]))
+    talk.silent()
+    talk.says("A", 1, 1)
+    talk.hears("A", 1, 1, b"abc")
+
+
+def test_a_chunk_leaves_as_one_super_segment_without_a_copy() -> None:
+    talk = Talk.established(max_payload=60 * MSS, config=TcpConfig(congestion=Unlimited))
+    chunk = b"x" * (60 * MSS)
+    talk.writes(chunk)
+    assert talk.hears("A", 1, 1).payload is chunk
+
+
+def test_slow_start_begins_with_ten_segments() -> None:
+    talk = Talk.established()
+    talk.writes(b"x" * 30 * MSS)
+    for number in range(10):
+        talk.hears("A", 1 + number * MSS)
+    talk.silent()
+    talk.says("A", 1, 1 + 2 * MSS)
+    for number in range(10, 14):
+        talk.hears("A", 1 + number * MSS)
+    talk.silent()
+
+
+def test_retransmission_timeout_doubles_and_ends() -> None:
+    talk = Talk.established(TcpConfig(retries=4))
+    talk.writes(b"lost")
+    talk.hears("A", 1, 1, b"lost")
+    times = []
+    while talk.state != "CLOSED":
+        talk.passes(0.25)
+        if talk._out and talk.state != "CLOSED":
+            talk.hears("A", 1, 1, b"lost")
+            times.append(talk.now)
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert gaps == [1.5, 3.0, 6.0]
+    talk.hears("RA", 5)
+    assert isinstance(talk.user.error, TimeoutError)
+
+
+def test_after_a_timeout_one_segment_goes_and_an_ack_of_all_ends_it() -> None:
+    talk = Talk.established()
+    talk.writes(b"x" * 5 * MSS)
+    for number in range(5):
+        talk.hears("A", 1 + number * MSS)
+    talk.passes(1.1)
+    talk.hears("A", 1, 1, b"x" * MSS)
+    talk.silent()
+    talk.says("A", 1, 1 + 5 * MSS)
+    talk.silent()
+    assert talk.quiet
+
+
+def test_fast_retransmit_after_three_duplicates_and_newreno_partial_ack() -> None:
+    talk = Talk.established()
+    talk.writes(b"".join(bytes([65 + number]) * MSS for number in range(8)))
+    for number in range(8):
+        talk.hears("A", 1 + number * MSS)
+    for _ in range(2):
+        talk.says("A", 1, 1)
+        talk.silent()
+    talk.says("A", 1, 1)
+    talk.hears("A", 1, 1, b"A" * MSS)
+    talk.says("A", 1, 1 + 3 * MSS)  # partial: the fourth is lost as well
+    talk.hears("A", 1 + 3 * MSS, 1, b"D" * MSS)
+    talk.says("A", 1, 1 + 8 * MSS)
+    talk.silent()
+    assert talk.quiet
+
+
+def test_window_updates_are_not_duplicates() -> None:
+    talk = Talk.established()
+    talk.writes(b"x" * MSS)
+    talk.hears("A", 1)
+    for window in (60000, 50000, 40000, 30000):
+        talk.says("A", 1, 1, window=window)
+    talk.silent()
+
+
+def test_rtt_follows_karn() -> None:
+    talk = Talk.established()
+    talk.writes(b"x")
+    talk.hears("A", 1)
+    talk.passes(0.1)
+    talk.says("A", 1, 2)
+    measured = talk.connection.sender.rtt.srtt
+    talk.writes(b"y")
+    talk.hears("A", 2)
+    talk.passes(3)
+    talk.hears("A", 2)
+    talk.says("A", 1, 3)
+    assert talk.connection.sender.rtt.srtt == measured
+
+
+# -- closing
+
+
+def test_close_by_us() -> None:
+    talk = Talk.established()
+    talk.closes()
+    talk.hears("FA", 1, 1)
+    talk.says("A", 1, 2)
+    assert talk.state == "FIN-WAIT-2"
+    talk.says("FA", 1, 2)
+    talk.hears("A", 2, 2)
+    assert talk.state == "TIME-WAIT"
+    talk.passes(1.1)
+    assert talk.state == "CLOSED"
+    assert talk.user.calls == ["connected", "eof", "closed"]
+    assert talk.user.error is None
+    assert talk.quiet
+
+
+def test_close_by_the_peer() -> None:
+    talk = Talk.established()
+    talk.says("FA", 1, 1)
+    talk.hears("A", 1, 2)
+    assert talk.state == "CLOSE-WAIT"
+    talk.closes()
+    talk.hears("FA", 1, 2)
+    talk.says("A", 2, 2)
+    assert talk.state == "CLOSED"
+    assert talk.quiet
+
+
+def test_simultaneous_close() -> None:
+    talk = Talk.established()
+    talk.closes()
+    talk.hears("FA", 1, 1)
+    talk.says("FA", 1, 1)
+    talk.hears("A", 2, 2)
+    assert talk.state == "CLOSING"
+    talk.says("A", 2, 2)
+    assert talk.state == "TIME-WAIT"
+    talk.passes(2)
+    assert talk.quiet
+
+
+def test_half_close_lasts_for_hours() -> None:
+    talk = Talk.established()
+    talk.closes()
+    talk.hears("FA", 1, 1)
+    talk.says("A", 1, 2)
+    talk.passes(4 * 3600)
+    assert talk.state == "FIN-WAIT-2"
+    talk.says("PA", 1, 2, b"the reply")
+    assert talk.user.data == b"the reply"
+
+
+def test_the_fin_rides_on_the_last_data() -> None:
+    talk = Talk.established(window=1000)
+    talk.writes(b"x" * 1500)
+    talk.hears("A", 1)
+    talk.closes()
+    talk.silent()
+    talk.says("A", 1, 1001, window=1000)
+    talk.hears("FA", 1001, 1, b"x" * 500)
+
+
+def test_a_lost_fin_is_sent_again() -> None:
+    talk = Talk.established()
+    talk.closes()
+    talk.hears("FA", 1, 1)
+    talk.passes(1.1)
+    talk.hears("FA", 1, 1)
+
+
+def test_eof_is_told_after_the_data_was_taken() -> None:
+    talk = Talk.established()
+    talk.user.room = 2
+    talk.says("FA", 1, 1, b"data")
+    assert talk.user.calls == ["connected"]
+    talk.reads()
+    assert talk.user.data == b"data"
+    assert talk.user.calls == ["connected", "eof"]
+
+
+def test_close_with_a_backlog_at_a_closed_window_ends_in_time() -> None:
+    talk = Talk.established(window=1000)
+    talk.writes(b"x" * 3000)
+    talk.hears("A", 1)
+    talk.says("A", 1, 1001, window=0)
+    talk.connection.abandon(talk.now)
+    assert talk.state == "FIN-WAIT-1"
+    for _ in range(80):
+        talk.passes(1)
+        while talk._out:
+            segment = talk._out.pop(0)
+            if talk.state != "CLOSED":
+                assert not segment.payload
+                talk.says("A", 1, 1001, window=0)
+    assert talk.state == "CLOSED"
+
+
+def test_an_orphan_that_gets_on_is_not_cut() -> None:
+    talk = Talk.established(window=1000)
+    talk.writes(b"x" * 5000)
+    talk.hears("A", 1)
+    talk.connection.abandon(talk.now)
+    for number in range(1, 5):
+        talk.passes(50)
+        talk._out.clear()
+        talk.says("A", 1, 1 + number * 1000, window=1000)
+        talk._out.clear()
+    assert talk.state == "FIN-WAIT-1"
+
+
+def test_fin_wait_2_of_an_abandoned_connection_ends() -> None:
+    talk = Talk.established()
+    talk.connection.abandon(talk.now)
+    talk.hears("FA", 1)
+    talk.says("A", 1, 2)
+    assert talk.state == "FIN-WAIT-2"
+    talk.passes(61)
+    assert talk.state == "CLOSED"
+
+
+# -- resets and what could be blind (RFC 5961)
+
+
+def test_an_exact_reset_ends_it() -> None:
+    talk = Talk.established()
+    talk.says("R", 1)
+    assert talk.state == "CLOSED"
+    assert isinstance(talk.user.error, ConnectionResetError)
+    talk.silent()
+
+
+def test_a_reset_elsewhere_in_the_window_is_challenged_at_a_rate() -> None:
+    talk = Talk.established()
+    talk.says("R", 100)
+    talk.hears("A", 1, 1)
+    talk.says("R", 200)
+    talk.silent()
+    talk.passes(0.6)
+    talk.says("R", 300)
+    talk.hears("A", 1, 1)
+    assert talk.state == "ESTABLISHED"
+
+
+def test_a_reset_outside_the_window_is_nothing() -> None:
+    talk = Talk.established()
+    talk.says("R", 900_000)
+    talk.silent()
+    assert talk.state == "ESTABLISHED"
+
+
+def test_a_syn_in_the_window_is_challenged() -> None:
+    talk = Talk.established()
+    talk.says("S", 50)
+    talk.hears("A", 1, 1)
+    assert talk.state == "ESTABLISHED"
+
+
+def test_an_ack_of_what_was_never_sent_is_challenged() -> None:
+    talk = Talk.established()
+    talk.says("A", 1, 5000, b"blind")
+    talk.hears("A", 1, 1)
+    assert talk.user.data == b""
+
+
+def test_a_very_old_ack_is_challenged() -> None:
+    talk = Talk.established(window=1000)
+    talk.says("A", 1, -70000, b"blind")
+    talk.hears("A", 1, 1)
+    assert talk.user.data == b""
+
+
+def test_keepalive_probes_are_always_answered() -> None:
+    talk = Talk.established()
+    for _ in range(5):
+        talk.says("A", 0, 1)
+        talk.hears("A", 1, 1)
+        talk.says("A", 0, 1, b"\0")
+        talk.hears("A", 1, 1)
+
+
+def test_own_keepalive_gives_up_on_a_silent_peer_only() -> None:
+    config = TcpConfig(keepalive=100, keepalive_interval=10, keepalive_probes=3)
+    talk = Talk.established(config)
+    talk.passes(100.1)
+    talk.hears("A", 0, 1)
+    talk.says("A", 1, 1)
+    talk.passes(99)
+    talk.silent()
+    talk.passes(200)
+    for _ in range(3):
+        talk.hears("A", 0, 1)
+    assert talk.state == "CLOSED"
+    assert isinstance(talk.user.error, TimeoutError)
+
+
+def test_reset_is_ignored_in_time_wait() -> None:
+    talk = Talk.established()
+    talk.closes()
+    talk.hears("FA", 1)
+    talk.says("FA", 1, 2)
+    talk.hears("A", 2, 2)
+    talk.says("R", 2)
+    assert talk.state == "TIME-WAIT"  # RFC 1337
+
+
+def test_abort_sends_one_reset_and_frees_everything() -> None:
+    talk = Talk.established()
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"unread")
+    assert talk.budget.used == 6
+    talk.connection.abort()
+    talk.hears("RA", 1, 7)
+    talk.silent()
+    assert talk.budget.used == 0
+    assert talk.quiet
+
+
+def test_the_table_leaves_closed_only_by_opening() -> None:
+    leaving = {event for (state, event) in TRANSITIONS if state is State.CLOSED}
+    assert leaving == {Event.OPEN, Event.ACCEPT, Event.ABORT}
+    assert all(state in {key[0] for key in TRANSITIONS} for state in TRANSITIONS.values())
+
+
+def test_our_isn_is_where_the_tests_say() -> None:
+    assert Talk.established().connection.sender.iss == OUR_ISN
+
+
+def test_what_the_user_has_not_read_outlives_an_orderly_end() -> None:
+    talk = Talk.established()
+    talk.user.room = 2
+    talk.says("FA", 1, 1, b"data")
+    talk.hears("A", 1, 6)
+    talk.closes()
+    talk.hears("FA", 1, 6)
+    talk.says("A", 6, 2)
+    assert talk.state == "CLOSED"
+    assert talk.user.calls == ["connected"]
+    talk.reads()
+    assert talk.user.data == b"data"
+    assert talk.user.calls == ["connected", "eof", "closed"]
+    assert talk.budget.used == 0
+
+
+def test_a_fin_never_rides_on_a_retransmission_in_the_middle() -> None:
+    talk = Talk.established()
+    talk.writes(b"A" * MSS + b"B" * MSS)
+    talk.hears("A", 1)
+    talk.hears("A", 1 + MSS)
+    for _ in range(3):
+        talk.connection.receive(0xFFFFFFF1, 0xFFFFFF01, 0x10, 65535, memoryview(b""), None, talk.now)
+    talk.connection.shutdown()
+    talk.hears("A", 1, 1, b"A" * MSS)
+    talk.hears("FA", 1 + 2 * MSS, 1, b"")
