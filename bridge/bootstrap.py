@@ -157,8 +157,8 @@ class AgentHandle:
 
     async def _ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         async with self._talk:
-            future = self._expect(answer, "error")
             try:
+                future = self._expect(answer, "error")
                 self.framed.send_control(request)
                 async with asyncio.timeout(self._timeout):
                     message = await future

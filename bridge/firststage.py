@@ -23,7 +23,7 @@ PYTHONS = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3
 """Names tried in order; the first that is new enough is used."""
 
 SCRIPT = """
-PATH=$PATH:/usr/local/bin:/usr/bin:/bin; m=NB; m=$m:{nonce}:;
+m=NB; m=$m:{nonce}:;
 say() {{ printf "%s%s %s|%s" "$m" "$1" "$2" "$3" | tr -c "[:print:]" " "; echo; exit 0; }};
 x=; old=;
 for p in {pythons}; do

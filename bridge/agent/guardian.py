@@ -19,12 +19,20 @@ class Guardian:
     """The holder's handle on its guardian."""
 
     def __init__(self, path: str = resolvconf.PATH) -> None:
-        """Fork. Raises OSError when there can be no more processes."""
+        """Fork, and wait until it is out of reach of our own end. Raises OSError when there are too many processes."""
         reading, self._writing = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _guard(reading, path)
-        os.close(reading)
+        hearing, saying = os.pipe()
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _guard(reading, saying, path)
+        finally:
+            os.close(reading)
+            os.close(saying)
+        with open(hearing, "rb", 0) as ready:
+            if not ready.read(1):
+                self.dismiss()
+                raise OSError("the guardian process did not start")
 
     def dismiss(self) -> None:
         """The holder has undone everything; the guardian looks once more and ends."""
@@ -33,7 +41,7 @@ class Guardian:
             os.waitpid(self.pid, 0)
 
 
-def _guard(reading: int, path: str) -> None:
+def _guard(reading: int, saying: int, path: str) -> None:
     """The child's life; never returns."""
     try:
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE):
@@ -43,6 +51,7 @@ def _guard(reading: int, path: str) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
+        os.write(saying, b"1")
         os.dup2(reading, 3)
         os.closerange(4, 1 << 16)
         with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:

@@ -51,6 +51,7 @@ class Holder:
         self._protected: List[routing.Protected] = []
         self._index = 0
         self._tun = -1
+        self._serving = False
         self.stream: Optional[Stream] = None
         self.status = 0
         """Exit status: 0 after EOF, a signal or `stop`; 1 when the session broke the rules."""
@@ -93,7 +94,7 @@ class Holder:
             self.stream.send_control(message)
 
     def _fail(self, code: str, detail: str) -> None:
-        if self._routes is None:
+        if not self._serving:
             self.undo()
         self._send({"type": "error", "code": code, "detail": detail})
 
@@ -120,6 +121,7 @@ class Holder:
             self._send(ready)
             if self.stream is not None:
                 self.stream.attach_tun(self._tun)
+        self._serving = True
 
     def _protect(self) -> List[routing.Protected]:
         """What is never captured here; looked up before anything is changed."""
@@ -213,6 +215,7 @@ class Holder:
         while self._undo:
             self._undo_one()
         self._routes = None
+        self._serving = False
 
     def _undo_one(self) -> None:
         with contextlib.suppress(OSError):

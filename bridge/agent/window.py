@@ -9,7 +9,8 @@ which bytes were acknowledged lately times twice the lowest delay of an acknowle
 the pipe stays full while acknowledgements are on their way back; 10 ms, since on a fast link the lowest delay is
 that of a lone small packet, and a queue of 10 ms harms nobody. The delay is one of data: from a packet's writing
 until its ACK. When all samples come from a full pipe the lowest delay includes the queue we made ourselves; so from
-time to time the window is lowered to one super-segment for one round trip, and the delay measured anew (BBR's PROBE_RTT).
+time to time the window is lowered to one super-segment for one round trip, and the delay measured anew (BBR's
+PROBE_RTT).
 """
 
 from __future__ import annotations

@@ -1,0 +1,105 @@
+"""Places for agents: private network and mount namespaces, so that nothing of this machine is ever changed."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import ctypes
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from netbridge.bridge.bootstrap import AgentHandle, AgentOptions, launch
+
+from .channels import LocalTransport
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Both event loops for the session's end; the agent has none of either, so one is enough for it."""
+    if item.path.name == "test_agent.py":
+        return {"asyncio": asyncio.SelectorEventLoop}
+    return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+
+
+CLONE_NEWNET = 0x40000000
+
+RESOLV_CONF = b"# original, no newline at its end\nsearch old.example\nnameserver 127.99.0.1\noptions edns0"
+
+SETUP: dict[str, Any] = {
+    "tun": "nb0", "mtu": 1500,
+    "addresses": ["198.18.5.2/30", "fd6e:6272:5::2/64"], "gateways": ["198.18.5.1", "fd6e:6272:5::1"],
+    "routes": ["10.0.0.0/8", "fd00:9::/32"], "exclude": [],
+    "dns": {"mode": "auto", "service": ["198.18.5.1"], "suffixes": ["corp.example"], "search": ["corp.example"]},
+    "rto_min_ms": 2000, "loopback_up": True, "pass_tun": False,
+}  # fmt: skip
+
+
+def _unshare_network() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+@pytest.fixture
+def in_network() -> Iterator[Callable[..., Any]]:
+    """Run functions in one thread that has a network namespace of its own (programs it starts inherit it)."""
+    with concurrent.futures.ThreadPoolExecutor(1, initializer=_unshare_network) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result(60)
+
+
+class Place:
+    """A network and mount namespace whose /etc/resolv.conf is a file of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.resolv_conf = folder / "resolv.conf"
+        self.resolv_conf.write_bytes(RESOLV_CONF)
+        self.script = f'mount --bind {self.resolv_conf} /etc/resolv.conf; {{before}} exec "$@"'
+        self.transports: list[LocalTransport] = []
+
+    def transport(
+        self, *, shell: str = "sh", before: str = "", then: tuple[str, ...] = (), **more: Any
+    ) -> LocalTransport:
+        """A transport into a new pair of namespaces; `before` runs as root first, `then` is put before the shell."""
+        prefix = ["unshare", "--mount", "--net", "sh", "-c", self.script.format(before=before), "sh", *then]
+        transport = LocalTransport(prefix, shell=shell, **more)
+        self.transports.append(transport)
+        return transport
+
+    async def agent(self, *, timeout: float = 10, **more: Any) -> AgentHandle:
+        """A started agent, before its setup."""
+        return await launch(self.transport(**more), options=AgentOptions(timeout=timeout))
+
+    @staticmethod
+    def enter(agent: AgentHandle) -> list[str]:
+        """What runs a program beside the agent. To be asked for while the agent lives."""
+        pid = agent.hello["pid"]
+        descriptors = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")]
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, True)
+        me = os.getpid()
+        return [
+            "nsenter", f"--mount=/proc/{me}/fd/{descriptors[0]}", f"--net=/proc/{me}/fd/{descriptors[1]}",
+        ]  # fmt: skip
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    place = Place(tmp_path)
+    before = set(os.listdir("/proc/self/fd"))
+    yield place
+    for transport in place.transports:
+        for channel in transport.channels:
+            channel.close()
+            await channel.wait_closed()
+            if channel.process.stderr is not None:
+                channel.process.stderr.close()
+    for descriptor in set(os.listdir("/proc/self/fd")) - before:
+        try:
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(("mnt:", "net:")):
+                os.close(int(descriptor))
+        except OSError:
+            continue
