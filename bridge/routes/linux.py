@@ -57,6 +57,8 @@ class LinuxNetworks(LocalNetworks):
         return await asyncio.to_thread(self._dump)
 
     def _dump(self) -> Snapshot:
+        if self._netns and not os.path.exists(f"/run/netns/{self._netns}"):  # pyroute2 would leak a loop and sockets
+            raise LocalNetworksError(f"there is no network namespace {self._netns}")
         try:
             with pyroute2.IPRoute(netns=self._netns, flags=0) as netlink:
                 links = list(netlink.get_links())
@@ -117,7 +119,7 @@ def _applies(rule: Any) -> bool:
     """Whether the rule is for a packet of an ordinary socket; its destination is looked at elsewhere."""
     mark = rule.get_attr("FRA_FWMARK") or 0
     mask = rule.get_attr("FRA_FWMASK")
-    users = rule.get_attr("FRA_UID_RANGE")
+    first, _, last = (rule.get_attr("FRA_UID_RANGE") or "0:4294967295").partition(":")
     incoming = rule.get_attr("FRA_IIFNAME")
     matches = (
         not mark & (0xFFFFFFFF if mask is None else mask)
@@ -127,7 +129,7 @@ def _applies(rule: Any) -> bool:
         and not rule.get_attr("FRA_OIFNAME")
         and not rule.get_attr("FRA_L3MDEV")
         and not any(rule.get_attr(name) for name in _NARROW)
-        and (users is None or users["start"] <= os.geteuid() <= users["end"])
+        and int(first) <= os.geteuid() <= int(last)
     )
     return matches != bool(rule["flags"] & _INVERT and not rule["dst_len"])
 
