@@ -31,9 +31,9 @@ def told(error: BaseException) -> BridgeError:
 def peek(words: Sequence[str], option: str) -> str:
     """The value of an option on a command line that could not be parsed, or of its variable; empty without."""
     name = f"--{option}"
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for place, word in enumerate(words):
         if word == name:
-            return after
+            return next(iter(words[place + 1:]), "")
         if word.startswith(f"{name}="):
             return word.removeprefix(f"{name}=")
         if word == "--":

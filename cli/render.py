@@ -73,8 +73,12 @@ def _networks(networks: tuple[events.Network, ...]) -> str:
 
 def record(event: events.Event) -> str:
     """The event as one JSON object with `time` (Unix seconds) and `event` (its kind in snake_case)."""
-    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
-    return json.dumps({"time": round(time.time(), 3), "event": kind, **dataclasses.asdict(event)})
+    return json.dumps({"time": round(time.time(), 3), "event": kind(event), **dataclasses.asdict(event)})
+
+
+def kind(event: events.Event) -> str:
+    """The kind of an event in snake_case, as JSON names it."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
 
 
 def failure(error: BridgeError, form: str) -> str:
@@ -124,5 +128,8 @@ def state(status: dict[str, Any]) -> list[str]:
 
 
 def flow_line(flow: dict[str, Any]) -> str:
-    """One flow of a state; whatever fields it has."""
-    return " ".join(f"{key}={value}" for key, value in flow.items())
+    """One flow of a state."""
+    return (
+        f"{flow.get('protocol')} {flow.get('source')} > {flow.get('destination')} {flow.get('state')},"
+        f" {size(flow.get('bytes_up', 0))} up, {size(flow.get('bytes_down', 0))} down, {span(flow.get('age', 0))}"
+    )

@@ -1,0 +1,179 @@
+"""Words to commands: what is understood, what each misunderstanding is told, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from netbridge import __version__
+from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError, UsageError
+from netbridge.bridge.options import Options
+from netbridge.cli import up as up_module
+from netbridge.cli.failures import peek, told
+from netbridge.cli.main import run
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(name="started")
+def what_would_be_started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
+    """`up` only notes what it was asked for."""
+    started: list[Options] = []
+
+    def bridge(options: Options, output: object) -> Any:
+        started.append(options)
+
+    monkeypatch.setattr(up_module, "_bridge", bridge)
+    monkeypatch.setattr(up_module, "_run", lambda bridge: 0)
+    monkeypatch.setenv("NETBRIDGE_CONFIG", "")
+    return started
+
+
+def test_version_and_help_are_for_standard_output(capsys: Capture) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"netbridge {__version__}\n"
+    assert run(["up", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for option in ("--route", "--exclude", "--all", "--dns-domain", "--allow", "--deny", "--ssh", "--mtu", "--pcap"):
+        assert option in shown
+
+
+def test_every_option_reaches_the_session(started: list[Options]) -> None:
+    words = (
+        "up ssh://dev -r 10.0.0.0/8 --route fd00::/8 -x 10.1.0.0/16 --all --dns all --dns-domain corp.test"
+        " --allow 127.0.0.1:80 --deny 10.2.0.0/16:22 --ssh openssh --mtu 1400 --gui false --trace-level warn"
+        " --log-format json --pcap /tmp/x.pcap"
+    )
+    assert run(words.split()) == 0
+    (options,) = started
+    assert options.target == "ssh://dev"
+    assert options.route == ("10.0.0.0/8", "fd00::/8")
+    assert options.exclude == ("10.1.0.0/16",)
+    assert options.capture_all is True
+    assert (options.dns, options.dns_domain, options.ssh, options.mtu) == ("all", ("corp.test",), "openssh", 1400)
+    assert (options.allow, options.deny) == (("127.0.0.1:80",), ("10.2.0.0/16:22",))
+    assert (options.gui, options.trace_level, options.log_format) == (False, "warn", "json")
+    assert options.command == ()
+
+
+def test_options_may_stand_before_the_target(started: list[Options]) -> None:
+    assert run(["up", "-r", "10.0.0.0/8", "sandbox"]) == 0
+    assert (started[0].target, started[0].route) == ("sandbox", ("10.0.0.0/8",))
+
+
+def test_nothing_behind_the_dashes_is_ours(started: list[Options]) -> None:
+    command = ["curl", "--help", "-r", "0-9", "--", "--version"]
+    assert run(["up", "sandbox", "--", *command]) == 0
+    assert started[0].command == tuple(command)
+    assert started[0].route == ()
+    # The target may come from the environment; COMMAND is then not taken for it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NETBRIDGE_TARGET", "sandbox")
+        assert run(["up", "--", "true"]) == 0
+    assert (started[1].target, started[1].command) == ("sandbox", ("true",))
+
+
+def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capture) -> None:
+    assert run(["up", "sandbox", "--gui", "true"]) == 0
+    assert "not in this version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("upp", "upp"),
+    ("up --colour", "--colour"),
+    ("up sandbox another", "another"),
+    ("up sandbox --mtu", "--mtu"),
+    ("up sandbox --mtu 12", "1280"),
+    ("up sandbox --gui maybe", "maybe"),
+    ("up sandbox -r nowhere", "nowhere"),
+    ("up sandbox --dns off --dns-domain a", "contradict"),
+    ("up sandbox --config /nonexistent/file", "/nonexistent/file"),
+    ("up sandbox --log-file /nonexistent/file", "/nonexistent/file"),
+    ("status -- ls", "COMMAND"),
+    ("down sandbox --all", "contradict"),
+    ("up", "target"),
+    ("up no-such-codespace", "no-such-codespace"),
+    ("up docker://box", "docker"),
+    ("up ssh://-oProxyCommand=x", "ssh"),
+    ("list", "list"),
+    ("doctor", "doctor"),
+])
+def test_misunderstandings_are_usage_errors(words: str, said: str, capsys: Capture) -> None:
+    assert run(words.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith("netbridge: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_failure_is_json_where_json_was_asked_for(capsys: Capture) -> None:
+    assert run(["up", "--log-format", "json", "--mtu", "1"]) == 2
+    failed = json.loads(capsys.readouterr().err)
+    assert failed["event"] == "failed"
+    assert failed["exit_code"] == 2
+    assert all(failed[part].endswith(".") for part in ("what", "why", "todo"))
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (BridgeError("What.", "Why.", "Do."), 1),
+    (UsageError("What.", "Why.", "Do."), 2),
+    (TargetUnreachableError("What.", "Why.", "Do."), 3),
+    (NotPermittedError("What.", "Why.", "Do."), 4),
+    (TargetLacksError("What.", "Why.", "Do."), 5),
+    (RuntimeError("surprise"), 1),
+    (ExceptionGroup("group", [TargetLacksError("What.", "Why.", "Do.")]), 5),
+])
+@pytest.mark.parametrize("traced", [False, True])
+def test_failures_have_three_sentences_and_their_code(
+    error: Exception, code: int, traced: bool, monkeypatch: pytest.MonkeyPatch, capsys: Capture,
+) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(up_module, "_bridge", lambda *_: None)
+    monkeypatch.setattr(up_module, "_run", fail)
+    assert run(["up", "sandbox", *(["--trace-level", "trace"] if traced else [])]) == code
+    shown = capsys.readouterr().err
+    assert ("Traceback" in shown) == traced
+    assert shown.splitlines()[-1].count(".") >= 3
+
+
+def test_an_interrupt_before_the_loop_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(up_module, "_bridge", lambda *_: None)
+    monkeypatch.setattr(up_module, "_run", interrupt)
+    assert run(["up", "sandbox"]) == 0
+
+
+def test_status_without_bridges(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("NETBRIDGE_RUNTIME_DIR", str(tmp_path / "run"))
+    assert run(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"bridges": []}
+    assert run(["status"]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "No bridge is running.\n")
+    assert run(["down", "--all"]) == 0
+    assert run(["down"]) == 3
+    assert run(["down", "sandbox"]) == 3
+    assert not (tmp_path / "run").exists()
+
+
+def test_peek_reads_what_could_not_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peek(["up", "--trace-level", "trace"], "trace-level") == "trace"
+    assert peek(["up", "--trace-level=trace"], "trace-level") == "trace"
+    assert peek(["up", "--", "--trace-level", "trace"], "trace-level") == ""
+    assert peek(["up", "--trace-level"], "trace-level") == ""
+    monkeypatch.setenv("NETBRIDGE_TRACE_LEVEL", "debug")
+    assert peek([], "trace-level") == "debug"
+
+
+def test_told_keeps_a_bridge_error_and_opens_groups_of_one() -> None:
+    error = NotPermittedError("What.")
+    assert told(error) is error
+    assert told(BaseExceptionGroup("g", [ExceptionGroup("h", [error])])) is error

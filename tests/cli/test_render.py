@@ -1,0 +1,156 @@
+"""Events, errors and states in words: one line each, and nothing of the target's that a terminal would act upon."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from netbridge.bridge import events
+from netbridge.bridge.errors import BridgeError, UsageError
+from netbridge.bridge.options import Options
+from netbridge.cli import render
+from netbridge.cli.output import Output
+from netbridge.cli.text import LINE_MAX, clean
+
+EVIL = "evil\x1b]0;owned\x07\x1b[2J\nnetbridge: ready\r\u202e\u200b\x9b31m\udc80"
+NETWORKS = tuple(events.Network(f"10.{number}.0.0/16", "by tun0") for number in range(20))
+EXAMPLES: list[tuple[events.Event, str]] = [
+    (events.Starting("reaching the target", "sandbox"), "reaching the target"),
+    (events.Connected("t", EVIL, EVIL, EVIL, EVIL, EVIL, 1500, True, ("198.18.0.2/30",), 1.25), "198.18.0.2/30"),
+    (events.Captured(NETWORKS), "and 8 more"),
+    (events.Captured(()), "nothing"),
+    (events.Skipped(NETWORKS[:1]), "not captured: 10.0.0.0/16 (by tun0)"),
+    (events.Dns(True, "auto", "127.83.0.1", ("corp.test",)), "always corp.test"),
+    (events.Dns(False, "off", "", ()), "not asked here"),
+    (events.Dns(False, "auto", "", ()), "stays as it is"),
+    (events.Ready("sandbox"), "ready"),
+    (events.FlowDenied("tcp", "127.0.0.1", 80, "loopback"), "denied: tcp to 127.0.0.1 port 80: loopback"),
+    (events.FlowDenied("icmp", "127.0.0.1", 0, "loopback"), "denied: icmp to 127.0.0.1: loopback"),
+    (events.Hint("mend it"), "hint: mend it"),
+    (events.CommandStarted(("curl", "x")), "running curl x"),
+    (events.CommandStarted(()), "a shell"),
+    (events.CommandEnded(7), "status 7"),
+    (events.Lost(EVIL), "the connection is lost: evil"),
+    (events.Stopping("q was pressed"), "stopping: q was pressed"),
+    (events.Stopped(True, 3725.0, 2, 1500, 2_500_000), "1 h 2 min: 2 flows, 1.5 kB from there, 2.5 MB to there"),
+    (events.Stopped(False, 1.0, 0, 0, 0), "did not confirm"),
+]
+
+
+def test_every_kind_of_event_has_an_example() -> None:
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
+    assert {type(event) for event, _ in EXAMPLES} == kinds - {events.Event}
+
+
+@pytest.mark.parametrize(("event", "said"), EXAMPLES)
+def test_an_event_is_one_harmless_line_and_one_json_object(event: events.Event, said: str) -> None:
+    line = render.line(event)
+    assert said in line
+    assert line == clean(line)
+    assert line.isprintable()
+    record = render.record(event)
+    assert record.isascii()
+    assert "\n" not in record
+    assert json.loads(record)["event"] == render.kind(event)
+
+
+def test_kinds_are_snake_case() -> None:
+    assert render.kind(events.FlowDenied("tcp", "a", 1, "r")) == "flow_denied"
+    assert render.kind(events.Dns(False, "off", "", ())) == "dns"
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("plain", "plain"),
+    ("größe 日本", "größe 日本"),
+    ("a\nb\tc\r", "a b c "),
+    ("\x1b[31m", "\\x1b[31m"),
+    ("\x9b", "\\x9b"),
+    ("\u202eabc", "\\u202eabc"),
+    ("\udc80", "\\udc80"),
+    ("\x7f\0", "\\x7f\\x00"),
+])
+def test_clean(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+def test_clean_is_bounded() -> None:
+    assert len(clean("x" * 100_000)) == LINE_MAX + 1
+
+
+def test_a_failure_has_its_parts_cleaned() -> None:
+    shown = render.failure(BridgeError("What.", EVIL, "Do."), "text")
+    assert shown.isprintable()
+    assert shown.startswith("netbridge: What. evil")
+    assert shown.endswith("Do.")
+
+
+def test_a_state_is_told_in_lines() -> None:
+    state = {
+        "number": 0, "target": EVIL, "state": "running", "pid": 7, "uptime": 61.0,
+        "captured": [{"network": "10.0.0.0/8", "reason": "by tun0"}], "skipped": [], "excluded": [],
+        "dns": {"on": True, "mode": "auto"}, "memory": {"resident": 50_000_000},
+        "flows": [{
+            "protocol": "tcp", "source": "198.18.0.2:5", "destination": "10.0.0.1:80", "state": "open",
+            "bytes_up": 10, "bytes_down": 2000, "packets_up": 0, "packets_down": 0, "age": 1.5, "idle": 0.1,
+        }],
+    }
+    lines = render.state(state)
+    assert all(line.isprintable() for line in lines)
+    text = "\n".join(lines)
+    for part in ("running", "1 min 1 s", "10.0.0.0/8 (by tun0)", "1 open", "10.0.0.1:80", "2.0 kB", "50.0 MB"):
+        assert part in text
+    assert render.state({"number": 3, "error": "Bridge 3 does not answer."}) == ["bridge 3: Bridge 3 does not answer."]
+
+
+def output(tmp_path: Path, **options: object) -> Output:
+    return Output(Options(target="t", log_file=tmp_path / "log", **options))  # type: ignore[arg-type]
+
+
+def test_the_log_file_gets_events_and_records_and_is_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = output(tmp_path)
+    sink.event(events.Ready("t"))
+    logging.getLogger("netbridge.test").warning("it says %s", EVIL)
+    logging.getLogger("netbridge.test").debug("not told")
+    sink.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(" netbridge: ready")
+    assert "warning: netbridge.test: it says evil" in lines[1]
+    assert stat.S_IMODE(os.stat(tmp_path / "log").st_mode) == 0o600
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_json_lines_are_json_whatever_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = output(tmp_path, log_format="json", trace_level="trace")
+    sink.event(events.Lost(EVIL))
+    logging.getLogger("netbridge.test").debug("%s", EVIL)
+    try:
+        raise ValueError(EVIL)
+    except ValueError as error:
+        logging.getLogger("netbridge.test").exception("broken")
+        assert sink.failure(error) == 1
+    sink.close()
+    records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {record["event"] for record in records} == {"lost", "log", "traceback", "failed"}
+
+
+@pytest.mark.parametrize(("level", "told"), [
+    ("none", 0), ("error", 1), ("warn", 2), ("info", 3), ("debug", 4), ("trace", 5),
+])
+def test_levels(tmp_path: Path, level: str, told: int, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = output(tmp_path, trace_level=level)
+    for number in (5, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+        logging.getLogger("netbridge.test").log(number, "said")
+    logging.getLogger("pyroute2").debug("chatter")
+    assert len(capsys.readouterr().err.splitlines()) == told + (level == "trace")
+    sink.close()
+
+
+def test_an_unwritable_log_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be written"):
+        Output(Options(target="t", log_file=tmp_path))
