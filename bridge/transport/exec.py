@@ -13,14 +13,9 @@ so.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import shlex
 import shutil
-import signal
-import sys
-import tty
 from collections.abc import Callable, Sequence
 
 from ..errors import BridgeError, TargetLacksError, TargetUnreachableError, UsageError
@@ -28,8 +23,9 @@ from ..user import User
 from .base import Channel, Transport
 from .greeting import Greeting
 from .process import ProcessChannel, start_process
+from .relay import relay
 from .target import ExecTarget
-from .terminal import has_terminal, settings_restored
+from .terminal import has_terminal
 
 NOT_FOUND = 127
 HAS_TERMINAL = 93
@@ -64,7 +60,7 @@ class ExecTransport(Transport):
             )
 
     async def open(self, command: str) -> Channel:
-        return await self._open(command, self._log)
+        return await self._open(command)
 
     async def run(self, argv: Sequence[str]) -> int:
         if has_terminal():
@@ -75,29 +71,29 @@ class ExecTransport(Transport):
             command = f"COLUMNS={size.columns} LINES={size.lines}; export COLUMNS LINES; {command}"
         else:
             command = f"exec {shlex.join(argv)}" if argv else 'exec "${SHELL:-sh}"'
-        channel = await self._open(command, lambda line: print(line, file=sys.stderr))
-        return await _Relay(channel).run()
+        channel = await self._open(command, inherit_stderr=True)
+        return await relay(channel, channel.end_input)
 
     async def close(self) -> None:
         """Nothing is held between channels."""
 
-    async def _open(self, command: str, log: Callable[[str], None]) -> ProcessChannel:
+    async def _open(self, command: str, *, inherit_stderr: bool = False) -> ProcessChannel:
         greeting = Greeting()
         try:
             channel = start_process(
-                self._target.argv, user=self._user, log=log, interactive=self._interactive, explain=self._explain
+                self._target.argv,
+                user=self._user,
+                log=self._log,
+                interactive=self._interactive,
+                explain=self._explain,
+                inherit_stderr=inherit_stderr,
             )
         except OSError as error:
             raise TargetUnreachableError(f"{self._target.argv[0]} could not be started.", f"{error}.", "") from error
         script = f"if [ -t 0 ]; then exit {HAS_TERMINAL}; fi; {greeting.shell()}; {command}"
         channel.write([f"exec sh -c {shlex.quote(script)}\n".encode()])
-        try:
-            await greeting.wait(channel, self._log)
-        except BaseException as error:
-            channel.close()
-            if isinstance(error, BridgeError):
-                await channel.wait_closed()
-            raise
+        await greeting.wait(channel, self._log)
+        channel.explain = None  # from here on an exit status is the command's own
         return channel
 
     def _explain(self, status: int | None, text: str) -> BridgeError | None:
@@ -119,69 +115,3 @@ class ExecTransport(Transport):
             last,
             "Check that it reaches a shell by hand.",
         )
-
-
-class _Relay:
-    """This process' stdin and stdout, connected with a channel until it ends."""
-
-    def __init__(self, channel: ProcessChannel) -> None:
-        self._channel = channel
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-
-    async def run(self) -> int:
-        terminal = has_terminal()
-        with settings_restored() if terminal else contextlib.nullcontext():
-            if terminal:
-                tty.setraw(0)
-            self._channel.start(self)
-            self._listen(listening=True)
-            try:
-                await self._ended
-            finally:
-                self._listen(listening=False)
-                self._channel.close()
-            status = await self._channel.wait_closed()
-        return status if status is not None else 128 + signal.SIGHUP
-
-    def data_received(self, data: memoryview) -> None:
-        while data:
-            try:
-                data = data[os.write(1, data) :]
-            except BlockingIOError:  # someone made our stdout non-blocking; it is small and interactive
-                continue
-            except OSError:
-                self.channel_lost(None)
-                return
-
-    def burst_ended(self) -> None:
-        pass
-
-    def channel_ready(self) -> None:
-        self._listen(listening=True)
-
-    def channel_lost(self, _error: Exception | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
-
-    def _listen(self, *, listening: bool) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if listening and not self._ended.done():
-                self._loop.add_reader(0, self._typed)
-            else:
-                self._loop.remove_reader(0)
-
-    def _typed(self) -> None:
-        try:
-            data = os.read(0, 65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._listen(listening=False)
-            self._channel.end_input()
-            return
-        self._channel.write([data])
-        if not self._channel.ready:
-            self._listen(listening=False)

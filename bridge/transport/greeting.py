@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Callable
 
 from ..errors import TargetUnreachableError
@@ -38,18 +39,29 @@ class Greeting:
         return f"printf '%s-%s\\n' netbridge {self._secret}"
 
     async def wait(self, channel: ProcessChannel, log: Callable[[str], None]) -> None:
-        """Wait for the word; afterwards the channel's next byte is the command's first. Raises BridgeError."""
+        """Wait for the word; afterwards the channel's next byte is the command's first.
+
+        Raises BridgeError; the channel is then closed.
+        """
         listener = _Listener(channel, self.word, log)
         channel.start(listener)
         try:
             async with asyncio.timeout(PATIENCE):
                 await listener.heard
-        except TimeoutError:
-            raise TargetUnreachableError(
-                "No shell answered over there.",
-                listener.last_noise or f"Nothing came in {PATIENCE:.0f} seconds.",
-                "Check that the same command by hand reaches a shell.",
-            ) from None
+        except BaseException as error:
+            # Nothing over there knows of us yet, so nothing need be undone there.
+            channel.close()
+            channel.child.signal(signal.SIGTERM)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            await channel.wait_closed()
+            if isinstance(error, TimeoutError):
+                raise TargetUnreachableError(
+                    "No shell answered over there.",
+                    listener.last_noise or f"Nothing came in {PATIENCE:.0f} seconds.",
+                    "Check that the same command by hand reaches a shell.",
+                ) from None
+            raise
 
 
 class _Listener:

@@ -37,7 +37,7 @@ CONFIGURATION_PATIENCE = 20.0
 
 FIXED = (
     "Compression=no",  # packets are mostly compressed or encrypted already, and it costs more than it saves
-    "ClearAllForwardings=yes",  # the user's own forwardings belong to the user's own ssh; a second one could not bind them
+    "ClearAllForwardings=yes",  # they belong to the user's own ssh; a second one could not bind them
     "ControlMaster=no",
     "ControlPath=none",
     "ForwardAgent=no",
@@ -96,13 +96,8 @@ class OpenSshTransport(Transport):
             )
         except OSError as error:
             raise TargetUnreachableError("ssh could not be started.", f"{error}.", "") from error
-        try:
-            await greeting.wait(channel, self._log)
-        except BaseException as error:
-            channel.close()
-            if isinstance(error, BridgeError):
-                await channel.wait_closed()
-            raise
+        await greeting.wait(channel, self._log)
+        channel.explain = self._explain_loss
         return channel
 
     async def run(self, argv: Sequence[str]) -> int:
@@ -123,6 +118,10 @@ class OpenSshTransport(Transport):
 
     def _explain(self, status: int | None, text: str) -> BridgeError | None:
         return ssh_errors.from_stderr(self._target, text) if status == ssh_errors.SSH_FAILED else None
+
+    def _explain_loss(self, status: int | None, text: str) -> BridgeError | None:
+        last = text.splitlines()[-1] if text else ""
+        return ssh_errors.lost(self._target, last) if status == ssh_errors.SSH_FAILED else None
 
     async def _configuration(self) -> dict[str, str]:
         """What ~/.ssh/config says of the target: option name in lower case to value."""

@@ -4,9 +4,9 @@ The child's stdin and stdout are one end of a socket pair. Measured with uvloop,
 socket pair carries 45 to 54 Gbit/s where a pipe of 1 MiB carries 16 to 31, because a pipe fills page by page; and a
 unix socket can bring a descriptor along (SCM_RIGHTS), which is how the sandbox's agent hands over its TUN.
 
-Reading goes into one buffer, used again and again; the user sees a view of it. Writing tries `writev` at once and
-keeps what the socket did not take. When the child closes its end, the user hears of it only after the child's exit
-status and its last words on standard error are known (or a moment has passed), because these say why.
+Reading goes into one buffer, used again and again; the user sees a view of it. When the child closes its end, the user
+hears of it only after the child's exit status and its last words on standard error are known (or a moment has passed),
+because these say why.
 """
 
 from __future__ import annotations
@@ -16,34 +16,27 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from ..user import User
 from .base import Buffer, Channel, ChannelUser
 from .child import TERMINATE_AFTER, Child
 from .diagnostics import Diagnostics
+from .outgoing import Outgoing
 
 READ_BUFFER = 256 * 1024
-"""Bytes a read may bring. A socket pair gives about 110 KiB at a time however big it is; more only leaves the CPU's
-cache.
-"""
+"""Bytes a read may bring. A socket pair gives about 110 KiB at a time; a bigger buffer would only leave the cache."""
 READS_PER_TURN = 4
 """Reads before other callbacks get their turn."""
 SOCKET_BUFFER = 1 << 20
 """Asked for each direction; the kernel gives what net.core.wmem_max allows."""
-HIGH_WATER = 512 * 1024
-LOW_WATER = 128 * 1024
-MOST_PENDING = 64 << 20
-"""Bytes that may wait here before `write` refuses: a writer that does not look at `ready` must not eat the memory."""
-VECTORS = min(1024, os.sysconf("SC_IOV_MAX"))
 LAST_WORDS = 2.0
 """Seconds to wait, after the end of the stream, for the exit status and the end of standard error."""
 _MOST_DESCRIPTORS = 16
+"""Descriptors that may come with one read: the agent sends one."""
 
 Explain = Callable[[int | None, str], Exception | None]
-"""From exit status (None: still running) and standard error to the error that tells the user why the stream ended."""
+"""From exit status (None: still running) and standard error to the error that tells why the stream ended."""
 
 
 def start_process(
@@ -54,34 +47,32 @@ def start_process(
     interactive: bool = False,
     explain: Explain | None = None,
     takes_descriptors: bool = False,
+    inherit_stderr: bool = False,
     cwd: str | None = None,
 ) -> ProcessChannel:
     """Run a program with its stdin and stdout as a channel. Raises OSError when it cannot be started."""
+    diagnostics = Diagnostics(log)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        error_read, error_write = os.pipe()
-        try:
-            child = Child(
-                argv,
-                user=user,
-                interactive=interactive,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=error_write,
-                cwd=cwd,
-            )
-        except BaseException:
-            os.close(error_read)
-            raise
-        finally:
-            os.close(error_write)
-        diagnostics = Diagnostics(log)
-        diagnostics.drain(error_read)
-        return ProcessChannel(
-            child, socket.socket(fileno=ours.detach()), diagnostics, explain, takes_descriptors=takes_descriptors
-        )
+        inside = theirs.fileno()
+        if inherit_stderr:
+            child = Child(argv, user=user, interactive=interactive, stdin=inside, stdout=inside, stderr=None, cwd=cwd)
+        else:
+            read_end, write_end = os.pipe()
+            try:
+                child = Child(
+                    argv, user=user, interactive=interactive, stdin=inside, stdout=inside, stderr=write_end, cwd=cwd
+                )
+            except BaseException:
+                os.close(read_end)
+                raise
+            finally:
+                os.close(write_end)
+            diagnostics.drain(read_end)
+        stream = socket.socket(fileno=ours.detach())
+    return ProcessChannel(child, stream, diagnostics, explain, takes_descriptors=takes_descriptors)
 
 
 class ProcessChannel(Channel):
@@ -97,34 +88,31 @@ class ProcessChannel(Channel):
         takes_descriptors: bool,
     ) -> None:
         self.child = child
+        self.explain = explain
+        """May be changed while the channel lives: what an end means depends on how far one had come."""
+        stream.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._stream = stream
         self._descriptor = stream.fileno()
-        stream.setblocking(False)
         self._diagnostics = diagnostics
-        self._explain = explain
         self._takes_descriptors = takes_descriptors
         self._received: list[int] = []
         self._user: ChannelUser | None = None
         self._buffer = bytearray(READ_BUFFER)
         self._view = memoryview(self._buffer)
         self._unread = b""
-        self._pending: deque[Buffer] = deque()
-        self._pending_bytes = 0
-        self._ready = True
-        self._reading = False
+        self._outgoing = Outgoing(self._descriptor, on_ready=self._writable, on_empty=self._written)
         self._input_ends = False
-        self._broken = False
-        """Nobody reads what we write."""
+        self._reading = False
         self._open = True
-        self._lost = False
         self._told = False
         self._farewell: asyncio.TimerHandle | None = None
         child.when_ended(self._child_ended)
         diagnostics.when_ended = self._tell_when_known
 
     def __repr__(self) -> str:
-        return f"<ProcessChannel {self.child!r} pending {self._pending_bytes} B{'' if self._open else ' closed'}>"
+        state = "" if self._open else " closed"
+        return f"<ProcessChannel {self.child!r} waiting {self._outgoing.waiting} B{state}>"
 
     def start(self, user: ChannelUser) -> None:
         self._user = user
@@ -144,51 +132,27 @@ class ProcessChannel(Channel):
             self._reading = False
             self._loop.remove_reader(self._descriptor)
 
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        if self._open:
+            self._outgoing.write(buffers)
+
     @property
     def ready(self) -> bool:
-        return self._ready
-
-    def write(self, buffers: Sequence[Buffer]) -> None:
-        if self._broken or not self._open:
-            return
-        if self._pending:
-            self._keep(buffers)
-            return
-        try:
-            written = os.writev(self._descriptor, buffers if len(buffers) <= VECTORS else buffers[:VECTORS])
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self._break()
-            return
-        rest: list[Buffer] = []
-        for buffer in buffers:
-            length = len(buffer)
-            if written >= length:
-                written -= length
-            else:
-                rest.append(memoryview(buffer)[written:] if written else buffer)
-                written = 0
-        if rest:
-            self._keep(rest)
-            self._loop.add_writer(self._descriptor, self._writable)
+        return self._outgoing.ready
 
     def end_input(self) -> None:
         """Let the command see end of file on its stdin, after what waits here was written."""
         self._input_ends = True
-        if not self._pending and self._open:
-            with contextlib.suppress(OSError):
-                self._stream.shutdown(socket.SHUT_WR)
+        if not self._outgoing.waiting:
+            self._written()
 
     def close(self) -> None:
         if not self._open:
             return
-        if self._pending:
-            self._writable()
+        if self._outgoing.waiting:
+            self._outgoing.flush()
         self._shut()
-        self._lost = True
-        if self._user is not None:
-            self._loop.call_soon(self._tell, None)
+        self._loop.call_soon(self._tell, None)
         self.child.end_soon()
 
     async def wait_closed(self) -> int | None:
@@ -201,12 +165,9 @@ class ProcessChannel(Channel):
         received, self._received = self._received, []
         return received
 
-    # Reading
-
     def _readable(self) -> None:
         if self._unread:  # uvloop may poll before it runs what `start` asked for
             self._deliver_unread()
-        user = self._user
         for _ in range(READS_PER_TURN):
             try:
                 count = self._receive() if self._takes_descriptors else self._stream.recv_into(self._buffer)
@@ -217,15 +178,14 @@ class ProcessChannel(Channel):
             if not count:
                 self._end_of_stream()
                 return
-            if user is not None:
-                user.data_received(self._view[:count])
-            user = self._user
-            if user is None or not self._reading:
+            if self._user is not None:
+                self._user.data_received(self._view[:count])
+            if not self._reading:
                 return
             if count < READ_BUFFER // 4:
                 break
-        if user is not None:
-            user.burst_ended()
+        if self._user is not None:
+            self._user.burst_ended()
 
     def _receive(self) -> int:
         descriptors = array.array("i")
@@ -245,85 +205,41 @@ class ProcessChannel(Channel):
         if data and self._user is not None:
             self._user.burst_ended()
 
-    # Writing
-
-    def _keep(self, buffers: Sequence[Buffer]) -> None:
-        self._pending_bytes += sum(map(len, buffers))
-        if self._pending_bytes > MOST_PENDING:
-            raise BufferError("more was written to a channel that is not ready than it may keep")
-        self._pending.extend(buffers)
-        if self._pending_bytes > HIGH_WATER:
-            self._ready = False
-
     def _writable(self) -> None:
-        pending = self._pending
-        while pending:
-            try:
-                written = os.writev(self._descriptor, list(islice(pending, VECTORS)))
-            except BlockingIOError:
-                break
-            except OSError:
-                self._break()
-                return
-            self._pending_bytes -= written
-            while written:
-                length = len(pending[0])
-                if written < length:
-                    pending[0] = memoryview(pending[0])[written:]
-                    break
-                written -= length
-                pending.popleft()
-            while pending and not len(pending[0]):
-                pending.popleft()
-        if not pending:
-            self._loop.remove_writer(self._descriptor)
-            if self._input_ends:
-                self.end_input()
-        if not self._ready and self._pending_bytes <= LOW_WATER:
-            self._ready = True
-            if self._user is not None:
-                self._user.channel_ready()
+        if self._user is not None:
+            self._user.channel_ready()
 
-    def _break(self) -> None:
-        """EPIPE: the child closed its end. Reading finds the end of the stream, after what the child still said."""
-        self._broken = True
-        if self._pending:
-            self._loop.remove_writer(self._descriptor)
-            self._pending.clear()
-            self._pending_bytes = 0
-
-    # The end
+    def _written(self) -> None:
+        if self._input_ends and self._open:
+            with contextlib.suppress(OSError):
+                self._stream.shutdown(socket.SHUT_WR)
 
     def _end_of_stream(self) -> None:
         self._shut()
-        self._lost = True
         self.child.end_soon(TERMINATE_AFTER)
-        self._farewell = self._loop.call_later(LAST_WORDS, self._tell_anyway)
+        self._farewell = self._loop.call_later(LAST_WORDS, self._tell_explained)
         self._tell_when_known()
 
     def _shut(self) -> None:
         self._open = False
         self._reading = False
         self._loop.remove_reader(self._descriptor)
-        self._loop.remove_writer(self._descriptor)
+        self._outgoing.abandon()
         with contextlib.suppress(OSError):
-            self._stream.shutdown(socket.SHUT_RDWR)
+            self._stream.shutdown(socket.SHUT_RDWR)  # reaches even those who inherited our end
         self._stream.close()
-        self._pending.clear()
-        self._pending_bytes = 0
 
     def _child_ended(self, _status: int) -> None:
-        # A grandchild (a ControlPersist master, a daemon) may hold standard error open: what is there by then is
-        # enough.
+        # A grandchild (a daemon, a master of shared connections) may hold standard error open for ever.
         self._loop.call_later(LAST_WORDS / 4, self._diagnostics.close)
         self._tell_when_known()
 
     def _tell_when_known(self) -> None:
-        if self._lost and self.child.status is not None and self._diagnostics.ended:
-            self._tell_anyway()
+        if not self._open and self.child.status is not None and self._diagnostics.ended:
+            self._tell_explained()
 
-    def _tell_anyway(self) -> None:
-        self._tell(self._explain(self.child.status, self.diagnostics()) if self._explain is not None else None)
+    def _tell_explained(self) -> None:
+        self._tell(None if self.explain is None else self.explain(self.child.status, self.diagnostics()))
 
     def _tell(self, error: Exception | None) -> None:
         if self._user is None or self._told:

@@ -11,6 +11,7 @@ root when nobody did.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -68,15 +69,9 @@ class SandboxTransport(Transport):
             explain=_explain,
             cwd="/",
         )
-        try:
-            await greeting.wait(holder, self._log)
-            self._pid = await _Number(holder).read()
-        except BaseException as error:
-            holder.close()
-            if isinstance(error, BridgeError):
-                await holder.wait_closed()
-            raise
+        await greeting.wait(holder, self._log)
         self._holder = holder
+        self._pid = await _Number(holder).read()
 
     async def open(self, command: str) -> Channel:
         argv = [*self._enter(), "/bin/sh", "-c", command]
@@ -122,8 +117,6 @@ class _Number:
     """A ChannelUser that reads one line with a number."""
 
     def __init__(self, channel: ProcessChannel) -> None:
-        import asyncio
-
         self._channel = channel
         self._line = b""
         self._number: asyncio.Future[int] = asyncio.get_running_loop().create_future()

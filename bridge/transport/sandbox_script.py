@@ -40,7 +40,8 @@ else
     cat /tmp/resolv.conf >/etc/resolv.conf
 fi
 umount /tmp 2>/dev/null || umount -l /tmp
-{ echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range; } 2>/dev/null || { echo '0 0' >/proc/sys/net/ipv4/ping_group_range; } 2>/dev/null || :
+groups=/proc/sys/net/ipv4/ping_group_range
+{ echo '0 2147483647' >$groups || echo '0 0' >$groups || :; } 2>/dev/null
 printf '%s-%s\n%s\n' netbridge "$1" "$pid"
 while read -r _; do :; done
 """

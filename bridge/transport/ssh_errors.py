@@ -49,11 +49,12 @@ def closed_early(target: SshTarget, why: str = "") -> BridgeError:
 
 
 def host_key_unknown(target: SshTarget, fingerprint: str = "") -> BridgeError:
+    port = f"-p {target.port} " if target.port else ""
     return NotPermittedError(
         f"The host key of {target} is not known.",
         f"It is {fingerprint}." if fingerprint else "",
-        f"Run `{ssh_command(target)}` once, compare the fingerprint and answer yes; where nobody can answer, put the line that "
-        f"`ssh-keyscan {f'-p {target.port} ' if target.port else ''}{target.host}` prints into ~/.ssh/known_hosts after comparing it.",
+        f"Run `{ssh_command(target)}` once, compare the fingerprint and answer yes. Where nobody can answer, compare and "
+        f"put into ~/.ssh/known_hosts what `ssh-keyscan {port}{target.host}` prints.",
     )
 
 
@@ -71,7 +72,7 @@ def not_let_in(target: SshTarget, why: str = "") -> BridgeError:
     return NotPermittedError(
         f"{target} does not let you in.",
         why,
-        f"Check that `{ssh_command(target)}` works without netbridge: the user name, the key (ssh-add -l) and the server's authorized_keys.",
+        f"Check that `{ssh_command(target)}` works: the user name, the key (ssh-add -l), the server's authorized_keys.",
     )
 
 
@@ -89,45 +90,36 @@ def no_ssh_program() -> BridgeError:
     )
 
 
-_CHANGED = re.compile(
-    r"REMOTE HOST IDENTIFICATION HAS CHANGED|differs from the key for the IP address|REVOKED HOST KEY"
+def _any(*texts: str) -> re.Pattern[str]:
+    return re.compile("|".join(texts))
+
+
+_CHANGED = _any("REMOTE HOST IDENTIFICATION HAS CHANGED", "differs from the key for the IP address", "REVOKED HOST KEY")
+_NO_NAME = ("Could not resolve hostname", "Name or service not known", "nodename nor servname", "failure in name resol")
+_NO_WAY = (
+    "timed out during banner",
+    "Connection timed out",
+    "Operation timed out",
+    "No route to host",
+    "is unreachable",
 )
+_NOT_LET_IN = ("Permission denied", "Too many auth", "No supported authentication", "Authentication failed")
+_CLOSED = ("kex_exchange_identification", "banner exchange", "Connection (?:closed|reset) by", "Unable to negotiate")
 _RULES = (
-    (
-        re.compile(
-            r"Could not resolve hostname|Name or service not known|nodename nor servname|Temporary failure in name resolution"
-        ),
-        unknown_host,
-    ),
-    (re.compile(r"Host key verification failed|host key is known for"), host_key_unknown),
-    (
-        re.compile(
-            r"Permission denied|Too many authentication failures|No supported authentication methods|Authentication failed"
-        ),
-        not_let_in,
-    ),
-    (re.compile(r"Connection refused"), refused),
-    (
-        re.compile(
-            r"timed out during banner|Connection timed out|Operation timed out|No route to host|Network is unreachable"
-        ),
-        no_answer,
-    ),
-    (
-        re.compile(
-            r"kex_exchange_identification|banner exchange|Connection (?:closed|reset) by|Unable to negotiate|no matching"
-        ),
-        closed_early,
-    ),
-    (re.compile(r"not responding|client_loop|Broken pipe|closed by remote host|Connection reset"), lost),
+    (_any(*_NO_NAME), unknown_host),
+    (_any("Host key verification failed", "host key is known for"), host_key_unknown),
+    (_any(*_NOT_LET_IN), not_let_in),
+    (_any("Connection refused"), refused),
+    (_any(*_NO_WAY), no_answer),
+    (_any(*_CLOSED), closed_early),
 )
-_CONFIGURATION = re.compile(
-    r"Bad (?:configuration )?option|terminating, \d+ bad configuration|Bad owner or permissions on|line \d+: "
+_CONFIGURATION = _any(
+    r"Bad (?:configuration )?option", r"\d+ bad configuration", "Bad owner or permissions", r"line \d+: "
 )
 
 
 def from_stderr(target: SshTarget, text: str) -> BridgeError:
-    """The error that ssh's standard error tells of, after it ended with its own status 255. `text` is untrusted."""
+    """The error that ssh's standard error tells of, when it failed to log in. `text` is untrusted."""
     lines = [line for line in text.splitlines() if line.strip()]
     if _CHANGED.search(text):
         return host_key_changed(target, _fingerprint(text))
@@ -135,9 +127,8 @@ def from_stderr(target: SshTarget, text: str) -> BridgeError:
         # The last line that fits: what ended ssh stands below what only preceded it.
         for line in reversed(lines):
             if pattern.search(line):
-                return make(
-                    target, _fingerprint(text) if make is host_key_unknown else f"ssh: {line.removeprefix('ssh: ')}"
-                )
+                why = _fingerprint(text) if make is host_key_unknown else f"ssh: {line.removeprefix('ssh: ')}"
+                return make(target, why)
     for line in lines:
         if _CONFIGURATION.search(line):
             return UsageError("ssh does not accept its configuration.", line, "Correct ~/.ssh/config.")

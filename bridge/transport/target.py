@@ -95,7 +95,7 @@ def parse_target(text: str) -> Target:
     raise UsageError(
         f"The target {text!r} is not carried yet.",
         "A bare name is a codespace, and this version does not reach codespaces by itself.",
-        f"Run `gh codespace ssh --config`, and name the host it prints as ssh://HOST; the embedded default is: sandbox. {FORMS}",
+        f"Run `gh codespace ssh --config` and name the host it prints as ssh://HOST. {FORMS}",
     )
 
 
