@@ -20,6 +20,8 @@ class Cache:
         self._max_bytes = max_bytes
         self.bytes = 0
         """Bytes of answers held."""
+        self.flushes = 0
+        """Times everything was forgotten."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -49,6 +51,7 @@ class Cache:
 
     def flush(self) -> None:
         """Forget everything."""
+        self.flushes += 1
         self._entries.clear()
         self.bytes = 0
 

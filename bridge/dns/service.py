@@ -122,6 +122,7 @@ class DnsService:
         self._group = asyncio.TaskGroup()
         self._transports: list[Any] = []
         self._streams = StreamServer(self)
+        self._generation = upstream.generation(clock())
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -166,7 +167,9 @@ class DnsService:
             query = parse_query(data)
         except MessageError as error:
             return self._reject(data, error)
-        if self.upstream.changed(now):
+        generation = self.upstream.generation(now)
+        if generation != self._generation:
+            self._generation = generation
             self.flush()
         found = self.cache.get(query.key, now)
         if found is None:
@@ -215,9 +218,11 @@ class DnsService:
         answer: Answer | None = None
         source = "none"
         self.counters.asked += 1
+        flushes = self.cache.flushes
         try:
             answer, source = await self.upstream.ask(query)
-            self.cache.put(query.key, answer, self._clock())
+            if flushes == self.cache.flushes:  # else it may come from a resolver that is no longer ours
+                self.cache.put(query.key, answer, self._clock())
         except OSError as error:
             log.debug("no answer for %r: %s", query, error)
         except Exception:

@@ -112,22 +112,21 @@ class Upstream:
         now = self._clock()
         return sorted(usable, key=lambda address: self._server(address).deaf_until > now)
 
-    def changed(self, now: float) -> bool:
-        """True when resolv.conf or the hosts file changed since the last call; looks at them twice a second at most."""
-        if now < self._check_at:
-            return False
-        self._check_at = now + CHECK_INTERVAL
-        changed = self._resolv_conf.refresh()
-        if changed:
-            self._servers.clear()
-        return self._hosts.refresh() or changed
+    def generation(self, now: float) -> int:
+        """A number that grows when resolv.conf or the hosts file changed; looks at them twice a second at most."""
+        if now >= self._check_at:
+            self._check_at = now + CHECK_INTERVAL
+            if self._resolv_conf.refresh():
+                self._servers.clear()
+            self._hosts.refresh()
+        return self._resolv_conf.generation + self._hosts.generation
 
     async def ask(self, query: Query) -> Settled:
         """The local machine's answer, and who gave it (a nameserver's address, "hosts" or "system").
 
         UpstreamError when there is none within `total_timeout` seconds.
         """
-        self.changed(self._clock())
+        self.generation(self._clock())
         answer = self.from_hosts(query)
         if answer is not None:
             return answer, "hosts"

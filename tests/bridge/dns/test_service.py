@@ -84,6 +84,24 @@ async def test_a_changed_resolv_conf_empties_the_cache(world: Any) -> None:
     assert str(dnslib.DNSRecord.parse(await world.ask(ask())).rr[0].rdata) == "10.0.0.2"
 
 
+async def test_an_answer_of_the_old_resolver_is_not_kept_beyond_the_change(world: Any) -> None:
+    first, second = await world.nameserver(1), await world.nameserver(2)
+    world.use(first.address)
+    service = await world.service(attempt_timeout=1, total_timeout=2)
+    first.gate = asyncio.Event()
+    first.behave, second.behave = zone("host.example 60 IN A 10.0.0.1"), zone("host.example 60 IN A 10.0.0.2")
+    asking = asyncio.ensure_future(world.ask(ask()))
+    while not first.queries:
+        await asyncio.sleep(0.001)
+    world.use(second.address)
+    world.now += 1
+    await world.ask(ask("other.example"))  # sees the change
+    first.gate.set()
+    assert str(dnslib.DNSRecord.parse(await asking).rr[0].rdata) == "10.0.0.1"
+    assert str(dnslib.DNSRecord.parse(await world.ask(ask())).rr[0].rdata) == "10.0.0.2"
+    assert service.cache.flushes == 1
+
+
 async def test_answers_that_do_not_fit_are_truncated_and_fit_over_tcp(world: Any) -> None:
     server = await world.nameserver()
     server.behave = zone(MANY)
