@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import uvloop
 
-from tests.bridge.forward.fakes import HOST, Bench
+from tests.bridge.forward.fakes import HOST, Bench, needs_ipv6
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -24,16 +24,7 @@ async def bench() -> AsyncIterator[Bench]:
     bench.close()
 
 
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture(params=[4, pytest.param(6, marks=pytest.mark.skipif(not has_ipv6(), reason="no ::1 on this machine"))])
+@pytest.fixture(params=[4, pytest.param(6, marks=needs_ipv6)])
 def version(request: pytest.FixtureRequest) -> int:
     """Both IP versions."""
     version: int = request.param

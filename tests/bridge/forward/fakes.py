@@ -7,8 +7,10 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, inet_pton, socket
 from typing import Any, cast
+
+import pytest
 
 from netbridge.bridge.forward.flows import FlowTable
 from netbridge.bridge.forward.icmp import IcmpForwarder
@@ -26,6 +28,18 @@ from netbridge.stack.udp import wire as udp_wire
 CODESPACE = {4: "198.18.0.2", 6: "fd6e:6272:0::2"}
 HOST = {4: "127.0.0.1", 6: "::1"}
 ALLOW_LOOPBACK = ["127.0.0.0/8", "::1"]
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket(AF_INET6, SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no ::1 on this machine")
 
 
 def packed(address: str) -> bytes:

@@ -22,7 +22,7 @@ from netbridge.bridge.forward.hostsocket import (
     set_option,
 )
 from netbridge.stack.icmp.wire import Problem
-from tests.bridge.forward.fakes import HOST, packed
+from tests.bridge.forward.fakes import HOST, needs_ipv6, packed
 
 
 def entry(errno: int, origin: int, kind: int, code: int, info: int, offender: bytes = b"") -> bytes:
@@ -87,6 +87,7 @@ def test_what_came_before_connect_is_thrown_away(version: int, host: socket.sock
         assert sock.recv(10) == b"true"
 
 
+@needs_ipv6
 def test_a_mapped_address_does_not_become_ipv4() -> None:
     with open_udp(6) as sock, pytest.raises(OSError):
         connect(sock, 6, packed("::ffff:127.0.0.1"), 9)

@@ -17,7 +17,7 @@ from netbridge.bridge.forward.icmp import with_sequence
 from netbridge.bridge.forward.limits import Limits
 from netbridge.stack.checksum import verifies
 from netbridge.stack.icmp.wire import Problem
-from tests.bridge.forward.fakes import CODESPACE, HOST, Bench, packed, settle, until
+from tests.bridge.forward.fakes import CODESPACE, HOST, Bench, needs_ipv6, packed, settle, until
 
 
 def can_ping() -> bool:
@@ -170,6 +170,7 @@ def test_the_quoted_checksum_follows_the_sequence(before: int, sequence: int) ->
     assert socket.ntohs(struct.unpack_from("=H", changed, 26)[0]) == sequence
 
 
+@needs_ipv6
 @needs_ping
 async def test_an_error_about_a_request_behind_long_extension_headers(bench: Bench) -> None:
     """The ICMP header is then not in what is kept of the packet; the quote ends before it."""

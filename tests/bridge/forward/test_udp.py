@@ -10,7 +10,17 @@ from netbridge.bridge.forward.hostsocket import IP_MTU_DISCOVER, IP_PMTUDISC_DO,
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
 from netbridge.stack.icmp.wire import Problem
-from tests.bridge.forward.fakes import ALLOW_LOOPBACK, CODESPACE, HOST, Bench, packed, settle, udp_ports, until
+from tests.bridge.forward.fakes import (
+    ALLOW_LOOPBACK,
+    CODESPACE,
+    HOST,
+    Bench,
+    needs_ipv6,
+    packed,
+    settle,
+    udp_ports,
+    until,
+)
 
 
 def flow_socket(bench: Bench, index: int = 0) -> socket.socket:
@@ -117,6 +127,7 @@ async def test_ttl_and_df_travel_on(bench: Bench) -> None:
             assert discover == (IP_PMTUDISC_DO if df else IP_PMTUDISC_DONT)
 
 
+@needs_ipv6
 async def test_hop_limit_travels_on(bench: Bench) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as host:
         host.bind(("::1", 0))
@@ -273,6 +284,7 @@ async def test_a_flood_of_replies_is_read_in_turns(bench: Bench, host: socket.so
     assert [int(sent.payload) for sent in bench.stack.udp.sent] == list(range(100))
 
 
+@needs_ipv6
 async def test_no_route(bench: Bench) -> None:
     bench.datagram("fe80::1", 9, b"x")  # denied by default
     assert bench.stack.icmp.told[0].problem is Problem.PROHIBITED
