@@ -61,7 +61,7 @@ class Listener(Protocol):
     ) -> tuple[Any, Any]: ...
 
     async def start_server(
-        self, client_connected_cb: Callable[[Any, Any], Awaitable[None]], host: str, port: int
+        self, connected: Callable[[Any, Any], Awaitable[None]], host: str, port: int, /
     ) -> Any: ...
 
 
