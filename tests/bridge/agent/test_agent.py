@@ -19,6 +19,7 @@ import pytest
 from netbridge.bridge.agent.frames import MAX_PACKET, PACKET, control_frame, frame_header
 from netbridge.bridge.bootstrap import AgentHandle
 from netbridge.bridge.errors import BridgeError, TargetLacksError, TargetUnreachableError
+from netbridge.bridge.firststage import agent_code, command
 
 from .conftest import RESOLV_CONF, SETUP, Place
 
@@ -58,7 +59,8 @@ class Taker:
 
 
 async def test_hello_tells_where_it_runs(place: Place) -> None:
-    agent = await place.agent(before="ip link add eth0 type bridge; ip addr add 10.3.0.5/16 dev eth0; ip link set eth0 up;")
+    interface = "ip link add eth0 type bridge; ip addr add 10.3.0.5/16 dev eth0; ip link set eth0 up;"
+    agent = await place.agent(before=interface)
     hello, facts = agent.hello, agent.hello["facts"]
     assert hello["protocol"] == 1
     assert hello["uid"] == 0
@@ -212,7 +214,8 @@ async def test_packets_come_and_go(place: Place) -> None:
 async def test_what_the_kernel_does_not_take_is_dropped_and_the_agent_goes_on(place: Place) -> None:
     agent = await place.agent()
     await agent.setup(SETUP)
-    for junk in (bytes(30), b"\xff" * 30, bytes(10) + b"\x45" + bytes(60), b"\x01\x04" + b"\xff" * 100, bytes(MAX_PACKET)):
+    odd = bytes(30), b"\xff" * 30, bytes(10) + b"\x45" + bytes(60), b"\x01\x04" + b"\xff" * 100, bytes(MAX_PACKET)
+    for junk in odd:
         agent.link.send(junk)
     await agent.ping()
     agent.link.send(bytes(MAX_PACKET + 1))
@@ -270,7 +273,8 @@ async def test_a_read_only_resolv_conf_costs_the_dns_and_not_the_bridge(place: P
     ready = await agent.setup(SETUP)
     assert ready["dns"] is False
     assert "Read-only" in ready["dns_reason"]
-    assert subprocess.run(["pgrep", "-P", str(agent.hello["pid"])], check=False, stdout=subprocess.DEVNULL).returncode == 1
+    guardians = subprocess.run(["pgrep", "-P", str(agent.hello["pid"])], check=False, stdout=subprocess.DEVNULL)
+    assert guardians.returncode == 1
     await agent.stop()
     assert place.resolv_conf.read_bytes() == RESOLV_CONF
 
@@ -361,11 +365,8 @@ async def test_stdout_is_out_of_reach_of_prints(place: Place) -> None:
 
 async def test_the_tun_is_handed_over(place: Place) -> None:
     here, there = socket.socketpair()
-    command = place.transport().prefix
-    from netbridge.bridge.firststage import agent_code
-    from netbridge.bridge.firststage import command as stage
-
-    process = subprocess.Popen([*command, "sh", "-c", stage("00")], stdin=there, stdout=there)
+    words = [*place.transport().prefix, "sh", "-c", command("00")]
+    process = subprocess.Popen(words, stdin=there.fileno(), stdout=there.fileno())
     there.close()
     here.settimeout(10)
     try:

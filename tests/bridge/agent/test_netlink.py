@@ -25,6 +25,10 @@ def ip(*words: str) -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
+def text(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
 def with_tun() -> tuple[Netlink, int, int]:
     netlink = Netlink()
     descriptor, name, offload = open_tun("nb%d")
@@ -55,10 +59,8 @@ def test_a_tun_with_addresses_and_routes_is_what_ip_shows(in_network: Callable[.
         (route,) = ip("route", "show", "10.0.0.0/8")
         assert route["dev"] == "nb0"
         assert route["prefsrc"] == "198.18.5.2"
-        text = subprocess.run(["ip", "route", "show", "10.0.0.0/8"], capture_output=True, text=True, check=True).stdout
-        assert "rto_min lock 2s" in text
-        text = subprocess.run(["ip", "-6", "route", "show", "fd00:9::/32"], capture_output=True, text=True, check=True).stdout
-        assert "rto_min lock 1.5s" in text
+        assert "rto_min lock 2s" in text("route", "show", "10.0.0.0/8")
+        assert "rto_min lock 1.5s" in text("-6", "route", "show", "fd00:9::/32")
         netlink.delete_route(index, ip_network("10.0.0.0/8"))
         netlink.delete_route(index, ip_network("10.0.0.0/8"))
         assert ip("route", "show", "10.0.0.0/8") in (None, [])
@@ -73,7 +75,8 @@ def test_a_tun_with_addresses_and_routes_is_what_ip_shows(in_network: Callable[.
 def test_what_ip_sets_is_listed(in_network: Callable[..., Any]) -> None:
     def body() -> None:
         for command in (
-            "link set lo up", "link add eth0 type bridge", "addr add 10.0.0.85/16 dev eth0", "link set eth0 up mtu 1450",
+            "link set lo up", "link add eth0 type bridge", "addr add 10.0.0.85/16 dev eth0",
+            "link set eth0 up mtu 1450",
             "addr add fd00:1::5/64 dev eth0 nodad", "route add default via 10.0.0.1", "link add ppp0 type bridge",
             "addr add 192.0.2.1 peer 192.0.2.9/32 dev ppp0", "link set ppp0 up", "route add 172.20.0.0/16 via 10.0.0.9",
             "route add blackhole 172.30.0.0/16", "-6 route add default via fd00:1::1",

@@ -16,10 +16,13 @@ STUB = "127.83.0.1"
 AZURE = b"# made by the platform\nnameserver 168.63.129.16\nsearch abc.internal.cloudapp.net\noptions edns0 trust-ad\n"
 
 LINES = st.sampled_from(
-    [b"nameserver 10.0.0.1", b"nameserver\t10.0.0.2 ", b"  nameserver fe80::1%eth0", b"search a.example b.example",
-     b"domain c.example", b"options rotate", b"# comment", b"", b"\xff\xfe", b"; other", b"nameserver", b"\r"]
+    [
+     b"nameserver 10.0.0.1", b"nameserver\t10.0.0.2 ", b"  nameserver fe80::1%eth0", b"search a.example b.example",
+     b"domain c.example", b"options rotate", b"# comment", b"", b"\xff\xfe", b"; other", b"nameserver", b"\r",
+    ]
 )  # fmt: skip
-FILES = st.builds(lambda lines, end: b"\n".join(lines) + end, st.lists(LINES, max_size=8), st.sampled_from([b"", b"\n"]))
+ENDS = st.sampled_from([b"", b"\n"])
+FILES = st.builds(lambda lines, end: b"\n".join(lines) + end, st.lists(LINES, max_size=8), ENDS)
 
 
 @given(FILES, st.lists(st.sampled_from(["corp.example", "a.example"]), max_size=2), st.booleans())
@@ -109,5 +112,6 @@ def test_a_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
 
 
 def test_parse_reads_as_glibc_does() -> None:
-    text = b"domain one.example\nsearch two.example three.example\nnameserver 10.0.0.1\n;nameserver 10.0.0.2\noptions a rotate\n"
+    text = b"domain one.example\nsearch two.example three.example\nnameserver 10.0.0.1\n;nameserver 10.0.0.2\n"
+    text += b"options a rotate\n"
     assert parse(text) == resolvconf.Resolver(["10.0.0.1"], ["two.example", "three.example"], rotate=True)
