@@ -18,7 +18,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf
 from struct import Struct
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from . import ipv4, ipv6
 from .checksum import fold
@@ -93,12 +93,12 @@ class Stack:
         if not self.interfaces:
             raise ValueError("a stack needs at least one address")
         self._local = {interface.ip.packed for interface in self.interfaces}
-        self._gateway = {interface.version: interface.ip.packed for interface in reversed(self.interfaces)}
+        self._gateway: dict[int, bytes] = {one.version: one.ip.packed for one in reversed(self.interfaces)}
         self._networks = [ip_interface(text).network for text in (addresses if sources is None else sources)]
         self._broadcast = {
             interface.network.broadcast_address.packed
             for interface in self.interfaces
-            if interface.version == 4 and interface.network.prefixlen < 31  # noqa: PLR2004 - RFC 3021
+            if interface.version == 4 and interface.network.prefixlen < 31
         }
         self._known: set[bytes] = set()
         self.counters = IpCounters()
@@ -163,19 +163,19 @@ class Stack:
             return
         trusted = packet[0] & _TRUSTED != 0
         first = packet[IP_AT]
-        if first == 0x45:  # noqa: PLR2004 - IPv4 without options
+        if first == 0x45:
             _, total, fragment, protocol = _FAST4.unpack_from(packet, IP_AT)
             end = IP_AT + total
             if protocol == TCP and not fragment & 0x3FFF and TCP4_AT + 4 <= end <= size:
-                if fold(int.from_bytes(packet[IP_AT:TCP4_AT], "big")) != 0xFFFF:  # noqa: PLR2004
+                if fold(int.from_bytes(packet[IP_AT:TCP4_AT], "big")) != 0xFFFF:
                     self.counters.malformed += 1
                     return
                 self.tcp.receive(bytes(packet[22:34]), packet, IP_AT, TCP4_AT, end, trusted=trusted)
                 return
-        elif first >> 4 == 6 and size >= TCP6_AT + 4:  # noqa: PLR2004 - IPv6
+        elif first >> 4 == 6 and size >= TCP6_AT + 4:
             _, length, protocol = _FAST6.unpack_from(packet, IP_AT)
             end = TCP6_AT + length
-            if protocol == TCP and length >= 4 and end <= size:  # noqa: PLR2004 - both ports
+            if protocol == TCP and length >= 4 and end <= size:
                 self.tcp.receive(bytes(packet[18:54]), packet, IP_AT, TCP6_AT, end, trusted=trusted)
                 return
         self._general(packet[IP_AT:], trusted=trusted)
@@ -198,9 +198,9 @@ class Stack:
         """Any packet, with all checks."""
         try:
             version = view[0] >> 4
-            if version == 4:  # noqa: PLR2004
+            if version == 4:
                 packet = ipv4.parse(view, checksum_trusted=trusted)
-            elif version == 6:  # noqa: PLR2004
+            elif version == 6:
                 packet = ipv6.parse(view, checksum_trusted=trusted)
             else:
                 raise WireError("neither IPv4 nor IPv6")
@@ -237,7 +237,7 @@ class Stack:
     def _tcp_the_long_way(self, packet: IpPacket) -> None:
         """TCP behind options, extension headers or reassembly."""
         payload = packet.payload
-        if len(payload) < 20:  # noqa: PLR2004 - a TCP header
+        if len(payload) < 20:
             self.counters.malformed += 1
             return
         whole = packet.packet
@@ -261,16 +261,16 @@ class Stack:
 
     def is_unicast_pair(self, source: bytes, destination: bytes) -> bool:
         """Whether both may stand in a unicast packet and differ; drops are counted."""
-        if len(source) == 4:  # noqa: PLR2004
-            if destination[0] >= 224 or destination in self._broadcast:  # noqa: PLR2004 - 224/4, 240/4, broadcast
+        if len(source) == 4:
+            if destination[0] >= 224 or destination in self._broadcast:
                 self.counters.group += 1
                 return False
-            martian = source[0] >= 224 or source[0] in (0, 127) or source in self._broadcast  # noqa: PLR2004
+            martian = source[0] >= 224 or source[0] in (0, 127) or source in self._broadcast
         else:
-            if destination[0] == 0xFF:  # noqa: PLR2004 - ff00::/8
+            if destination[0] == 0xFF:
                 self.counters.group += 1
                 return False
-            martian = source[0] == 0xFF or source[:15] == bytes(15)  # noqa: PLR2004 - multicast, ::, ::1
+            martian = source[0] == 0xFF or source[:15] == bytes(15)
         if martian or source == destination or source in self._local:
             self.counters.martian += 1
             return False
@@ -282,7 +282,7 @@ class Stack:
             return False
         if source not in self._known:
             if self._networks and not any(
-                network.version == (4 if len(source) == 4 else 6)  # noqa: PLR2004
+                network.version == (4 if len(source) == 4 else 6)
                 and int.from_bytes(source, "big") & int(network.netmask) == int(network.network_address)
                 for network in self._networks
             ):
@@ -317,7 +317,7 @@ class Stack:
         Raises OSError when the address is not the stack's own or the port is taken.
         """
         packed = None if host is None else self._own(host)
-        if not 0 < port < 65536:  # noqa: PLR2004
+        if not 0 < port < 65536:
             raise ValueError(f"a port is 1 to 65535, not {port}")
         key = (packed, port)
         if key in self.tcp.listeners:
@@ -382,7 +382,7 @@ class Stack:
                 interface.netmask
             ) == int(interface.network.network_address):
                 return interface.ip.packed
-        source = self.gateway(4 if len(remote) == 4 else 6)  # noqa: PLR2004
+        source = self.gateway(4 if len(remote) == 4 else 6)
         if source is None:
             raise OSError(101, "the stack has no address of that IP version")
         return source

@@ -45,7 +45,7 @@ READS_A_TURN = 8
 """Reads of one host socket before the others get their turn: half a megabyte."""
 SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
-LINK_TCP = TcpConfig(congestion=Unlimited, min_rto=2.0)
+LINK_TCP = TcpConfig(congestion=Unlimited, min_rto=2.0, time_wait=1.0)
 """How the stack's TCP runs on a bridge's link: the link loses nothing and has a window of its own, so a late
 acknowledgement means a stall, in which copies would only make things worse."""
 ABORTIVE = struct.pack("ii", 1, 0)
@@ -408,7 +408,7 @@ class TcpForwarder:
         flow.connect()
 
     def _open_socket(self, request: TcpRequest) -> socket.socket | None:
-        family = socket.AF_INET if len(request.destination) == 4 else socket.AF_INET6  # noqa: PLR2004
+        family = socket.AF_INET if len(request.destination) == 4 else socket.AF_INET6
         for again in (True, False):
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)

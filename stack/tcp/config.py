@@ -32,8 +32,9 @@ class TcpConfig:
     """With 1 s doubling: gives up after 127 s as Linux does."""
     retries: int = 15
     """RFC 9293's R2 (at least 100 s); Linux's tcp_retries2, about 15 minutes."""
-    time_wait: float = 1.0
-    """Short: the link keeps packets in order, and a reused port is told by its sequence number (RFC 6191's spirit)."""
+    time_wait: float = 30.0
+    """2 MSL (RFC 9293, section 3.4.2, says 4 minutes; Linux 60 s). A link that loses nothing sets it short: a
+    reused port is told by its sequence number anyway."""
     fin_wait_2: float = 60.0
     """How long a connection whose user closed both ways waits for the peer's FIN; Linux's tcp_fin_timeout."""
     orphan: float = 60.0

@@ -31,9 +31,9 @@ class Sender:
     """Sequence space and buffers of the data that goes out."""
 
     __slots__ = (
-        "cc", "deadline", "duplicates", "fin_queued", "fin_sent", "in_recovery", "iss", "largest", "max_payload",
-        "max_wnd", "mss", "nxt", "persisting", "queued", "recover", "retransmit_now", "retransmitted", "retries", "rtt",
-        "scale", "sent", "una", "unsent", "wl1", "wl2", "wnd",
+        "cc", "deadline", "duplicates", "fin_end", "fin_queued", "fin_sent", "in_recovery", "iss", "largest",
+        "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued", "recover", "retransmit_now", "retransmitted",
+        "retries", "rtt", "scale", "sent", "una", "unsent", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, mss: int, max_payload: int, cc: CongestionControl, min_rto: float = MIN_RTO) -> None:
@@ -64,6 +64,8 @@ class Sender:
         """Bytes in `unsent`."""
         self.fin_queued = False
         self.fin_sent = False
+        self.fin_end: int | None = None
+        """The sequence number after our FIN, once it was sent for the first time."""
         self.deadline = inf
         """When the retransmission or persist timer expires."""
         self.persisting = False
@@ -113,6 +115,8 @@ class Sender:
         if (self.nxt - ack) & HALF:
             self.nxt = ack
         self._drop(count)
+        if ack == self.fin_end:
+            self.fin_sent = True  # the peer has it, though a timeout meanwhile put it back to be sent again
         rtt = self.rtt
         rtt.acked(ack, now)
         self.retries = 0
@@ -208,6 +212,7 @@ class Sender:
             else:
                 pieces.append((self.nxt, ACK | FIN, b""))
             self._advance(1, now)
+            self.fin_end = self.nxt
         if self.deadline == inf and self.unsent and self.nxt == self.una:
             # The window is closed (or silly) with nothing in flight whose answer could tell of its opening: probe
             # from RTO on, doubling (RFC 9293, section 3.8.6.1).

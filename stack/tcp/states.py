@@ -48,7 +48,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (S.SYN_SENT, E.RCV_SYN): S.SYN_RECEIVED,
     (S.SYN_SENT, E.CLOSE): S.CLOSED,
     (S.SYN_RECEIVED, E.ACK_OF_SYN): S.ESTABLISHED,
-    # A close in SYN-RECEIVED waits for ESTABLISHED (RFC 9293, section 3.10.4), and a FIN comes after the ACK of the SYN.
+    # A close in SYN-RECEIVED waits for ESTABLISHED (RFC 9293, section 3.10.4); a FIN comes after the ACK of the SYN.
     (S.ESTABLISHED, E.CLOSE): S.FIN_WAIT_1,
     (S.ESTABLISHED, E.RCV_FIN): S.CLOSE_WAIT,
     (S.FIN_WAIT_1, E.ACK_OF_FIN): S.FIN_WAIT_2,

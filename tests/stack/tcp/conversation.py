@@ -90,14 +90,19 @@ class Talk:
 
     # -- the dialogue
 
-    def says(self, flags: str, seq: int, ack: int = 0, data: bytes = b"", *, window: int = 65535, options: SynOptions | None = None) -> None:
+    def says(
+        self, flags: str, seq: int, ack: int = 0, data: bytes = b"", *, window: int = 65535,
+        options: SynOptions | None = None,
+    ) -> None:
         """A segment arrives."""
         bits = sum(FLAGS[letter] for letter in flags)
-        self._log.append(f"{self.now - 1000:9.3f} < {flag_names(bits)} seq={seq} ack={ack} len={len(data)} win={window}")
+        said = f"{flag_names(bits)} seq={seq} ack={ack} len={len(data)} win={window}"
+        self._log.append(f"{self.now - 1000:9.3f} < {said}")
         if bits & SYN and options is None:
             options = SynOptions(MSS, None)
         self.connection.receive(
-            (PEER_ISN + seq) & MASK, (OUR_ISN + ack) & MASK if bits & ACK else 0, bits, window >> (0 if bits & SYN else self.wscale),
+            (PEER_ISN + seq) & MASK, (OUR_ISN + ack) & MASK if bits & ACK else 0, bits,
+            window >> (0 if bits & SYN else self.wscale),
             memoryview(data), options if bits & SYN else None, self.now,
         )
         self._pump()

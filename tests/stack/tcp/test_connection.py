@@ -11,7 +11,6 @@ from netbridge.stack.tcp.states import TRANSITIONS, Event, State
 
 from .conversation import MSS, OUR_ISN, Talk
 
-
 # -- opening
 
 
@@ -392,7 +391,7 @@ def test_close_by_us() -> None:
     talk.says("FA", 1, 2)
     talk.hears("A", 2, 2)
     assert talk.state == "TIME-WAIT"
-    talk.passes(1.1)
+    talk.passes(31)
     assert talk.state == "CLOSED"
     assert talk.user.calls == ["connected", "eof", "closed"]
     assert talk.user.error is None
@@ -420,7 +419,7 @@ def test_simultaneous_close() -> None:
     assert talk.state == "CLOSING"
     talk.says("A", 2, 2)
     assert talk.state == "TIME-WAIT"
-    talk.passes(2)
+    talk.passes(31)
     assert talk.quiet
 
 
@@ -636,3 +635,17 @@ def test_a_fin_never_rides_on_a_retransmission_in_the_middle() -> None:
     talk.connection.shutdown()
     talk.hears("A", 1, 1, b"A" * MSS)
     talk.hears("FA", 1 + 2 * MSS, 1, b"")
+
+
+def test_an_ack_of_everything_after_a_timeout_covers_the_fin_too() -> None:
+    talk = Talk.established()
+    talk.writes(b"x" * 2 * MSS)
+    talk.closes()
+    talk.hears("A", 1)
+    talk.hears("A", 1 + MSS)
+    talk.hears("FA", 1 + 2 * MSS)
+    talk.passes(0.8)
+    talk.hears("A", 1, 1, b"x" * MSS)
+    talk.says("A", 1, 2 + 2 * MSS)
+    assert talk.state == "FIN-WAIT-2"
+    talk.silent()

@@ -19,6 +19,7 @@ from netbridge.stack.tcp.segment import RST, SYN, Segment, parse_syn_options
 from netbridge.stack.tcp.states import State
 
 MSS = 1000
+NOT_YET = {State.CLOSED, State.SYN_SENT}
 
 
 class Side:
@@ -54,7 +55,7 @@ class Side:
 
     def feed(self) -> None:
         """Write a little more, if there is room; close after the last byte."""
-        if self.done or self.connection.state in {State.CLOSED, State.SYN_SENT} or self.connection.sender.queued >= 20000:
+        if self.done or self.connection.state in NOT_YET or self.connection.sender.queued >= 20000:
             return
         size = self.random.randrange(1, 9000)
         self.connection.write(self.unsent[:size])
@@ -64,10 +65,12 @@ class Side:
             self.connection.shutdown()
 
 
-def simulate(seed: int, *, loss: float, reorder: float, duplicate: float, size: int, congestion: type = NewReno) -> tuple[Side, Side, int]:
+def simulate(
+    seed: int, *, loss: float, reorder: float, duplicate: float, size: int, congestion: type = NewReno
+) -> tuple[Side, Side, int]:
     """Run until both ends are over; returns both and the number of packets sent."""
     random = Random(seed)
-    config = TcpConfig(congestion=congestion, time_wait=1.0)
+    config = TcpConfig(congestion=congestion)
     left = Side(config, random.getrandbits(32), random.randbytes(size), random)
     right = Side(config, random.getrandbits(32), random.randbytes(size // 2), random)
     expected = (bytes(left.unsent), bytes(right.unsent))
@@ -93,8 +96,8 @@ def simulate(seed: int, *, loss: float, reorder: float, duplicate: float, size: 
             pump(side, peer)
         if left.over and right.over:
             break
-        at = min(left.connection.next_timeout(), right.connection.next_timeout(), wire[0][0] if wire else 1e9, now + 0.02)
-        now = max(now, at)
+        timers = min(left.connection.next_timeout(), right.connection.next_timeout())
+        now = max(now, min(timers, wire[0][0] if wire else 1e9, now + 0.02))
         assert now < 3600, f"stuck: {left.connection!r} {right.connection!r}"
         for side in (left, right):
             if random.random() < 0.3:
@@ -116,7 +119,8 @@ def simulate(seed: int, *, loss: float, reorder: float, duplicate: float, size: 
                     heapq.heappush(wire, (now + 0.01, next(order), left if to is right else right, reset))
                 continue
             to.connection.receive(
-                segment.seq, segment.ack, segment.flags, segment.window, memoryview(bytes(segment.payload)), options, now
+                segment.seq, segment.ack, segment.flags, segment.window, memoryview(bytes(segment.payload)),
+                options, now,
             )
     assert (bytes(right.received), bytes(left.received)) == expected
     assert left.eof
