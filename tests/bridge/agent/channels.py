@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections import deque
 from collections.abc import Sequence
+from typing import ClassVar
 
 from netbridge.bridge.transport.base import Buffer, Channel, ChannelUser, Transport
 
@@ -127,6 +128,14 @@ class PipeChannel(Channel):
             self.process.stdin.close()
         self.process.stdout.close()
 
+    async def dispose(self) -> None:
+        """End the process whatever it does, and leave nothing open."""
+        self.close()
+        self.process.kill()
+        await self.wait_closed()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
     async def wait_closed(self) -> int | None:
         status = await asyncio.to_thread(self.process.wait)
         self._read_errors()
@@ -147,6 +156,9 @@ class PipeChannel(Channel):
 class LocalTransport(Transport):
     """Runs commands by a shell of this machine, after `prefix` (such as ``unshare -mn``)."""
 
+    opened: ClassVar[list[PipeChannel]] = []
+    """All channels of the running test."""
+
     def __init__(self, prefix: Sequence[str] = (), shell: str = "sh", env: dict[str, str] | None = None) -> None:
         self.prefix = list(prefix)
         self.shell = shell
@@ -159,6 +171,7 @@ class LocalTransport(Transport):
     async def open(self, command: str) -> PipeChannel:
         channel = PipeChannel([*self.prefix, self.shell, "-c", command], env=self.env)
         self.channels.append(channel)
+        self.opened.append(channel)
         return channel
 
     async def run(self, argv: Sequence[str]) -> int:

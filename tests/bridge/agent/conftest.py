@@ -58,48 +58,43 @@ class Place:
         self.resolv_conf = folder / "resolv.conf"
         self.resolv_conf.write_bytes(RESOLV_CONF)
         self.script = f'mount --bind {self.resolv_conf} /etc/resolv.conf; {{before}} exec "$@"'
-        self.transports: list[LocalTransport] = []
+        self.descriptors: list[int] = []
 
     def transport(
         self, *, shell: str = "sh", before: str = "", then: tuple[str, ...] = (), **more: Any
     ) -> LocalTransport:
         """A transport into a new pair of namespaces; `before` runs as root first, `then` is put before the shell."""
         prefix = ["unshare", "--mount", "--net", "sh", "-c", self.script.format(before=before), "sh", *then]
-        transport = LocalTransport(prefix, shell=shell, **more)
-        self.transports.append(transport)
-        return transport
+        return LocalTransport(prefix, shell=shell, **more)
 
     async def agent(self, *, timeout: float = 10, **more: Any) -> AgentHandle:
         """A started agent, before its setup."""
         return await launch(self.transport(**more), options=AgentOptions(timeout=timeout))
 
-    @staticmethod
-    def enter(agent: AgentHandle) -> list[str]:
+    def enter(self, agent: AgentHandle) -> list[str]:
         """What runs a program beside the agent. To be asked for while the agent lives."""
         pid = agent.hello["pid"]
         descriptors = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")]
         for descriptor in descriptors:
-            os.set_inheritable(descriptor, True)
+            self.descriptors.append(descriptor)
         me = os.getpid()
         return [
             "nsenter", f"--mount=/proc/{me}/fd/{descriptors[0]}", f"--net=/proc/{me}/fd/{descriptors[1]}",
         ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    """Ends every process a test started and closes what it kept open."""
+    yield
+    for channel in LocalTransport.opened:
+        await channel.dispose()
+    LocalTransport.opened.clear()
+
+
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
-    before = set(os.listdir("/proc/self/fd"))
     yield place
-    for transport in place.transports:
-        for channel in transport.channels:
-            channel.close()
-            await channel.wait_closed()
-            if channel.process.stderr is not None:
-                channel.process.stderr.close()
-    for descriptor in set(os.listdir("/proc/self/fd")) - before:
-        try:
-            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(("mnt:", "net:")):
-                os.close(int(descriptor))
-        except OSError:
-            continue
+    for descriptor in place.descriptors:
+        os.close(descriptor)
