@@ -71,8 +71,9 @@ class UdpExchange:
         self._id = secrets.randbits(16)
         self._loop = asyncio.get_running_loop()
         family, address = socket_address(nameserver, port)
-        self._socket: socket.socket | None = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket: socket.socket | None = socket.socket(family, socket.SOCK_DGRAM)
         try:
+            self._socket.setblocking(False)
             self._socket.connect(address)
             self._socket.send(encode(query, self._id, edns=edns))
             self._loop.add_reader(self._socket.fileno(), self._readable)

@@ -170,7 +170,7 @@ async def test_nobody_answers_in_time(world: Any) -> None:
     started = time.monotonic()
     with pytest.raises(UpstreamError, match="no answer within"):
         await upstream.ask(ask(rtype="TXT"))
-    assert 0.35 < time.monotonic() - started < 0.8
+    assert 0.35 < time.monotonic() - started < 2
     assert len(server.queries) == 3  # asked again each time its time was up
 
 
@@ -392,6 +392,12 @@ def test_the_name_service_maps_what_getaddrinfo_says(monkeypatch: pytest.MonkeyP
     assert denied.rcode == NXDOMAIN
     monkeypatch.setattr(socket, "getaddrinfo", fail(socket.EAI_AGAIN))
     assert service.look_up(four) is None
+
+
+def test_names_of_this_machines_loopback_mean_nothing_over_there() -> None:
+    answer = NameService().look_up(ask("localhost"))
+    assert answer is not None
+    assert answer.rcode == NXDOMAIN
 
 
 async def test_a_hanging_name_service_takes_no_more_than_its_threads() -> None:
