@@ -9,10 +9,11 @@ a hidden process) it is made from the user database and what sudo left over.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,41 @@ def parse_environment(raw: bytes) -> dict[str, str]:
     """NAME=value strings separated by zero bytes, as in /proc/PID/environ."""
     pairs = (item.partition(b"=") for item in raw.split(b"\0"))
     return {os.fsdecode(name): os.fsdecode(value) for name, equals, value in pairs if equals and name}
+
+
+_PERSONAL = ("HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK")
+
+
+@contextlib.contextmanager
+def in_person(user: User) -> Iterator[None]:
+    """Be the user for a moment, for a library that reads ~ in this process: never longer than a synchronous call.
+
+    Files are then opened with the user's rights (a home folder on NFS may know no root), and a program that the
+    library starts is the user's. The whole process changes, so nothing may await in here. Without a change of user it
+    does nothing.
+    """
+    if not user.differs:
+        yield
+        return
+    saved = {name: os.environ.get(name) for name in _PERSONAL}
+    groups = os.getgroups()
+    _set_environment({name: user.environment.get(name) for name in _PERSONAL})
+    os.setgroups(user.groups)
+    os.setresgid(user.gid, user.gid, 0)
+    # Real and effective, so that a program started now is wholly the user's; root is saved for the way back.
+    os.setresuid(user.uid, user.uid, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(groups)
+        _set_environment(saved)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -31,8 +31,8 @@ def make_transport(target: str, *, ssh: str | None, log: Callable[[str], None], 
 
     `ssh` chooses which SSH carries the link; None: the `ssh` program where there is one (measured, it carries
     4 Gbit/s where asyncssh carries 2.5), else asyncssh. `log` gets what helper programs and the target say on standard
-    error, line by line, printable but untrusted. `interactive`: there is a terminal on which questions (passphrase, host
-    key) may be asked. Raises UsageError.
+    error, line by line, printable but untrusted. `interactive`: there is a terminal on which questions (passphrase,
+    host key) may be asked. Raises UsageError.
     """
     parsed = parse_target(target)
     if ssh is not None and ssh not in SSH_CHOICES:

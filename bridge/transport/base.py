@@ -26,7 +26,7 @@ class ChannelUser(Protocol):
 
 
 class Channel(abc.ABC):
-    """The stdin and stdout of one command on the target, as a byte stream. Standard error goes to the transport's log."""
+    """The stdin and stdout of one command on the target, as a byte stream. Its stderr goes to the transport's log."""
 
     @abc.abstractmethod
     def start(self, user: ChannelUser) -> None:

@@ -53,13 +53,15 @@ def host_key_unknown(target: SshTarget, fingerprint: str = "") -> BridgeError:
     return NotPermittedError(
         f"The host key of {target} is not known.",
         f"It is {fingerprint}." if fingerprint else "",
-        f"Run `{ssh_command(target)}` once, compare the fingerprint and answer yes. Where nobody can answer, compare and "
-        f"put into ~/.ssh/known_hosts what `ssh-keyscan {port}{target.host}` prints.",
+        f"Run `{ssh_command(target)}` once, compare the fingerprint and answer yes. Where nobody can answer, compare "
+        f"and put into ~/.ssh/known_hosts what `ssh-keyscan {port}{target.host}` prints.",
     )
 
 
-def host_key_changed(target: SshTarget, fingerprint: str = "") -> BridgeError:
-    name = f"[{target.host}]:{target.port}" if target.port not in (None, 22) else target.host
+def host_key_changed(target: SshTarget, fingerprint: str = "", host: str = "", port: int | None = None) -> BridgeError:
+    """`host`, `port`: what known_hosts knows it by, where that is known; else as in the target."""
+    host, port = host or target.host, port or target.port
+    name = f"[{host}]:{port}" if port not in (None, 22) else host
     return NotPermittedError(
         f"The host key of {target} is not the one that is known.",
         "Either the host was made anew, or someone else answers in its place."
