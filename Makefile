@@ -30,6 +30,9 @@ bench: venv ## throughput, round trips, CPU and memory, side by side with other 
 	@scripts/system-packages bench
 	@$(BIN)/python bench/run.py
 
+fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
+	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints
 

@@ -1,0 +1,1 @@
+"""Feeding the parsers and machines what no sane peer would send. `python -m fuzz --help`; see `engine.py`."""

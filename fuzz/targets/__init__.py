@@ -1,0 +1,1 @@
+"""One module a target; `fuzz/target.py` says what it consists of."""

@@ -1,0 +1,57 @@
+"""Any message gets at most one answer, an echo reply of exactly what came; no error is ever answered with an error."""
+
+from __future__ import annotations
+
+from fuzz.bed import Bed
+from fuzz.repairs import ip as repair  # noqa: F401 - used by the engine
+from netbridge.stack import ipv4, ipv6
+from netbridge.stack.errors import WireError
+from netbridge.stack.icmp import wire
+from netbridge.stack.icmp.wire import Problem, Quoted
+from netbridge.stack.packet import Fragment, IpPacket
+
+
+def run(data: bytes) -> object:
+    view = memoryview(data)
+    version = 6 if data and data[0] >> 4 == 6 else 4
+    bed = Bed()
+    try:
+        parse = ipv6.parse if version == 6 else ipv4.parse
+        packet = parse(view, checksum_trusted=False)
+    except WireError as error:
+        answered = bed.icmp.bad_header(view, error)
+        assert answered == bool(bed.sent())
+        return "not IP", answered
+    if isinstance(packet, Fragment):
+        return "fragment"
+    heard: list[str] = []
+
+    def hear(quoted: Quoted, problem: Problem, mtu: int) -> None:
+        assert len(quoted.transport) >= 8
+        assert quoted.source == packet.destination
+        assert not mtu or problem is Problem.TOO_BIG
+        assert 0 <= quoted.sequence < 1 << 32
+        heard.append(problem.name)
+
+    def forward(packet: IpPacket, _identifier: int, _sequence: int, payload: memoryview) -> None:
+        assert bytes(payload) in data
+        heard.append("forward")
+
+    bed.icmp.tcp_error = bed.icmp.udp_error = hear
+    bed.icmp.forward = forward
+    bed.icmp.packet_received(packet)
+    replies = bed.sent()
+    assert len(replies) + len(heard) + bed.icmp.counters.malformed <= 1
+    for reply in replies:
+        assert bed.is_local(packet.destination)
+        header = 20 if version == 4 else 40
+        assert reply[header] == wire.ECHO_REPLY[version]
+        assert reply[header + 4 :] == packet.payload[4:]
+    label = version, tuple(heard), len(replies), bed.icmp.counters.malformed
+    if bed.icmp.error(Problem.PORT_UNREACHABLE, packet.packet):
+        assert packet.protocol != wire.protocol_number(version) or not wire.is_error(version, packet.payload[0])
+        (answer,) = bed.sent()
+        assert len(answer) <= (576 if version == 4 else 1280)
+        return *label, "answered"
+    assert bed.sent() == []
+    return label

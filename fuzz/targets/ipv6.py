@@ -1,0 +1,34 @@
+"""Any bytes are refused with WireError or yield views that lie within them, behind a chain that ends there."""
+
+from __future__ import annotations
+
+from fuzz.repairs import ip as repair  # noqa: F401 - used by the engine
+from netbridge.stack import ipv6
+from netbridge.stack.errors import WireError
+from netbridge.stack.packet import Fragment
+
+
+def run(data: bytes) -> object:
+    try:
+        ipv6.transport_of(memoryview(data))
+    except WireError:
+        pass
+    try:
+        packet = ipv6.parse(memoryview(data), checksum_trusted=False)
+    except WireError as error:
+        # What the sender is told must point into the packet it sent.
+        if error.code is not None and error.pointer >= len(data):
+            raise AssertionError(error.pointer) from error
+        return str(error), error.code
+    end = 40 + int.from_bytes(data[4:6], "big")
+    assert packet.packet == data[:end]
+    assert data[:end].endswith(bytes(packet.payload))
+    if isinstance(packet, Fragment):
+        assert packet.header[packet.link_offset] == ipv6.FRAGMENT
+        assert len(packet.header) + 8 + len(packet.payload) == end
+        assert packet.offset + len(packet.payload) <= 65535
+        return "fragment", packet.more, packet.offset > 0
+    link_offset, protocol, at = ipv6.transport_of(packet.packet)
+    assert (protocol, at) == (packet.protocol, end - len(packet.payload))
+    assert data[link_offset] == protocol
+    return "packet", (at - 40) // 8, protocol in (6, 17, 58)

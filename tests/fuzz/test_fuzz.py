@@ -1,0 +1,77 @@
+"""The named corpus and a short run of every target; and that the engine would notice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fuzz", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )
+
+
+TARGETS = [line.split()[0] for line in fuzz("--list").stdout.splitlines()]
+
+
+def test_every_target_has_an_invariant_and_a_corpus() -> None:
+    assert len(TARGETS) >= 9
+    for target in TARGETS:
+        assert (ROOT / "fuzz" / "targets" / f"{target}.py").read_text().startswith('"""')
+        assert len(list((ROOT / "fuzz" / "corpus" / target).glob("*.hex"))) >= 5
+    assert {path.name for path in (ROOT / "fuzz" / "corpus").iterdir()} == set(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_corpus_and_some_mutations_of_it(target: str) -> None:
+    done = fuzz("--target", target, "--runs", "500")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().endswith("ok")
+
+
+def test_the_same_seed_does_the_same_and_another_does_not() -> None:
+    runs = [fuzz("--target", "ipv6", "--runs", "300", "--seed", seed).stdout for seed in ("1", "1", "2", "3")]
+    assert runs[0] == runs[1]
+    assert len(set(runs)) > 1
+
+
+BROKEN = '''
+import sys
+sys.path.insert(0, "src")
+from fuzz.engine import fuzz
+from fuzz.target import Target
+
+class Planted(Target):
+    def corpus(self):
+        return {"near": bytes.fromhex("45000000")}
+
+def run(data):
+    assert not (len(data) > 2 and data[0] == 0x45 and data[2] == 0xff)
+    return len(data)
+
+result = fuzz(Planted("planted", "no 0xff third", run, lambda data: data), runs=20000)
+assert isinstance(result.error, AssertionError), result
+assert result.failure is not None and result.failure[2] == 0xff
+print("found after", result.runs)
+'''
+
+
+def test_a_planted_bug_is_found() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )
+    assert done.stdout.startswith("found after"), done.stderr
+
+
+def test_replaying_one_input(tmp_path: Path) -> None:
+    path = tmp_path / "input.hex"
+    path.write_text("45")
+    done = fuzz("--target", "ipv4", "--replay", str(path))
+    assert done.stdout == "IPv4 header is cut short\n"
+    assert fuzz("--replay", str(path)).returncode == 2
