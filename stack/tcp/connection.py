@@ -462,6 +462,8 @@ class Connection:
     @property
     def wants_to_send(self) -> bool:
         """Whether data waits that `transmit` with a quantum would send."""
+        if self.state is SYN_RECEIVED or self.state is SYN_SENT:
+            return False
         sender = self.sender
         if sender.retransmit_now or (sender.fin_queued and not sender.fin_sent and not sender.unsent):
             return True

@@ -649,3 +649,14 @@ def test_an_ack_of_everything_after_a_timeout_covers_the_fin_too() -> None:
     talk.says("A", 1, 2 + 2 * MSS)
     assert talk.state == "FIN-WAIT-2"
     talk.silent()
+
+
+def test_data_written_before_the_handshake_ends_waits_for_it() -> None:
+    talk = Talk()
+    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.hears("SA", 0, 1)
+    talk.writes(b"a server that speaks first")
+    assert not talk.connection.wants_to_send  # whoever pumps while it wants to send would pump for ever
+    talk.silent()
+    talk.says("A", 1, 1)
+    talk.hears("A", 1, 1, b"a server that speaks first")
