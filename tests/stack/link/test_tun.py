@@ -121,6 +121,17 @@ except OSError as error:
 @pytest.mark.parametrize("offload", [True, False], ids=["offload", "plain"])
 @pytest.mark.parametrize(("host", "family"), [(STACK4, "AF_INET"), (STACK6, "AF_INET6")])
 async def test_tcp_megabytes_there_and_back(namespace: str, offload: bool, host: str, family: str) -> None:
+    await megabytes_there_and_back(namespace, offload, host, family)
+
+
+@pytest.mark.net
+def test_tcp_megabytes_on_uvloop(namespace: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(megabytes_there_and_back(namespace, True, STACK4, "AF_INET"))
+
+
+async def megabytes_there_and_back(namespace: str, offload: bool, host: str, family: str) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
             writer.write(data)
@@ -241,6 +252,16 @@ async def test_a_full_device_drops_and_says_when_it_has_room() -> None:
     assert user.readies == 1
     pipe.close()
     await asyncio.sleep(0)
+
+
+async def test_an_end_in_place_of_a_packet_is_a_lost_link() -> None:
+    pipe, user = Pipe(), RecordingUser()
+    pipe.link.start(user)
+    pipe.theirs.close()
+    await asyncio.sleep(0.05)
+    (error,) = user.lost
+    assert isinstance(error, LinkError)
+    assert "closed" in str(error)
 
 
 async def test_closing_from_inside_a_delivery() -> None:
