@@ -204,11 +204,12 @@ class FramedLink(Link, ChannelUser):
         if kind == CONTROL:
             self._on_control(parse_control(payload))
         elif kind == PING:
-            self._write((frame_header(PONG, 8) + bytes(payload),))
+            if self.channel.ready:  # who asks and does not read gets no answers piled up
+                self._write((frame_header(PONG, 8) + bytes(payload),))
         elif kind == PONG:
-            number, sent, answered = self._pings.popleft() if self._pings else (0, 0.0, None)
-            if COUNT.unpack(payload)[0] != number:
+            if not self._pings or COUNT.unpack(payload)[0] != self._pings[0][0]:
                 raise FrameError("a PONG without its PING")
+            _, sent, answered = self._pings.popleft()
             self.rtt = time.monotonic() - sent
             if answered is not None:
                 answered(self.rtt)

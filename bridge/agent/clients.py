@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Optional
 
 from .loop import READ, WRITE, Loop, Timer
 
@@ -56,7 +57,8 @@ class TcpClient:
         self._number = connection.fileno()
         self._in = b""
         self._out = b""
-        self._cancels: List[Callable[[], None]] = []
+        self._unanswered: Dict[object, Optional[Callable[[], None]]] = {}
+        self._no_more = False  # the client closed its sending side; it still reads
         self._closed = False
         self._timer: Optional[Timer] = None
         owner.loop.watch(self._number, READ, self._ready)
@@ -69,8 +71,9 @@ class TcpClient:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for cancel in self._cancels:
-            cancel()
+        for cancel in self._unanswered.values():
+            if cancel is not None:
+                cancel()
         self._owner.loop.unwatch(self._number)
         self._owner.clients.pop(self._number, None)
         self._connection.close()
@@ -88,10 +91,11 @@ class TcpClient:
                 self._flush()
             if not self._closed and events & ~WRITE:
                 data = self._connection.recv(65536)
-                if not data:
-                    self.close()
-                    return
-                self._take(data)
+                if data:
+                    self._take(data)
+                else:
+                    self._no_more = True
+                    self._close_if_done()
         except BlockingIOError:
             pass
         except OSError:
@@ -105,18 +109,22 @@ class TcpClient:
             if len(self._in) < end:
                 break
             query, self._in = self._in[2:end], self._in[end:]
-            cancel = self._owner.ask(query, ("tcp", id(self)), self._answer)
+            token = object()
+            self._unanswered[token] = None
+            cancel = self._owner.ask(query, ("tcp", id(self)), functools.partial(self._answer, token))
             if self._closed:
                 return
             if cancel is None:
                 self.close()  # not a question: nothing more can be expected here
                 return
-            self._cancels.append(cancel)
+            if token in self._unanswered:  # it may have been answered within the call
+                self._unanswered[token] = cancel
 
-    def _answer(self, reply: bytes) -> None:
+    def _answer(self, token: object, reply: bytes) -> None:
         if self._closed:
             return
         self._touch()
+        self._unanswered.pop(token, None)
         self._out += struct.pack(">H", len(reply)) + reply
         if len(self._out) > WAITING:
             self.close()
@@ -131,4 +139,14 @@ class TcpClient:
             self._out = self._out[self._connection.send(self._out) :]
         except BlockingIOError:
             pass
-        self._owner.loop.watch(self._number, READ | (WRITE if self._out else 0), self._ready)
+        self._close_if_done()
+        if not self._closed:
+            events = (0 if self._no_more else READ) | (WRITE if self._out else 0)
+            self._owner.loop.watch(self._number, events, self._ready)
+
+    def _close_if_done(self) -> None:
+        if self._no_more:
+            if self._unanswered or self._out:
+                self._owner.loop.watch(self._number, WRITE if self._out else 0, self._ready)
+            else:
+                self.close()

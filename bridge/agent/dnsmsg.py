@@ -55,8 +55,8 @@ def _question(data: bytes) -> Optional[Question]:
         length = data[position]
         if length == 0:
             break
-        # 63 octets a label, 255 a name (RFC 1035 section 2.3.4); a pointer has nothing to point to here.
-        if length > 63 or position - HEADER_LEN > 254:
+        # 63 octets a label, 255 a name with its last zero (RFC 1035 section 2.3.4). A pointer has nothing to point to.
+        if length > 63 or position + 1 + length - HEADER_LEN > 254:
             return None
         labels.append(data[position + 1 : position + 1 + length].decode("ascii", "backslashreplace"))
         position += 1 + length

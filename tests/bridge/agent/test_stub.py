@@ -1,0 +1,654 @@
+"""Conversations with the DNS stub: who is asked, what is told, and what forged or broken messages cannot do.
+
+Everything runs on one agent loop in one private network namespace: clients, the stub, and fake nameservers on 127.x
+port 53. The times the stub waits are a tenth of the real ones.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dnslib
+import pytest
+from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
+
+from netbridge.bridge.agent import dnsmsg, stub
+from netbridge.bridge.agent.loop import READ, Loop
+from netbridge.bridge.agent.netlink import Netlink
+from netbridge.bridge.agent.stub import Stub, StubError
+from netbridge.bridge.agent.upstream import Attempt
+
+pytestmark = pytest.mark.net
+
+OWN, OTHER, SERVICE = "127.99.0.1", "127.99.0.2", "127.98.0.1"
+Behaviour = Callable[[DNSRecord], "bytes | list[bytes] | None"]
+
+
+def says(address: str = "", rcode: int = 0, *, truncated: bool = False) -> Behaviour:
+    """Answers with one A record, or with nothing but an rcode."""
+
+    def behave(query: DNSRecord) -> bytes:
+        reply = query.reply()
+        reply.header.rcode = rcode
+        reply.header.tc = truncated
+        if address and query.q.qtype == QTYPE.A:
+            reply.add_answer(RR(query.q.qname, QTYPE.A, rdata=A(address), ttl=60))
+        elif address and query.q.qtype == QTYPE.AAAA:
+            reply.add_answer(RR(query.q.qname, QTYPE.AAAA, rdata=AAAA("::" + address), ttl=60))
+        return bytes(reply.pack())
+
+    return behave
+
+
+def silent(query: DNSRecord) -> None:
+    return None
+
+
+class Server:
+    """A fake nameserver, on UDP and TCP."""
+
+    def __init__(self, world: World, address: str, behave: Behaviour) -> None:
+        self.asked: list[str] = []
+        self.behave = behave
+        self.world = world
+        self.datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.open: list[socket.socket] = [self.datagrams, self.listener]
+        for own in self.open:
+            own.bind((address, 53))
+        self.listener.listen()
+        world.loop.watch(self.datagrams.fileno(), READ, self._datagram)
+        world.loop.watch(self.listener.fileno(), READ, self._connection)
+
+    def _note(self, data: bytes, kind: str) -> list[bytes]:
+        query = DNSRecord.parse(data)
+        self.asked.append(f"{kind} {str(query.q.qname).rstrip('.')} {QTYPE[query.q.qtype]}")
+        reply = self.behave(query)
+        return reply if isinstance(reply, list) else [reply] if reply else []
+
+    def _datagram(self, _events: int) -> None:
+        data, client = self.datagrams.recvfrom(65535)
+        for reply in self._note(data, "udp"):
+            self.datagrams.sendto(reply, client)
+
+    def _connection(self, _events: int) -> None:
+        connection, _ = self.listener.accept()
+        self.open.append(connection)
+
+        def readable(_events: int) -> None:
+            data = connection.recv(65535)
+            if data:
+                for reply in self._note(data[2:], "tcp"):
+                    for byte in struct.pack(">H", len(reply)) + reply:
+                        connection.send(bytes([byte]))
+            else:
+                self.world.loop.unwatch(connection.fileno())
+
+        self.world.loop.watch(connection.fileno(), READ, readable)
+
+    def close(self) -> None:
+        for own in self.open:
+            self.world.loop.unwatch(own.fileno())
+            own.close()
+
+
+class World:
+    """The loop, the stub and its surroundings."""
+
+    def __init__(self) -> None:
+        netlink = Netlink()
+        for link in netlink.links():
+            if link.name == "lo":
+                netlink.set_link(link.interface, up=True)
+        netlink.close()
+        self.loop = Loop()
+        self.closing: list[Any] = []
+        self.stub: Stub | None = None
+
+    def server(self, address: str, behave: Behaviour) -> Server:
+        server = Server(self, address, behave)
+        self.closing.append(server)
+        return server
+
+    def start(self, mode: str = "auto", own: tuple[str, ...] = (OWN,), service: tuple[str, ...] = (SERVICE,)) -> Stub:
+        self.stub = Stub(self.loop, mode, service, own, ["corp.example", ".168.192.in-addr.arpa"])
+        self.closing.append(self.stub)
+        return self.stub
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Serve for so long, or until something is the case."""
+        deadline = time.monotonic() + seconds
+
+        def look() -> None:
+            if until() or time.monotonic() >= deadline:
+                self.loop.stop()
+            else:
+                self.loop.call_later(0.002, look)
+
+        self.loop._running = True
+        look()
+        self.loop.run()
+
+    def ask(self, name: str = "www.example.org", kind: str = "A", *, seconds: float = 3.0) -> DNSRecord:
+        """The stub's answer to a question over UDP."""
+        client = self.client()
+        query = DNSRecord.question(name, kind)
+        client.send(query.pack())
+        replies = self.replies(client, 1, seconds)
+        assert replies, "no answer"
+        assert replies[0].header.id == query.header.id
+        assert replies[0].q.qname == query.q.qname
+        return replies[0]
+
+    def client(self) -> socket.socket:
+        assert self.stub is not None
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.connect((self.stub.address, 53))
+        self.closing.append(client)
+        return client
+
+    def replies(self, client: socket.socket, count: int, seconds: float) -> list[DNSRecord]:
+        found: list[DNSRecord] = []
+        self.loop.watch(client.fileno(), READ, lambda _events: found.append(DNSRecord.parse(client.recv(65535))))
+        self.run(seconds, lambda: len(found) >= count)
+        self.loop.unwatch(client.fileno())
+        return found
+
+    def close(self) -> None:
+        for thing in reversed(self.closing):
+            thing.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def play(in_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Run a conversation in a world of its own."""
+    monkeypatch.setattr(stub, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(stub, "LAST_WAIT", 0.8)
+
+    def run(conversation: Callable[[World], None]) -> None:
+        def body() -> None:
+            world = World()
+            try:
+                conversation(world)
+            finally:
+                world.close()
+
+        in_network(body)
+
+    yield run
+
+
+def addresses(reply: DNSRecord) -> list[str]:
+    return [str(answer.rdata) for answer in reply.rr]
+
+
+def test_auto_public_names_are_the_own_servers(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, says("1.1.1.1")), world.server(SERVICE, says("2.2.2.2"))
+        assert world.start().address == "127.83.0.1"
+        assert addresses(world.ask()) == ["1.1.1.1"]
+        assert own.asked == ["udp www.example.org A"]
+        assert service.asked == []
+
+    play(conversation)
+
+
+@pytest.mark.parametrize("rcode", [RCODE.NXDOMAIN, RCODE.SERVFAIL, RCODE.REFUSED, RCODE.NOTIMP, RCODE.FORMERR])
+def test_auto_what_they_cannot_resolve_goes_to_the_service(play: Callable[..., None], rcode: int) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, says(rcode=rcode)), world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        assert addresses(world.ask("git.internal")) == ["2.2.2.2"]
+        assert own.asked == service.asked == ["udp git.internal A"]
+
+    play(conversation)
+
+
+@pytest.mark.parametrize("name", ["db.corp.example", "CORP.Example", "5.1.168.192.in-addr.arpa"])
+def test_auto_private_suffixes_are_the_services_first(play: Callable[..., None], name: str) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, says("1.1.1.1")), world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        assert addresses(world.ask(name)) == ["2.2.2.2"]
+        assert own.asked == []
+        service.behave = says(rcode=RCODE.NXDOMAIN)
+        assert addresses(world.ask(name)) == ["1.1.1.1"]
+
+    play(conversation)
+
+
+@pytest.mark.parametrize("name", ["notcorp.example", "corp.example.org"])
+def test_a_suffix_is_whole_labels(play: Callable[..., None], name: str) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, says("1.1.1.1"))
+        world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        assert addresses(world.ask(name)) == ["1.1.1.1"]
+
+    play(conversation)
+
+
+def test_an_empty_answer_is_an_answer(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, says()), world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        reply = world.ask("v4only.example.org", "AAAA")
+        assert reply.header.rcode == RCODE.NOERROR
+        assert reply.rr == []
+        assert len(own.asked) == 1
+        assert service.asked == []
+
+    play(conversation)
+
+
+def test_mode_all_asks_nobody_but_the_service(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, says("1.1.1.1")), world.server(SERVICE, says(rcode=RCODE.NXDOMAIN))
+        world.start("all")
+        assert world.ask().header.rcode == RCODE.NXDOMAIN
+        service.behave = silent
+        assert world.ask().header.rcode == RCODE.SERVFAIL
+        assert own.asked == []
+
+    play(conversation)
+
+
+def test_without_own_servers_the_service_is_asked(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(SERVICE, says("2.2.2.2"))
+        world.start(own=("nonsense", SERVICE, "127.83.0.4"))
+        assert addresses(world.ask()) == ["2.2.2.2"]
+
+    play(conversation)
+
+
+def test_silence_costs_one_wait_and_then_none_for_a_while(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, silent), world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        began = time.monotonic()
+        assert addresses(world.ask()) == ["2.2.2.2"]
+        assert 0.18 < time.monotonic() - began < 1
+        began = time.monotonic()
+        assert addresses(world.ask("two.example.org")) == ["2.2.2.2"]
+        assert time.monotonic() - began < 0.1
+        assert own.asked == ["udp www.example.org A"]
+        own.behave = says("1.1.1.1")  # once it answers it is asked first again
+        service.behave = says(rcode=RCODE.SERVFAIL)
+        assert addresses(world.ask("three.example.org")) == ["1.1.1.1"]
+        service.behave = says("2.2.2.2")
+        assert addresses(world.ask("four.example.org")) == ["1.1.1.1"]
+
+    play(conversation)
+
+
+def test_a_late_answer_counts_while_the_service_still_thinks(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        waiting: list[bytes] = []
+        own = world.server(OWN, silent)
+        clients: list[Any] = []
+
+        def keep(_events: int) -> None:
+            data, client = own.datagrams.recvfrom(65535)
+            waiting.append(data)
+            clients.append(client)
+
+        world.loop.watch(own.datagrams.fileno(), READ, keep)
+        world.server(SERVICE, silent)
+        world.start()
+
+        def late() -> None:
+            own.datagrams.sendto(says("1.1.1.1")(DNSRecord.parse(waiting[0])), clients[0])  # type: ignore[arg-type]
+
+        world.loop.call_later(0.4, late)
+        assert addresses(world.ask()) == ["1.1.1.1"]
+
+    play(conversation)
+
+
+def test_nobody_there_is_servfail_at_once(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.start()
+        began = time.monotonic()
+        reply = world.ask()
+        assert reply.header.rcode == RCODE.SERVFAIL
+        assert reply.header.ra
+        assert time.monotonic() - began < 0.15  # loopback refuses; nothing waits
+
+    play(conversation)
+
+
+def test_nobody_answers_is_servfail_in_the_end(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, silent)
+        world.server(SERVICE, silent)
+        world.start()
+        began = time.monotonic()
+        assert world.ask().header.rcode == RCODE.SERVFAIL
+        assert 0.9 < time.monotonic() - began < 2
+
+    play(conversation)
+
+
+@pytest.mark.parametrize(
+    ("own", "service", "told"),
+    [(RCODE.NXDOMAIN, RCODE.SERVFAIL, RCODE.NXDOMAIN), (RCODE.SERVFAIL, RCODE.NXDOMAIN, RCODE.NXDOMAIN),
+     (RCODE.NXDOMAIN, None, RCODE.NXDOMAIN), (RCODE.REFUSED, RCODE.SERVFAIL, RCODE.REFUSED)],
+)  # fmt: skip
+def test_of_two_failures_the_better(play: Callable[..., None], own: int, service: int | None, told: int) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, says(rcode=own))
+        world.server(SERVICE, silent if service is None else says(rcode=service))
+        world.start()
+        assert world.ask().header.rcode == told
+
+    play(conversation)
+
+
+def test_the_second_own_server_is_asked_when_the_first_is_broken(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        first, second = world.server(OWN, silent), world.server(OTHER, says("3.3.3.3"))
+        service = world.server(SERVICE, says("2.2.2.2"))
+        world.start(own=(OWN, OTHER))
+        assert addresses(world.ask()) == ["3.3.3.3"]
+        first.behave = says(rcode=RCODE.SERVFAIL)
+        assert addresses(world.ask()) == ["3.3.3.3"]
+        first.behave = says(rcode=RCODE.NXDOMAIN)  # the second one would say the same
+        assert addresses(world.ask()) == ["2.2.2.2"]
+        assert len(second.asked) == 2
+        assert len(service.asked) == 1
+
+    play(conversation)
+
+
+def _forged(change: Callable[[DNSRecord], None]) -> Behaviour:
+    """A forged answer, then the true one."""
+
+    def behave(query: DNSRecord) -> list[bytes]:
+        forged = DNSRecord.parse(says("6.6.6.6")(query))
+        change(forged)
+        return [forged.pack(), b"", b"\x00", says("1.1.1.1")(query)]
+
+    return behave
+
+
+def _wrong_id(reply: DNSRecord) -> None:
+    reply.header.id ^= 0x5555
+
+
+def _wrong_name(reply: DNSRecord) -> None:
+    reply.questions[0] = dnslib.DNSQuestion("evil.example.org")
+
+
+def _wrong_type(reply: DNSRecord) -> None:
+    reply.questions[0].qtype = QTYPE.MX
+
+
+def _no_reply(reply: DNSRecord) -> None:
+    reply.header.qr = 0
+
+
+def _no_question(reply: DNSRecord) -> None:
+    reply.questions.clear()
+
+
+@pytest.mark.parametrize("change", [_wrong_id, _wrong_name, _wrong_type, _no_reply, _no_question])
+def test_forged_answers_are_ignored(play: Callable[..., None], change: Callable[[DNSRecord], None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, _forged(change))
+        world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        assert addresses(world.ask()) == ["1.1.1.1"]
+
+    play(conversation)
+
+
+def test_an_answer_from_another_source_is_ignored(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own, evil = world.server(OWN, silent), world.server(OTHER, silent)
+
+        def attack(_events: int) -> None:
+            data, client = own.datagrams.recvfrom(65535)
+            evil.datagrams.sendto(says("6.6.6.6")(DNSRecord.parse(data)), client)  # type: ignore[arg-type]
+
+        world.loop.watch(own.datagrams.fileno(), READ, attack)
+        world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        assert addresses(world.ask()) == ["2.2.2.2"]
+
+    play(conversation)
+
+
+def test_ids_and_ports_are_random(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        seen: set[tuple[int, int]] = set()
+        own = world.server(OWN, silent)
+
+        def note(_events: int) -> None:
+            data, client = own.datagrams.recvfrom(65535)
+            seen.add((struct.unpack_from(">H", data)[0], client[1]))
+            own.datagrams.sendto(says("1.1.1.1")(DNSRecord.parse(data)), client)  # type: ignore[arg-type]
+
+        world.loop.watch(own.datagrams.fileno(), READ, note)
+        world.start()
+        for number in range(40):
+            world.ask(f"n{number}.example.org")
+        assert len({ident for ident, _ in seen}) > 35
+        assert len({port for _, port in seen}) > 20
+
+    play(conversation)
+
+
+def test_a_truncated_answer_is_passed_on_and_tcp_is_relayed_over_tcp(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, says(truncated=True))
+        address = world.start().address
+        assert world.ask().header.tc == 1
+        own.behave = says("1.1.1.1")
+        client = socket.create_connection((address, 53))
+        world.closing.append(client)
+        queries = [DNSRecord.question(f"{name}.example.org") for name in "ab"]
+        wire = b"".join(struct.pack(">H", len(query.pack())) + query.pack() for query in queries)
+        received = bytearray()
+
+        def dribble(_events: int) -> None:
+            received.extend(client.recv(65535))
+
+        world.loop.watch(client.fileno(), READ, dribble)
+        for byte in wire:  # both questions, a byte at a time
+            client.send(bytes([byte]))
+            world.run(0.001)
+        world.run(2, lambda: len(received) >= 2 and received.count(b"\x01\x01\x01\x01") >= 2)
+        world.loop.unwatch(client.fileno())
+        assert sorted(own.asked[1:]) == ["tcp a.example.org A", "tcp b.example.org A"]
+        first = DNSRecord.parse(bytes(received[2 : 2 + struct.unpack_from(">H", received)[0]]))
+        assert first.header.id in {query.header.id for query in queries}
+
+    play(conversation)
+
+
+def test_a_tcp_client_that_closes_its_sending_side_still_gets_its_answer(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, says("1.1.1.1"))
+        client = socket.create_connection((world.start().address, 53))
+        world.closing.append(client)
+        query = DNSRecord.question("www.example.org").pack()
+        client.send(struct.pack(">H", len(query)) + query)
+        client.shutdown(socket.SHUT_WR)
+        received = bytearray()
+        ends: list[bool] = []
+
+        def read(_events: int) -> None:
+            data = client.recv(65535)
+            received.extend(data)
+            if not data:
+                ends.append(True)
+                world.loop.unwatch(client.fileno())
+
+        world.loop.watch(client.fileno(), READ, read)
+        world.run(2, lambda: bool(ends))
+        assert b"\x01\x01\x01\x01" in received
+        assert ends == [True]
+
+    play(conversation)
+
+
+def test_clients_that_connect_and_do_nothing_do_not_keep_others_out(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, says("1.1.1.1"))
+        address = world.start().address
+        for _ in range(100):
+            world.closing.append(socket.create_connection((address, 53)))
+            world.run(0.002)
+        query = DNSRecord.question("www.example.org").pack()
+        client = socket.create_connection((address, 53))
+        world.closing.append(client)
+        client.send(struct.pack(">H", len(query)) + query)
+        received = bytearray()
+        world.loop.watch(client.fileno(), READ, lambda _events: received.extend(client.recv(65535)))
+        world.run(2, lambda: b"\x01\x01\x01\x01" in received)
+        world.loop.unwatch(client.fileno())
+        assert b"\x01\x01\x01\x01" in received
+
+    play(conversation)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"", b"\x00" * 11, b"\xff" * 12, bytes(12), b"\x00\x01\x01\x00\x00\x01" + b"\xc0" * 30,
+        b"\x00\x01\x81\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01",
+    ],
+)  # fmt: skip
+def test_what_is_no_question_gets_no_answer(play: Callable[..., None], junk: bytes) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, says("1.1.1.1"))
+        world.start()
+        client = world.client()
+        client.send(junk)
+        assert world.replies(client, 1, 0.05) == []
+        assert addresses(world.ask()) == ["1.1.1.1"]
+        assert len(own.asked) == 1
+
+    play(conversation)
+
+
+def test_asking_again_does_not_ask_twice(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, silent)
+        world.start()
+        client, query = world.client(), DNSRecord.question("www.example.org").pack()
+        for _ in range(5):
+            client.send(query)
+        world.run(0.05)
+        assert own.asked == ["udp www.example.org A"]
+
+    play(conversation)
+
+
+def test_a_flood_of_names_nobody_knows_is_bounded_and_blocks_nobody(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, lambda query: says("1.1.1.1")(query) if "good" in str(query.q.qname) else None)
+        world.server(SERVICE, silent)
+        running = world.start()
+        client = world.client()
+        for number in range(1000):
+            client.send(DNSRecord.question(f"x{number}.example.org").pack())
+            if number % 50 == 49:
+                world.run(0.03)
+        assert len(running._running) <= stub.IN_FLIGHT
+        assert addresses(world.ask("good.example.org")) == ["1.1.1.1"]
+        world.run(1.5)
+        assert running._running == {}
+        assert len(own.asked) >= 500
+
+    play(conversation)
+
+
+def test_a_loop_through_the_own_server_ends_at_the_service(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, silent), world.server(SERVICE, says("2.2.2.2"))
+        clients: list[Any] = []
+        running = world.start()
+        back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        back.bind((OWN, 0))
+        back.connect((running.address, 53))
+        world.closing.append(back)
+
+        def forward(_events: int) -> None:  # as systemd-resolved does when resolv.conf names the stub
+            data, client = own.datagrams.recvfrom(65535)
+            clients.append((client, data[:2]))
+            back.send(b"\x77" + bytes([len(clients)]) + data[2:])
+
+        def backward(_events: int) -> None:
+            client, ident = clients[-1]
+            own.datagrams.sendto(ident + back.recv(65535)[2:], client)
+
+        world.loop.watch(own.datagrams.fileno(), READ, forward)
+        world.loop.watch(back.fileno(), READ, backward)
+        assert addresses(world.ask()) == ["2.2.2.2"]
+        assert len(clients) == 1
+        assert service.asked == ["udp www.example.org A"]
+        world.loop.unwatch(back.fileno())
+
+    play(conversation)
+
+
+def test_the_next_address_is_taken_when_one_is_in_use(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server("127.83.0.1", silent)
+        assert world.start().address == "127.83.0.2"
+        wild = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        world.closing.append(wild)
+        world.stub.close()  # type: ignore[union-attr]
+        world.closing.remove(world.stub)
+        world.closing.pop(0).close()
+        wild.bind(("0.0.0.0", 53))
+        with pytest.raises(StubError, match="port 53 is free on none of"):
+            world.start()
+
+    play(conversation)
+
+
+def test_a_question_over_tcp_to_a_server_that_is_not_there(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        ends: list[tuple[bytes, object]] = []
+        query = DNSRecord.question("www.example.org").pack()
+        message = dnsmsg.parse(query)
+        assert message is not None
+        assert message.question is not None
+        attempt = Attempt(
+            world.loop, OWN, query, message.question, stream=True,
+            done=lambda _attempt, reply, told: ends.append((reply, told)),
+        )  # fmt: skip
+        if attempt.start():
+            world.run(1, lambda: bool(ends))
+            assert ends == [(b"", None)]
+
+    play(conversation)
+
+
+def test_parsing_questions() -> None:
+    query = DNSRecord.question("WwW.Example.ORG", "AAAA").pack()
+    message = dnsmsg.parse(query)
+    assert message is not None
+    assert message.question is not None
+    assert message.question.name == "www.example.org"
+    assert message.question.section == query[12:].lower()
+    root = dnsmsg.parse(DNSRecord.question(".", "NS").pack())
+    assert root is not None
+    assert root.question is not None
+    assert root.question.name == ""
+    for cut in range(len(query)):
+        assert dnsmsg.parse(query[:cut]) is None
+    long = b"".join(bytes([60]) + b"a" * 60 for _ in range(5)) + b"\x00\x00\x01\x00\x01"
+    assert dnsmsg.parse(query[:12] + long) is None
+    two = bytearray(query)
+    two[5] = 2
+    assert dnsmsg.parse(bytes(two)) is None
