@@ -146,10 +146,12 @@ def test_it_is_not_ready_while_the_window_is_full_and_says_so_once_it_is_not() -
         bench.link.send(bytes(54), bytes(65536 - 54))
     assert not bench.link.ready
     bench.link.send(bytes(54))  # an acknowledgement goes all the same
-    bench.receive(ack_frame(65536))
+    bench.receive(ack_frame(0))
+    assert bench.stack.readies == 0
+    bench.receive(ack_frame(INITIAL))  # less might not do: the window follows the time this test took
     assert bench.stack.readies == 1
     assert bench.link.ready
-    bench.receive(ack_frame(65536 * 2))
+    bench.receive(ack_frame(INITIAL + 54))
     assert bench.stack.readies == 1  # nobody waits
     assert 0 < bench.link.counters.window <= CAP
 
@@ -210,8 +212,10 @@ def test_control_messages_go_both_ways_also_without_a_stack() -> None:
     [
         (b"\x00\x00\x00\x00", "unknown frame type 0"), (b"\x09\x00\x00\x01", "unknown frame type 9"),
         (frame_header(PACKET, MAX_PACKET + 1), "frame of type 1"), (ack_frame(1), "acknowledgement of 1 bytes"),
-        (frame_header(PONG, 8) + bytes(8), "a PONG without its PING"), (frame_header(PONG, 8) + b"12345678", "a PONG without its PING"),
-        (frame_header(CONTROL, 2) + b"{}", "object with a type"), (b"Connection closed by peer\n", "unknown frame type"),
+        (frame_header(PONG, 8) + bytes(8), "a PONG without its PING"),
+        (frame_header(PONG, 8) + b"12345678", "a PONG without its PING"),
+        (frame_header(CONTROL, 2) + b"{}", "object with a type"),
+        (b"Connection closed by peer\n", "unknown frame type"),
     ],
 )  # fmt: skip
 def test_a_broken_protocol_ends_link_and_channel(junk: bytes, why: str) -> None:
@@ -259,8 +263,8 @@ def test_a_stack_that_closes_the_link_from_within_a_packet_gets_no_more() -> Non
     bench = Bench()
     take = bench.stack.packet_received
 
-    def close(data: memoryview) -> None:
-        take(data)
+    def close(packet: memoryview) -> None:
+        take(packet)
         bench.link.close()
 
     bench.stack.packet_received = close  # type: ignore[method-assign]
