@@ -253,7 +253,6 @@ class Session:
 
     async def _shut_down(self) -> None:
         """Take everything down, whatever state it is in."""
-        self.stop("after a failure")
         self.state = "stopping"
         deadline = asyncio.get_running_loop().time() + STOP_SECONDS
         clean = False

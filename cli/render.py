@@ -83,10 +83,17 @@ def kind(event: events.Event) -> str:
 
 def failure(error: BridgeError, form: str) -> str:
     """What, why and what to do."""
+    what, why, todo = (_full_stop(part) for part in (error.what, error.why, error.todo))
     if form == "json":
-        fields = {"what": error.what, "why": error.why, "todo": error.todo, "exit_code": error.exit_code}
+        fields = {"what": what, "why": why, "todo": todo, "exit_code": error.exit_code}
         return json.dumps({"time": round(time.time(), 3), "event": "failed", **fields})
-    return "netbridge: " + " ".join(clean(part) for part in (error.what, error.why, error.todo) if part)
+    return "netbridge: " + " ".join(clean(part) for part in (what, why, todo) if part)
+
+
+def _full_stop(text: str) -> str:
+    """A sentence has an end, also when it closes with someone else's words."""
+    text = text.strip()
+    return text if not text or text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def size(count: float) -> str:

@@ -121,6 +121,8 @@ class ProcessChannel(Channel):
         if self._open and not self._reading:
             self._reading = True
             self._loop.add_reader(self._descriptor, self._readable)
+            if self.child.status is not None:
+                self._loop.call_soon(self._drain)
         elif not self._open:
             self._loop.call_soon(self._tell_when_known)
 
@@ -187,6 +189,23 @@ class ProcessChannel(Channel):
         if self._user is not None:
             self._user.burst_ended()
 
+    def _drain(self) -> None:
+        """Read what a child that has ended left behind, without waiting to be told that it is there.
+
+        A child that ends without having read all that we wrote leaves POLLERR on our end, and uvloop (0.23) forgets a
+        descriptor at its first POLLERR: the end of the stream would never be heard of.
+        """
+        if not (self._open and self._reading):
+            return
+        try:
+            self._stream.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:  # a grandchild still holds the other end
+            return
+        except OSError:
+            pass
+        self._readable()
+        self._loop.call_soon(self._drain)
+
     def _receive(self) -> int:
         descriptors = array.array("i")
         count, ancillary, _flags, _address = self._stream.recvmsg_into(
@@ -232,6 +251,7 @@ class ProcessChannel(Channel):
     def _child_ended(self, _status: int) -> None:
         # A grandchild (a daemon, a master of shared connections) may hold standard error open for ever.
         self._loop.call_later(LAST_WORDS / 4, self._diagnostics.close)
+        self._drain()
         self._tell_when_known()
 
     def _tell_when_known(self) -> None:

@@ -111,7 +111,7 @@ def output(tmp_path: Path, **options: object) -> Output:
     return Output(Options(target="t", log_file=tmp_path / "log", **options))  # type: ignore[arg-type]
 
 
-def test_the_log_file_gets_events_and_records_and_is_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_file_gets_events_and_records_privately(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sink = output(tmp_path)
     sink.event(events.Ready("t"))
     logging.getLogger("netbridge.test").warning("it says %s", EVIL)
