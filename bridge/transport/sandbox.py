@@ -15,6 +15,7 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -33,6 +34,14 @@ _SWITCHES = (
     ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
 )
 """What keeps an ordinary user from namespaces: file, the value that does, and the setting that allows it."""
+
+
+HEEDS_INTERRUPTS = (
+    "import os, signal, sys; "
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT)]; "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""In Python, since a shell cannot undo an ignored signal that it was started with (POSIX, `trap`)."""
 
 
 class SandboxTransport(Transport):
@@ -78,7 +87,10 @@ class SandboxTransport(Transport):
         return start_process(argv, user=self._inside(), log=self._log, takes_descriptors=True, cwd="/")
 
     async def run(self, argv: Sequence[str]) -> int:
-        line = self._enter()
+        # nsenter stays as the parent of what it runs in the process namespace, in the same process group. A ctrl-c
+        # meant for COMMAND would end it, and with it the bridge; so it ignores what COMMAND shall not ignore.
+        line = ["/bin/sh", "-c", 'trap "" INT QUIT; exec "$@"', "sh", *self._enter()]
+        line += [sys.executable, "-I", "-S", "-c", HEEDS_INTERRUPTS]
         if self._user.differs:
             line += ["setpriv", f"--reuid={self._user.uid}", f"--regid={self._user.gid}", "--init-groups"]
         # Entering the mount namespace leads to its root folder: go back to where the user stands.

@@ -199,6 +199,20 @@ def test_the_command_has_the_terminal(machine: Machine) -> None:
         assert program.terminal_settings() == program.settings
 
 
+def test_the_sandboxs_shell_survives_its_interrupts(machine: Machine) -> None:
+    machine.environment["SHELL"] = "/bin/bash"
+    with machine.running("up", "sandbox", terminal=True) as program:
+        program.until(b"(sandbox)")
+        program.type(b"\x03")
+        program.type(b"sleep 1000\n")
+        time.sleep(0.5)
+        program.type(b"\x03")
+        program.type(b"echo still$((40+2))here; exit 3\n")
+        program.until(b"still42here")
+        assert program.ended(8) == 3
+        assert program.terminal_settings() == program.settings
+
+
 def test_down_stops_it_and_waits(machine: Machine, place: str) -> None:
     with machine.running("up", place) as program:
         program.until(b"ready\n")
