@@ -49,7 +49,10 @@ class Addresses:
         """Whether none of `networks` (CIDRs of either version) overlaps ours. A default route is no obstacle."""
         own = [ip_network(network) for network in self.networks]
         for text in networks:
-            other = ip_network(text, strict=False)
+            try:
+                other = ip_network(text, strict=False)
+            except ValueError:  # the target says what it likes
+                continue
             if other.prefixlen and any(mine.version == other.version and mine.overlaps(other) for mine in own):
                 return False
         return True

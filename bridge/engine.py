@@ -8,7 +8,6 @@ sockets drive it by callbacks.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, is_dataclass
@@ -32,6 +31,7 @@ from .forward.policy import Policy, Verdict
 from .forward.poller import Poller
 from .forward.tcp import LINK_TCP, TcpForwarder
 from .forward.udp import UdpForwarder
+from .runtime import open_private
 
 DENIALS_TOLD = 100
 """Denied destinations told one by one; a port scan must not fill the screen."""
@@ -110,7 +110,7 @@ class Engine:
     def _captured(self, exits: AsyncExitStack) -> Link:
         assert self._pcap is not None
         try:
-            file = open(self._pcap, "wb", opener=_private)
+            file = open(self._pcap, "wb", opener=open_private)
         except OSError as error:
             raise UsageError(
                 f"The capture file {self._pcap} cannot be written.", f"{error.strerror}.", "Name another by --pcap.",
@@ -152,7 +152,3 @@ class Engine:
             forward = self.table.counters
             rooms |= {"forward_tcp": self.tcp.counters, "forward_udp": forward.udp, "forward_icmp": forward.icmp}
         return {name: asdict(room) for name, room in rooms.items() if is_dataclass(room) and not isinstance(room, type)}
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)  # it holds what people do

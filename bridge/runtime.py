@@ -32,6 +32,15 @@ NUMBERS = 256
 """N is an octet; so many bridges of one user run at most."""
 
 
+def open_private(path: str, flags: int) -> int:
+    """An opener for files that only the user may read, `open(…, opener=open_private)`; the caller's under sudo."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    user = helper_user()
+    if user.differs:
+        os.fchown(descriptor, user.uid, user.gid)
+    return descriptor
+
+
 def place(environment: Mapping[str, str], *, owner: int) -> Path:
     """Where the folder of the user `owner`, whose environment this is, lies."""
     if override := environment.get("NETBRIDGE_RUNTIME_DIR"):

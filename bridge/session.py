@@ -40,8 +40,8 @@ STOP_SECONDS = 5.0
 """A stop takes no longer: a person waits for it, and what cannot be said in that time is noticed by the other end."""
 AGENT_SECONDS = 3.0
 """Of those, how long the agent may take to undo what it did: dozens of routes take milliseconds, a slow line 300 ms."""
-CANCEL_SECONDS = 1.0
-"""How long work that was cancelled by a stop may take to end."""
+CANCEL_SECONDS = 3.5
+"""Of those, how long cancelled work may take to end: a COMMAND gets 3 s between SIGTERM and SIGKILL."""
 RTO_MIN_MS = 2000
 """The target's kernel retransmits to the TUN no sooner: the link loses nothing, and TCP over TCP must not storm."""
 MTU = 1500
@@ -71,8 +71,11 @@ class Session:
         self._tell = on_event
         self._ending: asyncio.Future[None] | None = None
         self._loss: BridgeError | None = None
+        self._deadline = 0.0
+        """When the stop is over, by the event loop's clock."""
         self._running_step: asyncio.Timeout | None = None
-        self._hurried = False
+        self._patience: asyncio.Future[None] | None = None
+        """Done when nothing shall be waited for any more."""
 
     @property
     def takes_terminal(self) -> bool:
@@ -95,9 +98,11 @@ class Session:
     def hurry(self) -> None:
         """End it without waiting for the other end."""
         self.stop("at once")
-        self._hurried = True
+        self._deadline = asyncio.get_running_loop().time()
         if self._running_step:
-            self._running_step.reschedule(asyncio.get_running_loop().time())
+            self._running_step.reschedule(self._deadline)
+        if self._patience and not self._patience.done():
+            self._patience.set_result(None)
 
     def lost(self, error: BridgeError) -> None:
         """The link ended by itself, or something the bridge cannot live without failed."""
@@ -110,6 +115,7 @@ class Session:
     def _end(self) -> None:
         if self._ending and not self._ending.done():
             self._ending.set_result(None)
+            self._deadline = asyncio.get_running_loop().time() + STOP_SECONDS
 
     # --- the life -----------------------------------------------------------------------------------------------------
 
@@ -117,6 +123,7 @@ class Session:
         """Bridge until an end comes; the exit status of COMMAND, else 0. Raises BridgeError."""
         self.began = time.monotonic()
         self._ending = asyncio.get_running_loop().create_future()
+        self._patience = asyncio.get_running_loop().create_future()
         capturing = self.capturing = Capturing(self.options, self._tell)
         await capturing.look()
         with runtime.own_folder() as folder:
@@ -150,6 +157,7 @@ class Session:
         assert self.capturing is not None
         assert self.agent is not None
         watching = asyncio.get_running_loop().create_task(self.capturing.watch(self.agent))
+        watching.add_done_callback(_tell_failure)
         try:
             if not self.takes_terminal:
                 await self._unless_ended(asyncio.Event().wait())
@@ -165,7 +173,9 @@ class Session:
         """The result of `work`, or _Ended when an end comes first; `work` is then cancelled."""
         assert self._ending is not None
         task = asyncio.get_running_loop().create_task(work)
+        assert self._patience is not None
         ends: set[asyncio.Future[Any]] = {task, self._ending}
+        enough: set[asyncio.Future[Any]] = {task, self._patience}
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -174,9 +184,8 @@ class Session:
         finally:
             if not task.done():
                 task.cancel()
-                await asyncio.wait({task}, timeout=0.0 if self._hurried else CANCEL_SECONDS)
-                if task.done() and not task.cancelled() and (error := task.exception()):
-                    log.debug("while being stopped: %s", error)
+                await asyncio.wait(enough, timeout=CANCEL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                task.add_done_callback(_tell_failure)
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -254,7 +263,7 @@ class Session:
     async def _shut_down(self) -> None:
         """Take everything down, whatever state it is in."""
         self.state = "stopping"
-        deadline = asyncio.get_running_loop().time() + STOP_SECONDS
+        deadline = self._deadline = self._deadline or self._in(STOP_SECONDS)
         clean = False
         if self.engine:
             self.engine.reset_flows()
@@ -280,7 +289,7 @@ class Session:
     async def _step(self, what: str, work: Awaitable[object], deadline: float) -> bool:
         """Await one step of the stop, at most until `deadline`; whether it was done."""
         try:
-            async with asyncio.timeout_at(self._in(0) if self._hurried else deadline) as self._running_step:
+            async with asyncio.timeout_at(min(deadline, self._deadline)) as self._running_step:
                 await work
         except TimeoutError:
             log.warning("%s took too long and was left behind", what)
@@ -291,6 +300,12 @@ class Session:
         finally:
             self._running_step = None
         return False
+
+
+def _tell_failure(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for this task any more; what went wrong in it is at least told."""
+    if not task.cancelled() and (error := task.exception()):
+        log.warning("in the background: %s: %s", type(error).__name__, error)
 
 
 def _transport_for(options: Options) -> Transport:

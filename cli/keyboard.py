@@ -37,8 +37,11 @@ class Keyboard:
                 self._single_keys(descriptor)
                 atexit.register(self._restore)
                 self._loop.add_signal_handler(signal.SIGCONT, self._single_keys, descriptor)
+            blocking = os.get_blocking(descriptor)
             self._loop.add_reader(descriptor, self._readable)
             self._descriptor = descriptor
+            # uvloop makes it non-blocking, for everyone who shares this terminal, and for good.
+            os.set_blocking(descriptor, blocking)
         except (OSError, ValueError, AttributeError, termios.error):
             self._restore()  # standard input is closed, a plain file or /dev/null: no keyboard
         return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import termios
 import time
@@ -19,6 +18,7 @@ from typing import TextIO
 from netbridge.bridge.errors import UsageError
 from netbridge.bridge.events import Event
 from netbridge.bridge.options import Options
+from netbridge.bridge.runtime import open_private
 
 from . import render
 from .failures import told
@@ -44,7 +44,7 @@ class Output:
         self._file: TextIO | None = None
         if options.log_file:
             try:
-                self._file = open(options.log_file, "a", encoding="utf-8", opener=_private)
+                self._file = open(options.log_file, "a", encoding="utf-8", opener=open_private)
             except OSError as error:
                 raise UsageError(
                     f"The log file {options.log_file} cannot be written.", f"{error.strerror}.",
@@ -130,7 +130,3 @@ def _line_end() -> str:
         return "\n" if termios.tcgetattr(sys.stderr.fileno())[1] & termios.OPOST else "\r\n"
     except (OSError, ValueError, termios.error):
         return "\n"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)  # it names hosts and addresses

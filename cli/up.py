@@ -71,9 +71,10 @@ def up(
         "dns_domain": dns_domain, "allow": allow, "deny": deny, "ssh": ssh, "mtu": mtu, "gui": gui,
         "trace_level": trace_level, "log_format": log_format, "log_file": log_file, "pcap": pcap,
     }
+    user = helper_user()
     options = Options.gather(
-        flags, os.environ, command=command, config=Path(config) if config else None,
-        default_config=default_config(helper_user()),
+        flags, user.environment, command=command, config=Path(config) if config else None,
+        default_config=default_config(user),
     )
     output = Output(options)
     try:

@@ -91,8 +91,10 @@ class _Relay:
         if self._listening or not self._input_open or self._ended.done():
             return
         try:
+            blocking = os.get_blocking(0)
             self._loop.add_reader(0, self._typed)
             self._listening = True
+            os.set_blocking(0, blocking)  # uvloop clears it, for everyone who shares this terminal, and for good
         except OSError:  # a regular file, which is always readable: epoll refuses it (EPERM)
             self._loop.call_soon(self._typed)
 

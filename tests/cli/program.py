@@ -180,6 +180,11 @@ class Program:
     def terminal_settings(self) -> list[Any]:
         return termios.tcgetattr(self._slave)
 
+    @property
+    def blocking(self) -> bool:
+        """Whether reads of the terminal wait, for everyone who has it open."""
+        return os.get_blocking(self._slave)
+
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()

@@ -183,6 +183,7 @@ def test_a_key_on_a_terminal_stops_it_and_the_terminal_is_as_before(machine: Mac
         program.type(key)
         assert program.ended(6) == 0
         assert program.terminal_settings() == program.settings
+        assert program.blocking, "O_NONBLOCK would stay with the user's shell"
         assert b"^C" not in program.said or key == b"\x03"
 
 
