@@ -124,7 +124,10 @@ def state(status: dict[str, Any]) -> list[str]:
     for key, name in (("captured", "captured"), ("skipped", "not captured"), ("excluded", "excluded")):
         if networks := status.get(key):
             found = tuple(events.Network(it["network"], it["reason"]) for it in networks)
-            lines.append(f"  {name}: {_networks(found)}")
+            if key == "excluded":  # what no bridge ever captures is left to --json
+                found = tuple(it for it in found if "--exclude" in it.reason or "tunnel" in it.reason)
+            if found:
+                lines.append(f"  {name}: {_networks(found)}")
     if dns := status.get("dns"):
         lines.append(f"  names: {'asked here' if dns.get('on') else 'not asked here'} ({dns.get('mode')})")
     lines.append(f"  flows: {len(flows)} open")
