@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.world.addresses import CORP, HTTP_PORT, IPERF_PORT
+from tests.world import servers
+from tests.world.addresses import CORP, HTTP_PORT
 from tests.world.machine import Machine, Output, wait_until
 
 SOCKPERF_PORT = 11111
@@ -24,6 +24,7 @@ class Place:
     """Where the measuring tools run: a machine, or the sandbox on it in which process `enter` is."""
 
     machine: Machine
+    corp: Machine
     enter: int | None = None
 
     def run(self, *argv: str, timeout: float, failing: bool = False) -> Output:
@@ -55,26 +56,10 @@ def start_servers(corp: Machine) -> None:
 def iperf(place: Place, seconds: float, *, reverse: bool) -> tuple[float, float]:
     """(Gbit/s, gigabytes moved). Up is from the codespace; `reverse` is down."""
     options = ["-R"] if reverse else []
-    for _attempt in range(5):  # the server takes one client at a time, and may not have seen the end of the last one
-        output = place.run(
-            "iperf3",
-            "-c",
-            CORP[4],
-            "-p",
-            str(IPERF_PORT),
-            "-t",
-            f"{seconds:g}",
-            "-J",
-            *options,
-            "--connect-timeout",
-            "3000",
-            timeout=seconds + 15,
-            failing=True,
-        )
-        report: dict[str, Any] = json.loads(output.stdout)
-        if not any(word in report.get("error", "") for word in ("busy", "control message")):
-            break
-        time.sleep(0.5)
+    port = servers.iperf(place.corp)
+    words = ["iperf3", "-c", CORP[4], "-p", str(port), "-t", f"{seconds:g}", "-J", "--connect-timeout", "3000"]
+    output = place.run(*words, *options, timeout=seconds + 15, failing=True)
+    report: dict[str, Any] = json.loads(output.stdout)
     if "error" in report or "sum_received" not in report["end"]:
         raise Reason(f"iperf3: {report.get('error', 'no result')}"[:160])
     received = report["end"]["sum_received"]

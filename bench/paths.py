@@ -89,7 +89,7 @@ class Kernel(Way):
     about = "bare kernel (veth)"
 
     def up(self) -> Place:
-        return Place(self.world.laptop)
+        return Place(self.world.laptop, self.world.corp)
 
 
 class SshTunnel(Way):
@@ -115,7 +115,7 @@ class SshTunnel(Way):
         world.laptop.shell("echo 1 > /proc/sys/net/ipv4/ip_forward").check()
         self.clean.callback(lambda: world.laptop.shell("echo 0 > /proc/sys/net/ipv4/ip_forward"))
         self.clean.callback(lambda: world.corp.run("ip", "route", "del", "10.97.0.0/30"))
-        return self.wait(Place(world.codespace), tunnel)
+        return self.wait(Place(world.codespace, world.corp), tunnel)
 
 
 class Sshuttle(Way):
@@ -141,7 +141,7 @@ class Sshuttle(Way):
             log=f"{self.name}.log",
         )
         self.tools.append(client)
-        return self.wait(Place(codespace), client)
+        return self.wait(Place(codespace, self.world.corp), client)
 
     def down(self) -> None:
         for program in self.tools:
@@ -178,7 +178,7 @@ class Slirp(Way):
             log=f"{self.name}.log",
         )
         self.tools.append(tool)
-        return self.wait(Place(laptop, pid), tool)
+        return self.wait(Place(laptop, self.world.corp, pid), tool)
 
     @staticmethod
     def inner_pid(pid: int) -> int:
@@ -226,7 +226,7 @@ class Pasta(Way):
             for pid in descendants(tool.popen.pid):
                 try:
                     if Path(f"/proc/{pid}/comm").read_text() == "sleep\n":
-                        return self.wait(Place(laptop, pid), tool)
+                        return self.wait(Place(laptop, self.world.corp, pid), tool)
                 except OSError:
                     continue
             time.sleep(0.05)

@@ -26,7 +26,11 @@ class Netbridge(Way):
             bridge.ready()
         except AssertionError as error:
             raise Reason(" ".join(str(error).split())[:300]) from None
-        place = Place(self.world.laptop, bridge.inside()) if bridge.sandbox else Place(self.world.codespace)
+        place = (
+            Place(self.world.laptop, self.world.corp, bridge.inside())
+            if bridge.sandbox
+            else Place(self.world.codespace, self.world.corp)
+        )
         return self.wait(place, bridge.program)
 
     def down(self) -> None:

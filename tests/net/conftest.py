@@ -61,12 +61,14 @@ class Bridges:
     def __init__(self, world: World) -> None:
         self.world = world
         self.current: Through | None = None
+        self.spoilt = False
+        """A test failed: the next one gets a new bridge, so that one stuck bridge does not fail all."""
 
     def get(self, transport: str) -> Through:
         if transport == CONTROL:
             return Through(transport, None, self.world.laptop, None)
         if self.current and self.current.bridge:
-            if self.current.transport != transport or not self.current.bridge.program.running:
+            if self.spoilt or self.current.transport != transport or not self.current.bridge.program.running:
                 self.stop()
         if not self.current:
             target, *options = TRANSPORTS[transport]
@@ -88,8 +90,11 @@ class Bridges:
     def stop(self) -> None:
         if self.current:
             bridge, self.current = self.current.bridge, None
-            if bridge:
+            if bridge and self.spoilt:
+                bridge.program.kill()
+            elif bridge:
                 bridge.close()
+            self.spoilt = False
 
 
 @pytest.fixture(scope="session")
@@ -150,5 +155,8 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(item, pytest.Function):
         through = item.funcargs.get("through")
         if isinstance(through, Through) and through.bridge:
+            bridges = item.funcargs["bridges"]
+            assert isinstance(bridges, Bridges)
+            bridges.spoilt = True
             report.sections.append(("netbridge said", through.bridge.said[-4000:]))
     return report

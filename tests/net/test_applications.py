@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.world import World
+from tests.world import World, servers
 from tests.world.addresses import CORP, LAPTOP_IN_CORP, url
 from tests.world.servers import BIG_TEXTS
 
@@ -162,13 +162,16 @@ def test_first_hop_is_the_bridge(through: Through) -> None:
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_iperf_tcp(through: Through, world: World, version: int, direction: str) -> None:
     options = ["-R"] if direction == "down" else []
-    report = json.loads(through.run("iperf3", "-c", CORP[version], "-t", "1", "-J", *options).check().stdout)
+    port = str(servers.iperf(world.corp))
+    report = json.loads(
+        through.run("iperf3", "-c", CORP[version], "-p", port, "-t", "1", "-J", *options).check().stdout
+    )
     assert report["end"]["sum_received"]["bits_per_second"] > 50e6
 
 
 @both
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_iperf_udp(through: Through, version: int, direction: str) -> None:
+def test_iperf_udp(through: Through, world: World, version: int, direction: str) -> None:
     options = ["-R"] if direction == "down" else []
     output = through.run(
         "iperf3", "-u", "-b", "20M", "-l", "1200", "-c", CORP[version], "-t", "1", "-J", *options

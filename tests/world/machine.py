@@ -153,9 +153,9 @@ class Machine:
             "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200",
             *self.mounts,
             "ip link set lo up",
-            "trap '' CHLD",  # inherited by sleep: orphans are reaped by the kernel
             "echo booted",
-            "exec sleep infinity >/dev/null",
+            # a signal that is ignored stays so over exec, and then the kernel reaps orphans by itself
+            "exec env --ignore-signal=CHLD sleep infinity >/dev/null",
         ]
         self._keeper = subprocess.Popen(
             [

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from .addresses import CODESPACE_RESOLVER, CORP, ECHO_PORT, HTTP_PORT, IPERF_PORT, POSTGRES_PORT, REDIS_PORT
-from .machine import Machine
+from .machine import Machine, wait_until
 
 ZONE = """
 corp.test.            SOA   ns.corp.test. hostmaster.corp.test. 2024010101 3600 600 86400 300
@@ -177,8 +177,12 @@ def redis(machine: Machine) -> None:
     )
 
 
-def iperf(machine: Machine) -> None:
-    machine.start("iperf3", "-s", "-p", str(IPERF_PORT), log="iperf3.log")
+def iperf(machine: Machine) -> int:
+    """A server for one iperf3 client, on the port returned; one that serves many may still be busy with the last."""
+    port = next(port for port in range(IPERF_PORT, IPERF_PORT + 1000) if not machine.listens(port))
+    machine.start("iperf3", "-s", "-1", "-p", str(port), log="iperf3.log")
+    wait_until(lambda: machine.listens(port), "iperf3")
+    return port
 
 
 ECHO = """

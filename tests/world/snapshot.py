@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .machine import Machine
 
 COMMANDS = (
-    "ip -o -d link",
+    "ip -o link",
     "ip -o addr",
     "ip -4 rule",
     "ip -6 rule",
@@ -19,7 +19,6 @@ COMMANDS = (
     "cat /etc/resolv.conf",
     "cat /etc/hosts",
     "cat /etc/nsswitch.conf",
-    "find /tmp /run /dev/shm /dev/net ! -path '/run/sudo*' | sort",
     "cat /proc/mounts",
     "nft list ruleset 2>/dev/null",
     "ss -Hltun | sort",
@@ -39,7 +38,11 @@ class Snapshot:
 
     @classmethod
     def of(cls, machine: Machine) -> Snapshot:
-        script = "\n".join(f"echo '$ {command.split()[0]}'; {command}" for command in COMMANDS)
+        commands = [
+            *COMMANDS,
+            f"find {' '.join(machine.private)} /dev/net ! -path '/run/sudo*' ! -path /run/netbridge | sort",
+        ]
+        script = "\n".join(f"echo '$ {command}'; {command}" if "'" not in command else command for command in commands)
         resolv = machine.folder / "resolv.conf"
         return cls(
             _steady(machine.shell(script).stdout),

@@ -18,7 +18,6 @@ from .addresses import (
     CODESPACE_RESOLVER,
     CORP,
     HTTP_PORT,
-    IPERF_PORT,
     LAPTOP,
     LAPTOP_IN_CORP,
     POSTGRES_PORT,
@@ -118,16 +117,17 @@ class World:
         self.web = servers.nginx(self.corp)
         servers.postgres(self.corp)
         servers.redis(self.corp)
-        servers.iperf(self.corp)
         servers.udp_echo(self.corp)
         servers.unbound(self.corp, list(CORP.values()), servers.corp_zone(self.corp))
         servers.codespace_resolver(self.codespace)
         sshd.serve(self.codespace, self.key.with_suffix(".pub"), *CODESPACE.values())
         sshd.know_host(self.laptop.folder / "home", self.codespace.folder / "sshd/host_key.pub")
+        for machine in self.machines:
+            wait_until(functools.partial(self.settled, machine), f"the links of {machine.name}")
         expected = [(self.codespace, CODESPACE_RESOLVER, 53)]
         for version in (4, 6):
             expected += [(self.laptop, CODESPACE[version], SSH_PORT)]
-            ports = (HTTP_PORT, 53, REDIS_PORT, IPERF_PORT, POSTGRES_PORT)
+            ports = (HTTP_PORT, 53, REDIS_PORT, POSTGRES_PORT)
             expected += [(self.laptop, CORP[version], port) for port in ports]
         for machine, host, port in expected:
             wait_until(functools.partial(machine.answers, host, port), f"{host} port {port}")
@@ -200,6 +200,14 @@ class World:
             ],
             check=True,
         )
+
+    @staticmethod
+    def settled(machine: Machine) -> bool:
+        """True when links have a carrier and their IPv6 addresses are no longer tentative: nothing changes by itself."""
+        lines = [line for line in machine.shell("ip -o link; ip -o addr").stdout.splitlines() if ": eth" in line]
+        up = sum("LOWER_UP" in line for line in lines)
+        local = sum("inet6 fe80" in line and "tentative" not in line for line in lines)
+        return up == local == sum(" mtu " in line for line in lines)
 
     def widen_ports(self) -> None:
         """Let load generators open more connections a minute than the usual 28,000 ports allow."""
