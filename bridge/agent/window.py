@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from .frames import FrameError
 
-FLOOR = 192 * 1024
-"""Three super-segments: one being taken over there, one on its way, one being written. 150 ms at 10 Mbit/s."""
+FLOOR = 96 * 1024
+"""A super-segment and a half; the last packet may overshoot by its size. 80 ms at 10 Mbit/s; a faster path's window is
+above the floor anyway."""
 INITIAL = 512 * 1024
 """Before the first measurement. Doubles each round trip where the path allows."""
 CAP = 16 << 20
