@@ -21,6 +21,8 @@ import time
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+from netbridge.stack.link.base import LinkError
+
 from . import events, runtime
 from .addresses import Addresses
 from .bootstrap import AgentHandle, launch
@@ -45,6 +47,8 @@ CANCEL_SECONDS = 3.5
 RTO_MIN_MS = 2000
 """The target's kernel retransmits to the TUN no sooner: the link loses nothing, and TCP over TCP must not storm."""
 MTU = 1500
+BROKE = "broke the protocol"
+"""How the link says that it was the agent's fault."""
 KILLED = 143
 """Exit status for a COMMAND that a stop ended: what a shell says of a program that SIGTERM ended (128 + 15)."""
 
@@ -236,9 +240,16 @@ class Session:
         return Addresses(self.reservation.number)
 
     def _link_lost(self, error: Exception | None) -> None:
+        why = f"{error.what} {error.why}".strip() if isinstance(error, BridgeError) else str(error or "")
+        why = why.removeprefix("link_lost: ") or "The other end closed it without a word."
+        if isinstance(error, LinkError) and BROKE in why:  # it is there, and it is the agent that is at fault
+            self.lost(BridgeError(
+                f"The agent of {self.options.target} sent what no agent sends.", why,
+                "Start the bridge again; if it happens again, do not trust that machine.",
+            ))
+            return
         self.lost(TargetUnreachableError(
-            f"The connection to {self.options.target} is lost.",
-            str(error) if error else "The other end closed it.", "Start the bridge again.",
+            f"The connection to {self.options.target} is lost.", why, "Start the bridge again.",
         ))
 
     def _tell_connected(self, agent: AgentHandle, mtu: int) -> None:

@@ -83,7 +83,9 @@ def kind(event: events.Event) -> str:
 
 def failure(error: BridgeError, form: str) -> str:
     """What, why and what to do."""
-    what, why, todo = (_full_stop(part) for part in (error.what, error.why, error.todo))
+    what = _full_stop(error.what)
+    why = _full_stop(error.why) or "Nothing more is known."
+    todo = _full_stop(error.todo) or "Run it again with --trace-level debug to see how far it came."
     if form == "json":
         fields = {"what": what, "why": why, "todo": todo, "exit_code": error.exit_code}
         return json.dumps({"time": round(time.time(), 3), "event": "failed", **fields})

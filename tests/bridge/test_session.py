@@ -296,8 +296,9 @@ async def test_a_lost_link_ends_the_bridge(error: Exception | None) -> None:
 async def test_a_malformed_frame_ends_the_bridge() -> None:
     life = Life(FakeTarget())
     life.when[events.Ready] = lambda: life.target.channel and life.target.channel.deliver(b"\xff\xff\xff\xff garbage")
-    with pytest.raises(TargetUnreachableError, match="broke the protocol"):
+    with pytest.raises(BridgeError, match="broke the protocol") as caught:
         await life.run()
+    assert caught.value.exit_code == 1
 
 
 async def test_a_captured_network_that_makes_no_sense_is_a_usage_error() -> None:

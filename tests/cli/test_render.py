@@ -89,6 +89,13 @@ def test_a_failure_has_its_parts_cleaned() -> None:
     assert shown.endswith("Do.")
 
 
+def test_a_failure_always_has_three_sentences() -> None:
+    shown = json.loads(render.failure(BridgeError("What", "It said: hello"), "json"))
+    assert (shown["what"], shown["why"]) == ("What.", "It said: hello.")
+    assert shown["todo"].endswith(".")
+    assert json.loads(render.failure(BridgeError("What."), "json"))["why"].endswith(".")
+
+
 def test_a_state_is_told_in_lines() -> None:
     state = {
         "number": 0, "target": EVIL, "state": "running", "pid": 7, "uptime": 61.0,
