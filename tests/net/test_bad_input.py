@@ -379,8 +379,10 @@ def test_loopback_and_metadata_are_denied(idle: World, start: Start) -> None:
                     raw.sendto(syn(source, host, port), (tun, 0x0800))
                 for host in ("::1", "::", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "fe80::1", "::127.0.0.1"):
                     raw.sendto(syn(source6, host, port6), (tun, 0x86DD))
-                raw.sendto(syn(source, CORP[4], HTTP_PORT), (tun, 0x0800))  # so much about the packets being sound
-            wait_until(lambda: CORP[4] in str(bridge.status()["flows"]), "the flow to corp", 5, 0.1)
+                with idle.corp.listen(CORP[4]) as sound:  # a packet made alike does arrive
+                    raw.sendto(syn(source, CORP[4], sound.getsockname()[1]), (tun, 0x0800))
+                    sound.settimeout(3)
+                    sound.accept()[0].close()
             for silent in (listener, listener6):
                 silent.settimeout(0.1)
                 with pytest.raises(TimeoutError):

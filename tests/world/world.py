@@ -203,7 +203,7 @@ class World:
 
     @staticmethod
     def settled(machine: Machine) -> bool:
-        """True when links have a carrier and their IPv6 addresses are no longer tentative: nothing changes by itself."""
+        """True when its links have a carrier and their own IPv6 addresses are no longer tentative."""
         lines = [line for line in machine.shell("ip -o link; ip -o addr").stdout.splitlines() if ": eth" in line]
         up = sum("LOWER_UP" in line for line in lines)
         local = sum("inet6 fe80" in line and "tentative" not in line for line in lines)
