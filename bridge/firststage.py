@@ -39,9 +39,9 @@ s=;
 if [ "$(id -u)" = 0 ]; then :; else
 command -v sudo >/dev/null 2>&1 || say no-sudo "$(id -un)";
 e=$(LC_ALL=C sudo -n true </dev/null 2>&1) || say sudo-refused "$(id -un)" "$e";
-s="sudo -n --";
+s=$1;
 fi;
-exec $s "$x" -I -S -B -c "$1" {size} "$m" "$SSH_CONNECTION"
+exec "$x" -I -S -B -c "$1" {size} "$m" "$SSH_CONNECTION" "$s"
 """
 
 STAGE = (

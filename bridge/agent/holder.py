@@ -15,10 +15,10 @@ import os
 import socket
 from typing import Any, Callable, Dict, List, Optional
 
-from . import facts, resolvconf
+from . import facts, resolvconf, resolved
 from . import routes as routing
 from .guardian import Guardian
-from .loop import Loop
+from .loop import Loop, Timer
 from .netlink import Interface, Netlink
 from .stream import Stream
 from .stub import Stub, StubError
@@ -29,6 +29,9 @@ QUEUE = 256
 and a short one loss. Measured: eight iperf3 flows at full speed lost 10,000 segments in 6 s with 128 and none with 250;
 a ping beside eight uploads at 10 Mbit/s and 20 ms took 150 ms with 64, 256 and 500 alike, since TCP makes its
 super-segments small there."""
+
+LOOK_EVERY = 5.0
+"""Seconds between looks at resolv.conf."""
 
 
 class SetupError(Exception):
@@ -116,7 +119,7 @@ class Holder:
         self._routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
         installed, skipped = self._apply_routes(message["routes"], message["exclude"])
         ready = {"type": "ready", "tun": name, "offload": offload, "routes": installed, "skipped": skipped}
-        ready.update(self._start_dns(message["dns"]))
+        ready.update(self._start_dns(name, message["dns"]))
         if message.get("pass_tun", False):
             self._hand_over(ready)
         else:
@@ -171,7 +174,7 @@ class Holder:
         on_link = facts.on_link(self._netlink, without=self._index)
         return self._routes.apply(routing.plan(wanted, exclude, on_link, self._protected))
 
-    def _start_dns(self, wanted: Dict[str, Any]) -> Dict[str, Any]:
+    def _start_dns(self, name: str, wanted: Dict[str, Any]) -> Dict[str, Any]:
         """Stub, guardian, resolv.conf; the fields of `ready` that tell. Without DNS the bridge still serves."""
         if wanted["mode"] == "off" or not wanted["service"]:
             return {"dns": False, "listen": None, "dns_reason": "not asked for"}
@@ -179,21 +182,42 @@ class Holder:
         with contextlib.suppress(OSError):
             resolver = resolvconf.parse(resolvconf.read())
         before = len(self._undo)
+        suffixes, search = wanted.get("suffixes", []), wanted.get("search", [])
         try:
-            stub = Stub(
-                self._loop, wanted["mode"], wanted["service"], resolver.nameservers, wanted.get("suffixes", [])
-            )
+            stub = Stub(self._loop, wanted["mode"], wanted["service"], resolver.nameservers, suffixes)
             self._undo.append(stub.close)
             guardian = Guardian()
             self._undo.append(guardian.dismiss)
             self._undo.append(_heal)
-            alone = resolver.rotate or resolvconf.is_musl()
-            resolvconf.install(stub.address, wanted.get("search", []), alone=alone)
+            resolvconf.install(stub.address, search, alone=resolver.rotate or resolvconf.is_musl())
+            self._keep_dns(stub, search)
+            resolved.tell(name, wanted["mode"], wanted["service"], suffixes)
         except (OSError, StubError) as error:
             while len(self._undo) > before:
                 self._undo_one()
             return {"dns": False, "listen": None, "dns_reason": str(error)}
         return {"dns": True, "listen": stub.address}
+
+    def _keep_dns(self, stub: Stub, search: List[str]) -> None:
+        """Look now and then whether somebody (a DHCP client, a network manager) wrote resolv.conf anew, and join in."""
+        timer: Optional[Timer] = None
+
+        def look() -> None:
+            nonlocal timer
+            with contextlib.suppress(OSError):
+                text = resolvconf.read()
+                if resolvconf.HEAD not in text:
+                    resolver = resolvconf.parse(text)
+                    stub.change_own(resolver.nameservers)
+                    resolvconf.install(stub.address, search, alone=resolver.rotate or resolvconf.is_musl())
+            timer = self._loop.call_later(LOOK_EVERY, look)
+
+        def stop() -> None:
+            if timer is not None:
+                timer.cancel()
+
+        timer = self._loop.call_later(LOOK_EVERY, look)
+        self._undo.append(stop)
 
     def _hand_over(self, ready: Dict[str, Any]) -> None:
         """Give the TUN away; the session's copy alone keeps it alive, so that it vanishes with the session."""

@@ -50,5 +50,5 @@ def run(sources: Dict[str, str], arguments: List[str]) -> int:
     sys.meta_path.insert(0, MemoryImporter(sources))
     sys.dont_write_bytecode = True
     main = importlib.import_module(PACKAGE + ".main").main
-    status: int = main(arguments)
+    status: int = main(sources, arguments)
     return status

@@ -11,9 +11,10 @@ import fcntl
 import os
 import resource
 import signal
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 from . import facts, resolvconf
+from .handover import by_sudo, take
 from .holder import Holder
 from .loop import Loop
 from .netlink import Netlink
@@ -23,10 +24,13 @@ GOODBYE = 1.0
 """Seconds the last message may take to leave."""
 
 
-def _take_descriptors() -> Tuple[int, int]:
+def _take_descriptors(word: str) -> Tuple[int, int]:
     """(link in, link out), both above 2; 0 is /dev/null and 1 is standard error from here on."""
-    reading = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
-    writing = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+    if word:
+        reading, writing = take(word)
+    else:
+        reading = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+        writing = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     try:
@@ -48,10 +52,16 @@ def _more_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def main(arguments: List[str]) -> int:
-    """Run the agent: arguments are the marker and the text of SSH_CONNECTION. The exit status."""
-    marker, connection = arguments
-    reading, writing = _take_descriptors()
+def main(sources: Dict[str, str], arguments: List[str]) -> int:
+    """Run the agent; the exit status. The arguments, all there but the last:
+
+    the marker, the text of SSH_CONNECTION, the first stage's own text when sudo is needed (else empty), and the word
+    under which the caller of sudo hands over its standard input and output.
+    """
+    marker, connection, stage = arguments[:3]
+    if stage:
+        return by_sudo(sources, stage, [marker, connection, ""])
+    reading, writing = _take_descriptors(arguments[3] if len(arguments) > 3 else "")
     os.chdir("/")
     _more_descriptors()
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:

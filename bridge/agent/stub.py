@@ -149,9 +149,11 @@ class Stub:
     ) -> None:
         self.loop = loop
         self._service = [str(ipaddress.ip_address(server)) for server in service]
-        self._own = [] if mode == "all" else _usable(own, self._service)
+        self._mode = mode
+        self._own: List[str] = []
         self._suffixes = tuple(suffix.strip(".").lower() for suffix in suffixes)
         self._own_rests_until = 0.0
+        self.change_own(own)
         self._running: Dict[Any, Exchange] = {}
         self.address, self._datagrams, listener = _listen()
         self._tcp = TcpClients(loop, listener, self._ask_stream)
@@ -164,6 +166,12 @@ class Stub:
         self._tcp.close()
         self.loop.unwatch(self._datagrams.fileno())
         self._datagrams.close()
+
+    def change_own(self, own: Sequence[str]) -> None:
+        """The codespace has other nameservers now."""
+        if self._mode != "all":
+            self._own = _usable(own, self._service)
+            self._own_rests_until = 0.0
 
     # What exchanges tell.
 

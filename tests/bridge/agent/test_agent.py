@@ -30,12 +30,12 @@ def show(enter: list[str], *command: str) -> str:
     return subprocess.run([*enter, *command], check=True, capture_output=True, text=True).stdout
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    for _ in range(500):
+async def until(condition: Callable[[], bool], what: str, seconds: float = 5) -> None:
+    for _ in range(int(seconds * 100)):
         if condition():
             return
         await asyncio.sleep(0.01)
-    pytest.fail(f"not within 5 s: {what}")
+    pytest.fail(f"not within {seconds} s: {what}")
 
 
 class Taker:
@@ -393,3 +393,13 @@ async def test_the_tun_is_handed_over(place: Place) -> None:
         here.close()
         assert process.wait(10) == 0
     assert place.resolv_conf.read_bytes() == RESOLV_CONF
+
+
+async def test_a_resolv_conf_written_anew_by_somebody_else_is_joined_and_left_as_they_want_it(place: Place) -> None:
+    agent = await place.agent()
+    await agent.setup(SETUP)
+    place.resolv_conf.write_bytes(b"nameserver 127.99.0.7\n")
+    await until(lambda: place.resolv_conf.read_bytes().startswith(b"# netbridge: head"), "it is edited again", 8)
+    assert b"nameserver 127.83.0.1\n" in place.resolv_conf.read_bytes()
+    await agent.stop()
+    assert place.resolv_conf.read_bytes() == b"nameserver 127.99.0.7\n"

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from netbridge.bridge.errors import BridgeError, TargetLacksError, TargetUnreach
 from netbridge.bridge.firststage import PYTHONS, agent_code, command
 
 from .channels import LocalTransport, PipeChannel
-from .conftest import SETUP, Place
+from .conftest import RESOLV_CONF, SETUP, Place
 
 net = pytest.mark.net
 NEEDED = ("sh", "tr", "id", "setpriv", "mount", "unshare", "ip", "cat", "sleep", "true")
@@ -181,20 +182,44 @@ async def test_ssh_connection_names_the_peer(place: Place) -> None:
     await agent.stop()
 
 
-@net
-async def test_sudo_is_used_when_not_root(place: Place, tmp_path: Path) -> None:
+def sudo_allowed(tmp_path: Path) -> dict[str, Any]:
+    """For `Place.agent`: an ordinary user who may sudo."""
     if shutil.which("sudo") is None:
         pytest.skip("there is no sudo here")
     rules = tmp_path / "sudoers"
     rules.write_text("Defaults use_pty\nALL ALL=(ALL) NOPASSWD: ALL\n")
     rules.chmod(0o440)
-    before = f"mount --bind {rules} /etc/sudoers;"
-    agent = await place.agent(before=before, then=NOBODY)
+    return {"before": f"mount --bind {rules} /etc/sudoers;", "then": NOBODY}
+
+
+@net
+async def test_sudo_is_used_when_not_root_and_does_not_relay(place: Place, tmp_path: Path) -> None:
+    environment = {**os.environ, "SSH_CONNECTION": "10.7.7.7 50000 10.3.0.5 22"}
+    agent = await place.agent(**sudo_allowed(tmp_path), env=environment)
     assert agent.hello["uid"] == 0
     assert agent.hello["user"] == "nobody"
+    assert agent.hello["facts"]["ssh_peer"] == "10.7.7.7"
+    held = {os.readlink(f"/proc/{agent.hello['pid']}/fd/{number}") for number in (3, 4, 5, 6, 7, 8)}
+    for own in (agent.channel.process.stdin, agent.channel.process.stdout):  # type: ignore[attr-defined]
+        assert os.readlink(f"/proc/self/fd/{own.fileno()}") in held
     assert (await agent.setup(SETUP))["dns"] is True
     await agent.stop()
     assert await agent.channel.wait_closed() == 0
+    assert place.resolv_conf.read_bytes() == RESOLV_CONF
+
+
+@net
+async def test_behind_sudo_a_kill_undoes_everything_as_well(place: Place, tmp_path: Path) -> None:
+    agent = await place.agent(**sudo_allowed(tmp_path))
+    await agent.setup(SETUP)
+    lost = asyncio.get_running_loop().create_future()
+    agent.on_lost = lost.set_result
+    os.kill(agent.hello["pid"], signal.SIGKILL)
+    async with asyncio.timeout(5):
+        await lost
+        assert await agent.channel.wait_closed() not in {0, None}
+        while place.resolv_conf.read_bytes() != RESOLV_CONF:
+            await asyncio.sleep(0.01)
 
 
 # What can fail.
