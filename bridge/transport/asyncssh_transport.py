@@ -136,6 +136,8 @@ class AsyncsshTransport(Transport):
                 if last_attempt or not await self._accepts(target, settings, client):
                     raise self._distrust(target, settings, client) from error
                 continue
+            except BridgeError:
+                raise
             except (asyncssh.Error, OSError, ValueError) as error:
                 raise _explain(target, error, client) from error
             self._connections.append(connection)
@@ -153,6 +155,9 @@ class AsyncsshTransport(Transport):
             proxy = Proxy(settings.proxy_command, self._user, self._log, interactive=self._interactive)
             self._proxies.append(proxy)
             stream = proxy.stream
+            if not await proxy.speaks():
+                stream.close()
+                raise ssh_errors.closed_early(target, f"ProxyCommand: {proxy.last_words() or 'ended'}.")
         else:
             stream = await self._dial(target, settings)
         try:

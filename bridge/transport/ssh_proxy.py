@@ -4,6 +4,7 @@ ssh does.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from .child import Child
 from .diagnostics import Diagnostics
 from .process import SOCKET_BUFFER
 
+FIRST_BYTE = 5.0
+"""Seconds to wait for the server's first byte before trusting that it will come."""
 END_AFTER = 1.0
 """Seconds a proxy may take to end after the connection did."""
 
@@ -44,6 +47,30 @@ class Proxy:
             theirs.close()
             os.close(write_end)
         self._diagnostics.drain(read_end)
+
+    async def speaks(self) -> bool:
+        """Wait for the server's first byte, which stays where it is; False when the end comes instead.
+
+        uvloop never closes a socket that was broken before a transport took it, so that must be found out before. A
+        server that waits for us to speak first is given up on after a while, and True.
+        """
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self.stream.fileno(), lambda: heard.done() or heard.set_result(None))
+        try:
+            async with asyncio.timeout(FIRST_BYTE):
+                await heard
+            return bool(self.stream.recv(1, socket.MSG_PEEK))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+        finally:
+            loop.remove_reader(self.stream.fileno())
+
+    def last_words(self) -> str:
+        """The last line of its standard error."""
+        return self._diagnostics.text().rpartition("\n")[2].rstrip(".")
 
     async def close(self) -> None:
         """End it; the stream belongs to the connection that took it."""
