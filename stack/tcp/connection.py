@@ -18,7 +18,7 @@ from typing import Protocol
 
 from .config import TcpConfig
 from .receiver import Budget, Receiver
-from .segment import ACK, FIN, MIN_MSS, RST, SYN, URG, Segment, SynOptions, emit_syn_options
+from .segment import ACK, DEFAULT_MSS_V4, FIN, MIN_MSS, RST, SYN, URG, Segment, SynOptions, emit_syn_options
 from .sender import Sender
 from .seq import HALF, MASK, add
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, SYNCHRONIZED, TRANSITIONS, Event, State
@@ -61,26 +61,35 @@ class Connection:
     """The state of one connection. Its key and addresses are its owner's business."""
 
     __slots__ = (
-        "_ack_due", "_ack_now", "_challenge_at", "_config", "_delayed_ack_at", "_end_told_later", "_eof_told",
+        "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_config", "_default_mss", "_delayed_ack_at",
+        "_end_told_later", "_eof_told",
         "_fin_early", "_fin_received", "_heard_at", "_keepalive", "_life_until", "_probe", "_probes", "_reset",
         "_retry_at", "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
     )  # fmt: skip
 
     def __init__(
-        self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int
-    ) -> None:
-        """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes."""
+        self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int,
+        default_mss: int = DEFAULT_MSS_V4,
+    ) -> None:  # fmt: skip
+        """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes;
+        `default_mss`: what a peer takes that does not say.
+        """
         self._config = config
         self._user = user
         self.state = CLOSED
         self.mss = mss
+        self._default_mss = default_mss
+        self._ack_every = min(2 * mss, config.receive_window // 2)
+        """Bytes after which an acknowledgement is sent at once: two segments (RFC 9293, section 3.8.6.3), or half of
+        the smallest window if that is less, lest the peer wait for the timer with its window full."""
         self.sender = Sender(iss, mss, max_payload, config.congestion(mss), config.min_rto)
         self.receiver = Receiver(config, budget, user.data_received)
         self.fin_seq = 0
         self._fin_received = False
         self._fin_early = False
-        self._end_told_later = False
         """A FIN came before some of the data in front of it."""
+        self._end_told_later = False
+        """The connection is over, in order, but its user has not taken all data yet."""
         self._eof_told = False
         self._ack_now = False
         self._ack_due = 0
@@ -122,9 +131,9 @@ class Connection:
         self._take_syn(seq, window, options)
         self._syn_again = True
 
-    def _take_syn(self, seq: int, window: int, options: SynOptions, default_mss: int = 536) -> None:
+    def _take_syn(self, seq: int, window: int, options: SynOptions) -> None:
         sender = self.sender
-        mss = max(min(options.mss or default_mss, self.mss), MIN_MSS)
+        mss = max(min(options.mss or self._default_mss, self.mss), MIN_MSS)
         if mss != sender.mss:
             sender.max_payload = max(sender.max_payload // mss * mss, mss) if sender.max_payload > sender.mss else mss
             sender.mss = mss
@@ -163,21 +172,33 @@ class Connection:
         elif self.state not in (CLOSED, TIME_WAIT):
             self._life_until = min(self._life_until, now + self._config.orphan)
 
-    def abort(self) -> None:
-        """Reset the connection (RFC 9293, section 3.10.5)."""
-        if self.state is not CLOSED:
-            if self.state not in (SYN_SENT, TIME_WAIT):
-                self._reset = Segment(self.sender.nxt, self.receiver.nxt, RST | ACK, 0)
-            self._end(None, tell=False)
+    def abort(self) -> bool:
+        """Reset the connection (RFC 9293, section 3.10.5); `closed` will not be called. False when it was already."""
+        if self.state is CLOSED:
+            waited = self._end_told_later
+            self._end_told_later = False
+            self.receiver.release()
+            return waited
+        if self.state not in (SYN_SENT, TIME_WAIT):
+            self._reset = Segment(self.sender.largest, self.receiver.nxt, RST | ACK, 0)
+        self._end(None, tell=False)
+        return True
 
-    def drain(self) -> None:
+    def give_way(self) -> None:
+        """In TIME-WAIT: a new connection takes the ports, so this one is over (RFC 9293, section 3.6.1)."""
+        self._end(None)
+
+    def drain(self, now: float) -> None:
         """The user has room again: offer it what waits, and tell the peer if that opened the window enough."""
+        if self.state is CLOSED and not self._end_told_later:
+            return
         if self.receiver.backlog_bytes:
-            self.receiver.drain()
+            self.receiver.drain(now)
         if self._fin_received:
             self._tell_eof()
         if self._end_told_later and not self.receiver.backlog_bytes:
             self._end_told_later = False
+            self.receiver.release()
             self._user.closed(None)
         if self.state in MAY_RECEIVE_DATA and self.receiver.update_due(self.mss):
             self._ack_now = True
@@ -224,30 +245,49 @@ class Connection:
         self._take_syn(seq, window, options)
         self._heard_at = now
         if flags & ACK:
-            sender.una = ack
+            receiver = self.receiver
+            receiver.adv = add(receiver.nxt, min(receiver.buffer, 0xFFFF))  # as our SYN showed
             sender.wl2 = ack
+            self._syn_acked(ack, now)
             self.fire(Event.RCV_SYN_ACK)
-            self._retry_at = inf
-            self._syn_again = False
             self._ack_now = True
             self._user.connected()
             if payload and self.state is not CLOSED:
-                self._take_payload(payload[: self.receiver.buffer], now)
+                self._take_payload(payload[: receiver.window], now)
         else:
             # Simultaneous open: answer with a SYN-ACK of the same ISS.
             self.fire(Event.RCV_SYN)
             self._syn_again = True
 
+    def _syn_acked(self, ack: int, now: float) -> None:
+        """The peer has our SYN."""
+        sender = self.sender
+        sender.una = ack
+        if self._syn_tries == 1:
+            sender.rtt.acked(ack, now)
+        else:
+            sender.rtt.syn_was_repeated()
+        self._retry_at = inf
+        self._syn_again = False
+
     def _receive(self, seq: int, ack: int, flags: int, window: int, payload: memoryview, now: float) -> None:
         """RFC 9293, section 3.10.7.4, for the states from SYN-RECEIVED on; RFC 5961 for what could be blind."""
         receiver, sender = self.receiver, self.sender
-        length = len(payload) + (1 if flags & FIN else 0) + (1 if flags & SYN else 0)
-        # First: sequence number.
-        if not receiver.acceptable(seq, length):
-            if flags & RST:
-                return
-            if self.state is SYN_RECEIVED and flags & SYN and seq == receiver.irs:
+        if flags & SYN and seq == receiver.irs and self.state is SYN_RECEIVED and not flags & RST:
+            if not flags & ACK:
                 self._syn_again = True  # our SYN-ACK was lost
+                return
+            # Simultaneous open (section 3.5, figure 8): the SYN is known already, and its window is never scaled.
+            flags &= ~SYN
+            seq = receiver.nxt
+            window >>= sender.scale
+            self._ack_now = True
+        length = len(payload) + (1 if flags & FIN else 0) + (1 if flags & SYN else 0)
+        # First: sequence number. A FIN alone is taken at a closed window as well: BSD sends it there, Linux takes it.
+        if not receiver.acceptable(seq, 0 if flags & RST else length) and not (
+            length == 1 and flags & FIN and seq == receiver.nxt
+        ):
+            if flags & RST:
                 return
             if self.state is TIME_WAIT and flags & FIN:
                 self._life_until = now + self._config.time_wait
@@ -255,7 +295,12 @@ class Connection:
             if flags & ACK and not flags & SYN and not (receiver.nxt - seq) & HALF and self.state in SYNCHRONIZED:
                 self._take_ack(seq, ack, window << sender.scale, 1, now)
             self._heard_at = now
-            self._answer_unacceptable(now, probe=seq == add(receiver.nxt, -1) or receiver.window == 0)
+            # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
+            old = (seq - receiver.nxt) & HALF
+            if seq == add(receiver.nxt, -1) or receiver.window == 0 or (old and payload):
+                self._ack_now = True
+            else:
+                self._challenge(now)
             return
         # Second: RST (RFC 5961, section 3.2).
         if flags & RST:
@@ -279,13 +324,9 @@ class Connection:
             if ack != add(sender.iss, 1):
                 self._reset = Segment(ack, 0, RST, 0)
                 return
-            sender.una = ack
             sender.wnd = sender.max_wnd = window << sender.scale
             sender.wl1, sender.wl2 = seq, ack
-            if not sender.rtt.srtt and self._syn_tries == 1:
-                sender.rtt.acked(ack, now)
-            self._retry_at = inf
-            self._syn_again = False
+            self._syn_acked(ack, now)
             self.fire(Event.ACK_OF_SYN)
             if sender.fin_queued:
                 self.fire(Event.CLOSE)
@@ -326,13 +367,6 @@ class Connection:
             elif fin:
                 self._fin_early = True
                 self._ack_now = True
-
-    def _answer_unacceptable(self, now: float, *, probe: bool) -> None:
-        """An ACK for a segment outside the window: always for keepalives and window probes, at a rate for others."""
-        if probe:
-            self._ack_now = True
-        else:
-            self._challenge(now)
 
     def _challenge(self, now: float) -> None:
         if now - self._challenge_at >= self._config.challenge_interval:
@@ -375,8 +409,8 @@ class Connection:
         self._ack_due += len(payload)
         # While there is a hole, and when it is filled, the peer hears of it at once (RFC 5681, section 4.2).
         hole = bool(self.receiver.early)
-        self.receiver.deliver(payload)
-        if hole or self._ack_due >= 2 * self.mss:
+        self.receiver.deliver(payload, now)
+        if hole or self._ack_due >= self._ack_every:
             self._ack_now = True
         elif self._delayed_ack_at == inf:
             self._delayed_ack_at = now + self._config.delayed_ack
@@ -446,7 +480,7 @@ class Connection:
             self._transmit_syn(out, now)
         sender, receiver = self.sender, self.receiver
         if state is not SYN_SENT and state is not SYN_RECEIVED:
-            if (sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent)) and quantum > 0:
+            if sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent):
                 for seq, flags, payload in sender.transmit(now, quantum):
                     out.append(Segment(seq, receiver.nxt, flags, receiver.advertise(self.mss), payload))
                     self._acknowledged()
@@ -455,19 +489,18 @@ class Connection:
                 out.append(Segment(sender.probe_seq(), receiver.nxt, ACK, receiver.advertise(self.mss)))
                 self._acknowledged()
         if self._ack_now:
-            out.append(Segment(sender.nxt, receiver.nxt, ACK, receiver.advertise(self.mss)))
+            # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
+            out.append(Segment(sender.largest, receiver.nxt, ACK, receiver.advertise(self.mss)))
             self._acknowledged()
         return out
 
     @property
     def wants_to_send(self) -> bool:
         """Whether data waits that `transmit` with a quantum would send."""
-        if self.state is SYN_RECEIVED or self.state is SYN_SENT:
+        state = self.state
+        if state is CLOSED or state is SYN_RECEIVED or state is SYN_SENT:
             return False
-        sender = self.sender
-        if sender.retransmit_now or (sender.fin_queued and not sender.fin_sent and not sender.unsent):
-            return True
-        return sender.sendable
+        return self.sender.wants_to_send
 
     def _acknowledged(self) -> None:
         self._ack_now = False

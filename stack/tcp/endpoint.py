@@ -28,7 +28,18 @@ from .isn import IsnGenerator
 from .output import HeaderWriter, largest_payload
 from .receiver import Budget
 from .request import TcpRequest
-from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, SynOptions, parse_syn_options
+from .segment import (
+    ACK,
+    DEFAULT_MSS_V4,
+    DEFAULT_MSS_V6,
+    FIN,
+    HEADER_LEN,
+    RST,
+    SYN,
+    TCP_HEADER,
+    SynOptions,
+    parse_syn_options,
+)
 from .seq import HALF, MASK, add
 from .states import State
 
@@ -106,6 +117,7 @@ class Flow:
         self.connection = Connection(
             tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, monotonic()), mss=mss,
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
+            default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -140,16 +152,15 @@ class Flow:
 
     def abort(self) -> bool:
         """Reset; `closed` is not called. False when the connection was over already."""
-        if self.connection.state is State.CLOSED:
+        if not self.connection.abort():
             return False
-        self.connection.abort()
         self.flush()
         self._tcp.remove(self, None)
         return True
 
     def drain(self) -> None:
         """The user can take data again."""
-        self.connection.drain()
+        self.connection.drain(monotonic())
         self.flush()
 
     # -- the connection's user, passed on
@@ -281,7 +292,8 @@ class Tcp:
             if connection.state is State.TIME_WAIT and options is not None and not flags & (ACK | RST):
                 # A new connection on the same ports: its sequence number is newer (RFC 9293, section 3.6.1).
                 if (connection.receiver.nxt - seq) & HALF:
-                    flow.abort()
+                    connection.give_way()
+                    self.remove(flow, None)  # unless its user has still to read: then it is not told yet
                     self._request(key, packet, ip, at, seq, window, options, source_port, destination_port)
                     return
             # Marked first: what the user does from inside `receive` is sent at the end of the burst, not in its midst.

@@ -2,14 +2,18 @@
 
 In-order payload is offered to the reader as a view, without a copy; what the reader does not take at once waits in
 `backlog`, and the window shrinks by it from the left only: the right edge once shown never moves back (RFC 9293,
-section 3.8.6). The window doubles each time the reader took a window's worth, up to the configured maximum and while
-the budget that all connections share is less than half used; a reader that stalls holds what it had.
+section 3.8.6). The window doubles when the reader took a window's worth within a second, up to the configured maximum
+and while the budget that all connections share is less than half used; a reader that stalls holds what it had.
+
+All connections share a budget: above it no window is opened further, and above twice that nothing more is kept at
+all. What is not kept is not acknowledged either, so the peer sends it again.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from .config import TcpConfig
 from .reassembly import Reassembly, unwrap
@@ -17,15 +21,21 @@ from .seq import MASK
 
 Reader = Callable[[memoryview], int]
 """Takes a view, valid during the call only, and says how many of its bytes it took."""
+WORTH_WIDENING = 1.0
+"""Seconds in which the reader must take a whole window for the window to grow: longer than most round trips, so that
+every flow that its window holds up grows, and one that trickles never does."""
 
 
 class Budget:
-    """Unread bytes of all connections of a stack, against one limit."""
+    """Bytes held for readers by all connections of a stack: unread ones and those that came before their turn."""
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("limit", "most", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        """Beyond it no window opens."""
+        self.most = 2 * limit
+        """Never exceeded: windows shown before may still be used, but their owners send again what is not kept."""
         self.used = 0
 
 
@@ -33,8 +43,8 @@ class Receiver:
     """Sequence space and buffers of the data that comes in."""
 
     __slots__ = (
-        "_budget", "_grow_at", "_max", "_position", "_reader", "adv", "backlog", "backlog_bytes", "buffer", "early",
-        "irs", "nxt", "scale",
+        "_budget", "_grow_at", "_max", "_over", "_position", "_reader", "_taken_since", "adv", "backlog",
+        "backlog_bytes", "buffer", "early", "irs", "nxt", "scale",
     )  # fmt: skip
 
     def __init__(self, config: TcpConfig, budget: Budget, reader: Reader) -> None:
@@ -57,7 +67,10 @@ class Receiver:
         self._position = 0
         """RCV.NXT without the wrap, for the reassembly queue."""
         self._grow_at = self.buffer
-        """Bytes still to be taken by the reader before the window doubles."""
+        """Bytes still to be taken by the reader before the window may double."""
+        self._taken_since = inf
+        """When the reader began to take them."""
+        self._over = False
 
     def start(self, irs: int, scale: int) -> None:
         """The peer's SYN came with sequence number `irs`."""
@@ -82,35 +95,47 @@ class Receiver:
             return False
         return ((seq - self.nxt) & MASK) < window or ((seq + length - 1 - self.nxt) & MASK) < window
 
-    def deliver(self, payload: memoryview) -> None:
-        """Take payload that starts at RCV.NXT and fits the window."""
+    def deliver(self, payload: memoryview, now: float) -> None:
+        """Take payload that starts at RCV.NXT and fits the window; less of it where the budget forbids more."""
         size = len(payload)
-        self.nxt = (self.nxt + size) & MASK
-        self._position += size
         if self.backlog_bytes:
-            self._keep(payload)
+            taken = 0
         else:
             taken = self._reader(payload)
-            self._took(taken)
-            if taken < size:
-                self._keep(payload[taken:])
+            self._grow_at -= taken
+            if self._grow_at <= 0:
+                self._widen(now)
+        if taken < size and not self._keep(payload[taken:]):
+            size = taken
+        self.nxt = (self.nxt + size) & MASK
+        self._position += size
         if self.early:
-            self._take_early()
+            self._take_early(now)
 
     def keep_early(self, seq: int, payload: memoryview) -> bool:
         """Keep payload that starts beyond RCV.NXT; False when a bound forbids it."""
+        budget, early = self._budget, self.early
+        if budget.used + len(payload) > budget.most:
+            return False
+        before = early.size
         # 75 % of the window: the missing piece must still find room (RFC 5961's advice for reassembly bombs).
-        return self.early.insert(unwrap(self._position, seq), bytes(payload), self.buffer * 3 // 4)
+        kept = early.insert(unwrap(self._position, seq), bytes(payload), self.buffer * 3 // 4)
+        budget.used += early.size - before
+        return kept
 
-    def drain(self) -> None:
+    def drain(self, now: float) -> None:
         """The reader has room again: offer it what waits."""
         backlog = self.backlog
         while backlog:
             head = memoryview(backlog[0])
             taken = self._reader(head)
-            self._took(taken)
+            if self._over:
+                return  # the reader ended the connection
+            self._grow_at -= taken
             self.backlog_bytes -= taken
             self._budget.used -= taken
+            if self._grow_at <= 0:
+                self._widen(now)
             if taken < len(head):
                 backlog[0] = head[taken:]
                 return
@@ -118,7 +143,8 @@ class Receiver:
 
     def release(self) -> None:
         """The connection ended: give the budget back."""
-        self._budget.used -= self.backlog_bytes
+        self._over = True
+        self._budget.used -= self.backlog_bytes + self.early.size
         self.backlog.clear()
         self.backlog_bytes = 0
         self.early = Reassembly()
@@ -147,30 +173,46 @@ class Receiver:
         return (self.nxt + room) & MASK
 
     def update_due(self, mss: int) -> bool:
-        """Whether the window opened enough to tell the peer unasked (by two segments and a quarter of the buffer)."""
+        """Whether the window opened enough to tell the peer unasked: by two segments and a quarter of the buffer, or
+        by half of a buffer that holds no two segments.
+        """
         gain = (self.target_edge() - self.adv) & MASK
-        return 2 * mss <= gain < 0x8000_0000 and gain * 4 >= self.buffer
+        return min(2 * mss, self.buffer // 2) <= gain < 0x8000_0000 and gain * 4 >= self.buffer
 
-    def _keep(self, payload: memoryview) -> None:
+    def _keep(self, payload: memoryview) -> bool:
+        size = len(payload)
+        budget = self._budget
+        if self._over or budget.used + size > budget.most:
+            return False
         self.backlog.append(bytes(payload))
-        self.backlog_bytes += len(payload)
-        self._budget.used += len(payload)
+        self.backlog_bytes += size
+        budget.used += size
+        return True
 
-    def _took(self, count: int) -> None:
-        self._grow_at -= count
-        if self._grow_at <= 0:
-            self._grow_at = self.buffer
-            # Not while much lies unread anywhere: a larger window would only hold more of it.
-            if self.buffer < self._max and self._budget.used * 2 < self._budget.limit:
-                self.buffer = min(self.buffer * 2, self._max)
-                self._grow_at = self.buffer
+    def _widen(self, now: float) -> None:
+        """The reader took a window's worth: double the window, if that was quick."""
+        quick = now - self._taken_since <= WORTH_WIDENING
+        self._taken_since = now
+        # Not while much lies unread anywhere: a larger window would only hold more of it.
+        if quick and self.buffer < self._max and self._budget.used * 2 < self._budget.limit:
+            self.buffer = min(self.buffer * 2, self._max)
+        self._grow_at = self.buffer
 
-    def _take_early(self) -> None:
-        while (data := self.early.take(self._position)) is not None:
+    def _take_early(self, now: float) -> None:
+        budget = self._budget
+        while True:
+            early = self.early
+            before = early.size
+            data = early.take(self._position)
+            budget.used += early.size - before
+            if data is None:
+                return
             self.nxt = (self.nxt + len(data)) & MASK
             self._position += len(data)
             view = memoryview(data)
             taken = 0 if self.backlog_bytes else self._reader(view)
-            self._took(taken)
+            self._grow_at -= taken
+            if self._grow_at <= 0:
+                self._widen(now)
             if taken < len(data):
-                self._keep(view[taken:])
+                self._keep(view[taken:])  # it was in the budget already

@@ -11,6 +11,8 @@ MIN_RTO = 0.2
 """RFC 6298 rounds up to 1 s; deployed stacks use 200 ms, which still exceeds every delayed acknowledgement of ours."""
 MAX_RTO = 60.0
 """RFC 6298, section 2.5: at least 60 s."""
+AFTER_LOST_SYN = 3.0
+"""RFC 6298, section 5.7: where the handshake already needed a copy, the round trip may exceed the initial second."""
 CLOCK_GRANULARITY = 0.001
 
 
@@ -51,6 +53,11 @@ class RtoEstimator:
             self.sample(now - self._timed_at)
             self._timed_at = -1.0
         self.rto = self.base
+
+    def syn_was_repeated(self) -> None:
+        """The handshake is done, but how long it took nobody can tell (section 5.7)."""
+        self._timed_at = -1.0
+        self.base = self.rto = max(AFTER_LOST_SYN, self._minimum)
 
     def sample(self, rtt: float) -> None:
         """Feed one measured round trip in seconds (sections 2.2 and 2.3)."""

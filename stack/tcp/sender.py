@@ -93,6 +93,26 @@ class Sender:
         return limit - ((self.nxt - self.una) & MASK) - self.queued
 
     @property
+    def wants_to_send(self) -> bool:
+        """Whether `transmit` would send something now."""
+        if self.unsent:
+            return self.retransmit_now or self.sendable
+        return self.retransmit_now or (self.fin_queued and self._fin_fits)
+
+    @property
+    def _fin_fits(self) -> bool:
+        """Whether the FIN is what comes next, and within the window.
+
+        Beyond it the peer would drop it, and our later acknowledgements, which bear a higher number, as well.
+        """
+        return not self.fin_sent and not self.unsent and ((self.nxt - self.una) & MASK) < self.wnd
+
+    @property
+    def _waits(self) -> bool:
+        """Whether something is to be sent that the window does not take (not: that the link has no room for)."""
+        return bool(self.unsent or (self.fin_queued and not self.fin_sent)) and not self.wants_to_send
+
+    @property
     def sendable(self) -> bool:
         """Whether `transmit` would send data now."""
         if not self.unsent:
@@ -186,9 +206,9 @@ class Sender:
     # -- what goes out
 
     def transmit(self, now: float, quantum: int) -> list[Piece]:
-        """The segments to send now, at most about `quantum` bytes of payload."""
+        """The segments to send now, at most about `quantum` bytes of payload; 0: only see to the persist timer."""
         pieces: list[Piece] = []
-        if self.retransmit_now:
+        if self.retransmit_now and quantum > 0:
             self.retransmit_now = False
             self._fast_retransmit(pieces, now)
         limit = self.wnd if self.wnd < self.cc.cwnd else self.cc.cwnd
@@ -203,8 +223,7 @@ class Sender:
             self.queued -= size
             self.sent.append(payload)
             self._advance(size, now)
-        if self.fin_queued and not self.fin_sent and not self.unsent:
-            # The FIN goes even into a closed window: the peer may take it, and the close is known to be under way.
+        if self.fin_queued and quantum > 0 and self._fin_fits:
             self.fin_sent = True
             seq, flags, payload = pieces[-1] if pieces else (0, 0, b"")
             if payload and (seq + len(payload)) & MASK == self.nxt:
@@ -213,7 +232,7 @@ class Sender:
                 pieces.append((self.nxt, ACK | FIN, b""))
             self._advance(1, now)
             self.fin_end = self.nxt
-        if self.deadline == inf and self.unsent and self.nxt == self.una:
+        if self.deadline == inf and self.nxt == self.una and self._waits:
             # The window is closed (or silly) with nothing in flight whose answer could tell of its opening: probe
             # from RTO on, doubling (RFC 9293, section 3.8.6.1).
             self.persisting = True

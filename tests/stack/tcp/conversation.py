@@ -158,7 +158,7 @@ class Talk:
     def reads(self, room: int = 1 << 60) -> None:
         """The user has room again."""
         self.user.room = room
-        self.connection.drain()
+        self.connection.drain(self.now)
         self._pump()
 
     @property

@@ -6,10 +6,11 @@ import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import Unlimited
+from netbridge.stack.tcp.connection import Connection
 from netbridge.stack.tcp.segment import SynOptions
 from netbridge.stack.tcp.states import TRANSITIONS, Event, State
 
-from .conversation import MSS, OUR_ISN, Talk
+from .conversation import MSS, OUR_ISN, RecordingUser, Talk
 
 # -- opening
 
@@ -83,7 +84,7 @@ def test_syn_sent_answers_a_wrong_ack_with_reset() -> None:
     talk.connection.open()
     talk.hears("S", 0)
     talk.says("A", 0, 99)
-    assert talk.hears("R", 99)
+    talk.hears("R", 99)
     assert talk.state == "SYN-SENT"
 
 
@@ -660,3 +661,305 @@ def test_data_written_before_the_handshake_ends_waits_for_it() -> None:
     talk.silent()
     talk.says("A", 1, 1)
     talk.hears("A", 1, 1, b"a server that speaks first")
+
+
+# -- found in review
+
+
+def test_simultaneous_open_between_two_of_our_kind() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("S", 0)
+    talk.hears("SA", 0, 1)
+    talk.says("SA", 0, 1)  # answering this with another SYN-ACK would go on for ever
+    assert talk.state == "ESTABLISHED"
+    talk.hears("A", 1, 1)
+    talk.silent()
+
+
+def test_the_round_trip_of_an_active_open_is_the_handshakes() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.passes(0.25)
+    talk.says("SA", 0, 1)
+    talk.hears("A", 1, 1)
+    assert talk.connection.sender.rtt.srtt == 0.25
+    talk.passes(100)  # idle
+    talk.writes(b"question")
+    talk.hears("A", 1, 1)
+    talk.passes(0.25)
+    talk.says("A", 1, 9)
+    assert talk.connection.sender.rtt.srtt == pytest.approx(0.25)
+
+
+def test_a_repeated_syn_makes_the_first_timeout_three_seconds() -> None:
+    for active in (True, False):
+        talk = Talk()
+        if active:
+            talk.connection.open()
+        else:
+            talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+        first = "S" if active else "SA"
+        talk.hears(first, 0)
+        talk.passes(3.1)  # twice more, at 1 and 3 seconds: the last back-off was to 4
+        talk.hears(first, 0)
+        talk.hears(first, 0)
+        if active:
+            talk.says("SA", 0, 1)
+            talk.hears("A", 1, 1)
+        else:
+            talk.says("A", 1, 1)
+        assert talk.state == "ESTABLISHED"
+        assert talk.connection.sender.rtt.rto == 3.0  # RFC 6298, section 5.7
+        assert talk.connection.sender.rtt.srtt == 0.0  # Karn
+
+
+def test_data_on_a_syn_ack_is_taken_within_the_window() -> None:
+    talk = Talk(TcpConfig(receive_window=2000))
+    talk.connection.open()
+    talk.hears("S", 0)
+    ack = (OUR_ISN + 1) & 0xFFFFFFFF
+    # One burst: nothing leaves in between.
+    talk.connection.receive(0xFFFFFFF0, ack, 0x12, 65535, memoryview(b"a" * 1500), SynOptions(MSS, None), talk.now)
+    talk.connection.receive(1500 - 15, ack, 0x10, 65535, memoryview(b"b" * 1500), None, talk.now)
+    assert talk.user.data == b"a" * 1500 + b"b" * 500
+    talk.hears("A", 1, 2001)
+
+
+def test_acknowledgements_after_a_timeout_bear_the_highest_sequence_number() -> None:
+    """The peer has perhaps taken everything: with a lower number it would take them for old, and ignore the ACK."""
+    talk = Talk.established()
+    talk.writes(b"x" * 5 * MSS)
+    for number in range(5):
+        talk.hears("A", 1 + number * MSS)
+    talk.passes(1.1)
+    talk.hears("A", 1, 1, b"x" * MSS)
+    talk.says("A", 1, 1, b"y" * 2 * MSS)
+    talk.hears("A", 1 + 5 * MSS, 1 + 2 * MSS, b"")
+    talk.connection.abort()
+    talk.hears("RA", 1 + 5 * MSS)
+
+
+def test_a_fin_waits_for_the_window_and_leaves_when_it_opens() -> None:
+    talk = Talk.established(TcpConfig(retries=3), window=1000)
+    talk.writes(b"x" * 1000)
+    talk.closes()
+    talk.hears("A", 1, 1, b"x" * 1000)
+    talk.silent()
+    talk.says("A", 1, 1001, window=0)
+    talk.silent()
+    for _ in range(100):  # the peer answers every probe: never given up
+        talk.passes(10)
+        while talk._out:
+            talk.hears("A", 1000, 1, b"")
+            talk.says("A", 1, 1001, window=0)
+    assert talk.state == "FIN-WAIT-1"
+    assert not talk.connection.wants_to_send
+    talk.says("A", 1, 1001, window=1000)
+    talk.hears("FA", 1001, 1, b"")
+    talk.says("A", 1, 1002)
+    assert talk.state == "FIN-WAIT-2"
+
+
+def test_a_bare_fin_is_taken_at_a_closed_window() -> None:
+    """BSD sends it there, and Linux takes it."""
+    talk = Talk.established(TcpConfig(receive_window=2000))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 2000)
+    talk.hears("A", 1, 2001, window=0)
+    talk.says("FA", 2001, 1)
+    talk.hears("A", 1, 2002, window=0)
+    assert talk.state == "CLOSE-WAIT"
+    assert "eof" not in talk.user.calls
+    talk.reads()
+    assert talk.user.calls[-1] == "eof"
+
+
+def test_a_reset_with_data_is_taken_at_a_closed_window() -> None:
+    talk = Talk.established(TcpConfig(receive_window=2000))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 2000)
+    talk.hears("A", 1, 2001, window=0)
+    talk.says("R", 2001, 0, b"because")
+    assert talk.state == "CLOSED"
+
+
+def test_nothing_wants_to_be_sent_once_it_is_over() -> None:
+    """Whoever pumps would otherwise pump for ever."""
+    talk = Talk.established(window=1000)
+    talk.writes(b"x" * 3000)
+    talk.closes()
+    talk.hears("A", 1)
+    talk.says("R", 1)
+    assert talk.state == "CLOSED"
+    assert not talk.connection.wants_to_send
+
+
+def test_data_that_was_sent_again_is_acknowledged_each_time() -> None:
+    talk = Talk.established()
+    talk.says("A", 1, 1, b"x" * 2 * MSS)
+    talk.hears("A", 1, 1 + 2 * MSS)
+    for _ in range(3):  # the acknowledgements get lost; the peer's timer may be short
+        talk.says("A", 1, 1, b"x" * MSS)
+        talk.hears("A", 1, 1 + 2 * MSS)
+
+
+class Aborting(RecordingUser):
+    """Resets the connection when it gets data it does not like."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    def data_received(self, data: memoryview) -> int:
+        self.connection.abort()
+        return len(data) // 2
+
+
+def test_the_user_may_abort_from_inside_data_received() -> None:
+    for late in (False, True):
+        talk = Talk.established()
+        if late:
+            talk.user.room = 0
+            talk.says("A", 1, 1, b"x" * 100)
+            talk.says("A", 101, 1, b"x" * 100)
+            assert talk.budget.used == 200
+        talk.connection._user = user = Aborting(talk.connection)
+        talk.connection.receiver._reader = user.data_received
+        if late:
+            talk.connection.drain(talk.now)
+        else:
+            talk.says("A", 1001, 1, b"early")
+            talk.hears("A", 1, 1)
+            talk.says("A", 1, 1, b"x" * 1000)
+        talk.hears("RA", 1)
+        talk.silent()
+        assert talk.budget.used == 0
+        assert talk.connection.receiver.backlog_bytes == 0
+        assert user.calls == []
+        assert talk.quiet
+
+
+def test_abort_frees_what_outlived_an_orderly_end() -> None:
+    talk = Talk.established()
+    talk.user.room = 2
+    talk.says("FA", 1, 1, b"data")
+    talk.hears("A", 1, 6)
+    talk.closes()
+    talk.hears("FA", 1, 6)
+    talk.says("A", 6, 2)
+    assert talk.state == "CLOSED"
+    assert talk.budget.used == 2
+    talk.connection.abort()
+    assert talk.budget.used == 0
+    talk.reads()
+    assert talk.user.calls == ["connected"]
+    talk.silent()
+
+
+def test_after_a_reset_no_end_of_file_is_told() -> None:
+    talk = Talk.established()
+    talk.user.room = 0
+    talk.says("FA", 1, 1, b"data")
+    talk.hears("A", 1, 6)
+    talk.says("R", 6)
+    assert talk.user.calls == ["connected", "closed"]
+    talk.reads()
+    assert talk.user.calls == ["connected", "closed"]
+
+
+@pytest.mark.parametrize("mss", [1000, 40_000, 65_480])
+def test_large_segments_are_acknowledged_at_once_and_the_window_reopens(mss: int) -> None:
+    """Two full segments may be more than the window."""
+    talk = Talk.established(mss=mss, wscale=4)
+    talk.says("A", 1, 1, b"x" * 40_000)
+    talk.hears("A", 1, 40_001)
+    talk.user.room = 0
+    talk.says("A", 40_001, 1, b"y" * 65_536)
+    talk.hears("A", 1, 105_537, window=0)
+    talk.reads()
+    assert talk.hears("A", 1, 105_537).window > 0
+
+
+def test_a_closed_window_is_probed_even_if_the_link_was_busy_when_it_closed() -> None:
+    talk = Talk.established(window=1000)
+    talk.writes(b"x" * 1000)
+    talk.hears("A", 1)
+    talk.connection.write(b"y" * 500)
+    talk.connection.receive(0xFFFFFFF1, (OUR_ISN + 1001) & 0xFFFFFFFF, 0x10, 0, memoryview(b""), None, talk.now)
+    assert talk.connection.transmit(talk.now, 0) == []
+    talk.passes(2)
+    talk.hears("A", 1000, 1, b"")
+
+
+def test_the_persist_timer_does_not_run_while_data_waits_for_the_link_only() -> None:
+    talk = Talk.established()
+    talk.connection.write(b"x" * 500)
+    assert talk.connection.transmit(talk.now, 0) == []
+    assert talk.connection.next_timeout() > 1e9
+
+
+# -- memory
+
+
+def test_unread_and_early_data_count_against_the_budget_of_all() -> None:
+    talk = Talk.established(TcpConfig(receive_window=8000, receive_budget=1 << 20))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 1000)
+    assert talk.budget.used == 1000
+    talk.says("A", 3001, 1, b"z" * 1000)
+    talk.says("A", 3001, 1, b"z" * 1000)
+    assert talk.budget.used == 2000
+    talk.says("A", 1001, 1, b"y" * 2000)
+    assert talk.budget.used == 4000
+    talk.reads(room=2500)
+    assert talk.budget.used == 1500
+    talk.says("A", 5001, 1, b"early")
+    talk.connection.abort()
+    assert talk.budget.used == 0
+
+
+def test_beyond_the_budget_no_window_opens_and_beyond_twice_that_nothing_is_kept() -> None:
+    talk = Talk.established(TcpConfig(receive_window=8000, receive_budget=3000))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 4000)
+    talk.hears("A", 1, 4001, window=4000)  # what was shown is not taken back
+    talk.says("A", 4001, 1, b"x" * 2500)  # more than the budget allows: not acknowledged, so it comes again
+    talk.hears("A", 1, 4001, window=4000)
+    talk.says("A", 5001, 1, b"x" * 2500)
+    talk.hears("A", 1, 4001, window=4000)
+    assert talk.budget.used == 4000
+    talk.reads(room=3000)
+    talk.hears("A", 1, 4001, window=7000)
+    talk.says("FA", 4001, 1, b"y" * 2500)
+    talk.hears("A", 1, 6502)
+    talk.reads()
+    assert talk.user.data == b"x" * 4000 + b"y" * 2500
+    assert talk.user.calls[-1] == "eof"
+
+
+def test_what_does_not_fit_the_budget_does_not_take_the_fin_along() -> None:
+    talk = Talk.established(TcpConfig(receive_window=8000, receive_budget=1000))
+    talk.user.room = 0
+    talk.says("A", 1, 1, b"x" * 2000)
+    talk.hears("A", 1, 2001)
+    talk.says("FA", 2001, 1, b"y" * 100)
+    talk.hears("A", 1, 2001)
+    assert talk.state == "ESTABLISHED"
+    talk.reads()
+    talk.says("FA", 2001, 1, b"y" * 100)
+    assert talk.state == "CLOSE-WAIT"
+    assert talk.user.data == b"x" * 2000 + b"y" * 100
+
+
+def test_a_trickle_does_not_widen_the_window() -> None:
+    """A window is worth widening where the reader takes it within a second; a stalled reader could hold it all."""
+    talk = Talk.established(TcpConfig(receive_window=4000, max_receive_window=64000), wscale=0)
+    at = 1
+    for _ in range(40):
+        talk.says("A", at, 1, b"x" * 1000)
+        at += 1000
+        talk.passes(0.5)
+    assert talk.connection.receiver.buffer == 8000  # once, when there was nothing to go by

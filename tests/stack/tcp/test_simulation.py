@@ -101,7 +101,7 @@ def simulate(
         assert now < 3600, f"stuck: {left.connection!r} {right.connection!r}"
         for side in (left, right):
             if random.random() < 0.3:
-                side.connection.drain()
+                side.connection.drain(now)
             if side.connection.next_timeout() <= now:
                 side.connection.handle_timeout(now)
         while wire and wire[0][0] <= now:
