@@ -6,16 +6,18 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from netbridge.bridge import events, runtime
+from netbridge.bridge import capturing, events, runtime
 from netbridge.bridge.control import ask, statuses
 from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError, UsageError
 from netbridge.bridge.options import Options
+from netbridge.bridge.routes import Interface, LocalNetworks, LocalNetworksError, Route, Snapshot
 from netbridge.bridge.session import KILLED, Session
 from tests.bridge.fake_target import HELLO, FakeTarget
 
@@ -228,6 +230,51 @@ async def test_denied_flows_are_told_once() -> None:
     assert (denied.protocol, denied.destination, denied.port) == ("tcp", "10.77.0.5", 80)
 
 
+async def test_routes_of_this_machine_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VPN that comes up after the bridge is captured, one that goes down is let go."""
+    lan = Route(ip_network("10.70.0.0/16"), "eth0")
+    vpn = Route(ip_network("10.80.0.0/16"), "tun0")
+    now = [lan]
+
+    class FakeNetworks(LocalNetworks):
+        async def snapshot(self) -> Snapshot:
+            return Snapshot((Interface("eth0"), Interface("tun0", tunnel=True)), tuple(now))
+
+    monkeypatch.setattr(capturing, "local_networks", FakeNetworks)
+    monkeypatch.setattr(capturing, "WATCH_SECONDS", 0.02)
+    life = Life(FakeTarget())
+
+    async def captured(wanted: list[str]) -> None:
+        async with asyncio.timeout(5):
+            while [it["network"] for it in life.session.status()["captured"]] != wanted:
+                await asyncio.sleep(0.01)
+
+    async def use(_: Life) -> None:
+        await captured(["10.70.0.0/16"])
+        now.append(vpn)
+        await captured(["10.70.0.0/16", "10.80.0.0/16"])
+        now.remove(lan)
+        await captured(["10.80.0.0/16"])
+
+    await life.during(use)
+    asked = [message["routes"] for message in life.target.messages if message["type"] == "routes"]
+    assert asked == [["10.70.0.0/16", "10.80.0.0/16"], ["10.80.0.0/16"]]
+    told = [len(event.networks) for event in life.told if isinstance(event, events.Captured)]
+    assert told == [1, 2, 1]
+
+
+async def test_without_knowledge_of_the_routes_named_networks_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> LocalNetworks:
+        raise LocalNetworksError("routes cannot be read here")
+
+    monkeypatch.setattr(capturing, "local_networks", unknown)
+    life = Life(FakeTarget(), route=("10.77.0.0/16",))
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    assert await life.run() == 0
+    assert [it.network for it in life.the(events.Captured).networks] == ["10.77.0.0/16"]
+    assert "routes cannot be read here" in life.the(events.Hint).text
+
+
 # --- COMMAND ----------------------------------------------------------------------------------------------------------
 
 
@@ -353,6 +400,26 @@ async def test_a_hurried_stop_waits_for_nobody() -> None:
     asyncio.get_running_loop().call_later(0.7, life.session.hurry)
     began = time.monotonic()
     assert await life.run() == 0
+    assert time.monotonic() - began < 2
+
+
+async def test_a_hurried_stop_leaves_a_stubborn_command_behind() -> None:
+    target = FakeTarget()
+
+    async def stubborn(argv: Sequence[str]) -> int:
+        for _ in range(2):
+            try:
+                await asyncio.sleep(3)
+            except asyncio.CancelledError:
+                continue
+        return 0
+
+    target.run = stubborn  # type: ignore[method-assign]
+    life = Life(target, command=("stubborn",))
+    life.when[events.CommandStarted] = lambda: life.session.stop("enough")
+    asyncio.get_running_loop().call_later(0.7, life.session.hurry)
+    began = time.monotonic()
+    assert await life.session.run() == KILLED
     assert time.monotonic() - began < 2
 
 

@@ -123,6 +123,14 @@ def test_denied_and_excluded_destinations(machine: Machine) -> None:
     assert "10.88.0.0/24 was perhaps meant" in excluded.stderr
 
 
+def test_under_sudo_everything_is_the_callers(machine: Machine) -> None:
+    """COMMAND, the log and the capture are those of the user who called sudo."""
+    machine.environment |= {"SUDO_UID": "65534", "SUDO_GID": "65534", "SUDO_USER": "nobody"}
+    done = machine.netbridge("up", "sandbox", "--log-file", "log", "--pcap", "pcap", "--", "id", "-u")
+    assert (done.returncode, done.stdout) == (0, "65534\n"), done.stderr
+    assert {os.stat(machine.folder / name).st_uid for name in ("log", "pcap", "run")} == {65534}
+
+
 # --- the ways to stop -------------------------------------------------------------------------------------------------
 
 
