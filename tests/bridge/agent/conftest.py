@@ -57,7 +57,8 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.resolv_conf = folder / "resolv.conf"
         self.resolv_conf.write_bytes(RESOLV_CONF)
-        self.script = f'mount --bind {self.resolv_conf} /etc/resolv.conf; {{before}} exec "$@"'
+        # Without the private file nothing may run: it would edit this machine's own.
+        self.script = f'mount --bind {self.resolv_conf} /etc/resolv.conf || exit 99; {{before}} exec "$@"'
         self.descriptors: list[int] = []
 
     def transport(
