@@ -109,9 +109,10 @@ def text(result: dict[str, Any]) -> str:
                 words.append("–" if value is None else form.format(value))
         lines.append(words)
     machine = result["machine"]
+    settings = f"{result['seconds']:g} s each, load before {machine['load']:.1f}"
     out = [
         f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, Python {machine['python']}",
-        f"{machine['openssh'].split(',')[0]}, {machine['cipher']}, {result['seconds']:g} s each",
+        f"{machine['openssh'].split(',')[0]}, {machine['cipher']}, {settings}",
         "",
         grid(lines),
         "",

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -99,6 +100,21 @@ def measure_path(path: paths.Way, meter: CpuMeter, seconds: float) -> dict[str, 
     return row
 
 
+def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of several: the median of the figures, a reason only where no round has a figure."""
+    merged: dict[str, Any] = {}
+    for row in rounds:
+        for key, value in row.items():
+            if key == "failed" and any("failed" not in other for other in rounds):
+                continue
+            merged.setdefault(key, value)
+    for key in merged:
+        figures = [row[key] for row in rounds if isinstance(row.get(key), (int, float))]
+        if figures:
+            merged[key] = max(figures) if key == "memory" else statistics.median(figures)
+    return merged
+
+
 def machine_facts() -> dict[str, Any]:
     def first_line(*argv: str) -> str:
         try:
@@ -136,7 +152,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure netbridge and its peers side by side.")
     parser.add_argument("--only", default="", help=f"comma-separated: {', '.join(names)}")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
-    parser.add_argument("--quick", action="store_true", help="one second each")
+    parser.add_argument("--rounds", type=int, default=1, help="measure everything so often, show medians (default 1)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second each")
     parser.add_argument("--json", type=Path, help="where to write (default bench/results/<time>.json)")
     arguments = parser.parse_args()
     chosen = [name for name in arguments.only.split(",") if name] or names
@@ -146,28 +163,40 @@ def main() -> int:
         print(f"bench: cannot measure here: {reason}", file=sys.stderr)
         return 1
     seconds = 1.0 if arguments.quick else arguments.seconds
-    facts, rows = machine_facts(), {}
+    rounds = 1 if arguments.quick else max(1, arguments.rounds)
+    facts = machine_facts()
+    if facts["load"] > 0.5:
+        print(f"bench: this machine is not idle (load {facts['load']:.1f}); figures will be low", file=sys.stderr)
+    rows: dict[str, list[dict[str, Any]]] = {}
     meter = CpuMeter()
     try:
         with World() as world:
             loads.start_servers(world.corp)
             world.widen_ports()
-            if LIMIT in chosen:
-                row: dict[str, Any] = {"about": "raw cat through ssh (the limit)"}
-                bulk(row, meter, lambda down: limit.raw_cat(world, seconds, up=not down))
-                rows[LIMIT] = row
-            for kind in PATHS:
-                if kind.name not in chosen:
-                    continue
-                print(f"measuring {kind.name} …", file=sys.stderr, flush=True)
-                path = kind(world)
-                try:
-                    rows[kind.name] = measure_path(path, meter, seconds)
-                finally:
-                    path.down()
+            for number in range(rounds):
+                print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+                if LIMIT in chosen:
+                    row: dict[str, Any] = {"about": "raw cat through ssh (the limit)"}
+                    bulk(row, meter, lambda down: limit.raw_cat(world, seconds, up=not down))
+                    rows.setdefault(LIMIT, []).append(row)
+                for kind in PATHS:
+                    if kind.name in chosen:
+                        print(f"measuring {kind.name} …", file=sys.stderr, flush=True)
+                        path = kind(world)
+                        try:
+                            rows.setdefault(kind.name, []).append(measure_path(path, meter, seconds))
+                        finally:
+                            path.down()
     finally:
         meter.close()
-    result = {"machine": facts, "seconds": seconds, "paths": rows, "requirements": report.requirements(rows)}
+    merged = {name: merge(found) for name, found in rows.items()}
+    result = {
+        "machine": facts,
+        "seconds": seconds,
+        "rounds": rows,
+        "paths": merged,
+        "requirements": report.requirements(merged),
+    }
     target = arguments.json or ROOT / "bench/results" / f"{facts['time'].replace(':', '')}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")
