@@ -5,8 +5,9 @@ whatever the transport uses (writev); nothing is copied but the header. Up: the 
 own read buffer to the stack. Both directions are counted against a window, so what is in flight is bounded by both
 ends.
 
-`send` always takes the packet: the stack asks `ready` before bulk data, and what it sends without asking
-(acknowledgements, errors) is small. A peer that breaks the protocol ends the link with a LinkError, and the channel
+The stack asks `ready` before bulk data; what it sends without asking (acknowledgements, resets, errors, echo replies)
+is small and goes anyway, up to a bound: an other end that causes answers and does not take them must not fill this
+machine's memory, nor may a flood of pings on a line that is slower this way. Beyond it packets are dropped. A peer that breaks the protocol ends the link with a LinkError, and the channel
 with it.
 """
 
@@ -41,6 +42,9 @@ from .transport.base import Channel, ChannelUser
 
 MAX_PINGS = 16
 """Unanswered PINGs remembered; more are not sent."""
+UNASKED = 1 << 20
+"""Bytes of packets sent in all while the link asks the stack to wait; four times what UDP is allowed by its own bound,
+and 16,000 acknowledgements."""
 
 
 @dataclass(slots=True)
@@ -63,6 +67,8 @@ class LinkCounters:
     """Packets that came before a stack was there."""
     oversized: int = 0
     """Packets the stack wanted to send that no frame can carry; dropped."""
+    dropped: int = 0
+    """Packets dropped because the other end takes nothing, or too slowly for what it asks."""
     window: int = 0
     """Bytes that may be in flight to the codespace at present."""
     in_flight: int = 0
@@ -90,6 +96,8 @@ class FramedLink(Link, ChannelUser):
         self._pings: deque[tuple[int, float, Callable[[float], None] | None]] = deque()
         self._ping_number = 0
         self._waiting = False
+        self._unasked = 0
+        """Bytes sent since the link last had room."""
         self._over = False
 
     # Link
@@ -99,13 +107,21 @@ class FramedLink(Link, ChannelUser):
         self._user = user
 
     def send(self, header: Buffer, payload: Buffer = b"") -> None:
-        """Send one packet as a frame; dropped and counted when it is larger than an IP packet can be."""
+        """Send one packet as a frame; dropped and counted when too much waits or it is larger than IP packets are."""
         length = len(header) + len(payload)
         if length > MAX_PACKET or self._over:
             self._counters.oversized += not self._over
             return
+        window = self._window
+        if window.sent - window.acked < window.size and self.channel.ready:
+            self._unasked = 0
+        elif self._unasked + length > UNASKED:
+            self._counters.dropped += 1
+            return
+        else:
+            self._unasked += length
         head = HEADER.pack(PACKET << 24 | length) + header
-        self._window.add(length, time.monotonic())
+        window.add(length, time.monotonic())
         self._counters.packets_out += 1
         self._counters.bytes_out += length
         self.channel.write((head, payload) if payload else (head,))

@@ -37,7 +37,9 @@ MAX_PACKET = VNET_LEN + 40 + 65535
 MAX_CONTROL = 1 << 20
 """Route lists are the largest messages: tens of thousands of prefixes fit."""
 
-_LEAST = (0, VNET_LEN + 20, 2, 8, 8, 8)
+_LEAST = (0, VNET_LEN, 2, 8, 8, 8)
+"""A packet may be too short for an IP header, or empty: a raw socket over there can send such, and the TUN hands them
+over. That is not the agent's fault; the stack drops them."""
 _MOST = (0, MAX_PACKET, MAX_CONTROL, 8, 8, 8)
 
 

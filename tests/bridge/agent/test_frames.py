@@ -91,7 +91,7 @@ def test_a_whole_frame_is_a_view_of_the_piece() -> None:
     ("head", "why"),
     [
         (frame_header(0, 8), "unknown"), (frame_header(6, 8), "unknown"), (frame_header(255, 8), "unknown"),
-        (frame_header(PACKET, 29), "29 bytes"), (frame_header(PACKET, MAX_PACKET + 1), "type 1"),
+        (frame_header(PACKET, 9), "9 bytes"), (frame_header(PACKET, MAX_PACKET + 1), "type 1"),
         (frame_header(CONTROL, MAX_CONTROL + 1), "type 2"), (frame_header(CONTROL, 1), "type 2"),
         (frame_header(ACK, 7), "type 3"), (frame_header(PING, 9), "type 4"), (frame_header(PONG, 0), "type 5"),
         (b"SSH-2.0-OpenSSH", "unknown"),
