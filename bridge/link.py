@@ -7,8 +7,8 @@ ends.
 
 The stack asks `ready` before bulk data; what it sends without asking (acknowledgements, resets, errors, echo replies)
 is small and goes anyway, up to a bound: an other end that causes answers and does not take them must not fill this
-machine's memory, nor may a flood of pings on a line that is slower this way. Beyond it packets are dropped. A peer that breaks the protocol ends the link with a LinkError, and the channel
-with it.
+machine's memory, nor may a flood of pings on a line that is slower this way. Beyond it packets are dropped. A peer
+that breaks the protocol ends the link with a LinkError, and the channel with it.
 """
 
 from __future__ import annotations
