@@ -11,11 +11,13 @@ The way out: rooms call `send_ip` (UDP, ICMP) or write to the link with their ow
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf
+from os import strerror
 from struct import Struct
 from time import monotonic
 from typing import Self, TypeVar
@@ -32,7 +34,7 @@ from .link.base import Buffer, Link, LinkError
 from .packet import ICMP, ICMPV6, TCP, UDP, Fragment, IpPacket
 from .tcp.config import TcpConfig
 from .tcp.endpoint import Tcp
-from .tcp.streams import Connected, Server, TcpTransport, stream_acceptor
+from .tcp.streams import LIMIT, Connected, Server, TcpTransport, stream_acceptor
 from .timers import Timers
 from .udp.endpoint import Udp
 from .udp.transport import open_endpoint
@@ -132,9 +134,10 @@ class Stack:
         if self._closed:
             return
         self._closed = True
-        self.tcp.close()
-        self.udp.close()
-        self.timers.close()
+        if self._loop is not None:
+            self.tcp.close()
+            self.udp.close()
+            self.timers.close()
         self.link.close()
 
     async def __aenter__(self) -> Self:
@@ -151,6 +154,10 @@ class Stack:
         if self._loop is None:
             raise RuntimeError("the stack was not started")
         return self._loop
+
+    def report(self, message: str, error: Exception) -> None:
+        """A callback of a user raised: tell the event loop's exception handler, and go on."""
+        self.loop.call_exception_handler({"message": f"{self!r}: {message}", "exception": error})
 
     # -- LinkUser
 
@@ -311,31 +318,38 @@ class Stack:
 
     # -- the asyncio face
 
-    async def start_server(self, connected: Connected, host: str | None, port: int) -> Server:
-        """Accept connections to `host` (None: any of the stack's addresses) and `port`; as asyncio.start_server.
+    async def start_server(
+        self, connected: Connected, host: str | None, port: int, *, limit: int = LIMIT
+    ) -> Server:
+        """Accept connections to `port`; as asyncio.start_server.
 
+        `host` is one of the stack's addresses, "0.0.0.0" or "::" (any of that version), or None (any).
         Raises OSError when the address is not the stack's own or the port is taken.
         """
-        packed = None if host is None else self._own(host)
-        if not 0 < port < 65536:
-            raise ValueError(f"a port is 1 to 65535, not {port}")
-        key = (packed, port)
+        packed = None if host is None else self._own_or_any(host)
+        key = (packed, _port(port))
+        if self._closed:
+            raise OSError(errno.ENETDOWN, strerror(errno.ENETDOWN))
         if key in self.tcp.listeners:
-            raise OSError(98, f"port {port} is already listened on")
-        self.tcp.listeners[key] = stream_acceptor(connected, self.loop)
+            raise OSError(errno.EADDRINUSE, f"port {port} is already listened on")
+        self.tcp.listeners[key] = stream_acceptor(connected, self.loop, limit)
         return Server(lambda: self.tcp.listeners.pop(key, None) and None, (host or "", port))
 
     async def open_connection(
-        self, host: str, port: int, *, local_host: str | None = None
+        self, host: str, port: int, *, local_host: str | None = None, limit: int = LIMIT
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to a numeric address; as asyncio.open_connection.
 
-        Raises ConnectionRefusedError, TimeoutError or another OSError as a kernel would.
+        Raises ConnectionRefusedError, TimeoutError or another OSError as a kernel would. There is no loopback: the
+        stack's own addresses cannot be connected to.
         """
         remote = _packed(host)
+        _port(port)
         source = self._source_for(remote, local_host)
+        if remote in self._local:
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} is the stack's own address")
         loop = self.loop
-        reader = asyncio.StreamReader(loop=loop)
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport = TcpTransport(protocol, loop)
         opened = transport.opened = loop.create_future()
@@ -353,15 +367,19 @@ class Stack:
         remote_addr: tuple[str, int] | None = None,
     ) -> tuple[asyncio.DatagramTransport, P]:  # fmt: skip
         """A UDP endpoint; as the event loop's method of that name, with numeric addresses."""
-        remote = None if remote_addr is None else (_packed(remote_addr[0]), remote_addr[1])
+        remote = None if remote_addr is None else (_packed(remote_addr[0]), _port(remote_addr[1]))
         if local_addr is not None:
-            source = self._own(local_addr[0])
+            local = self._own_or_any(local_addr[0]), _port(local_addr[1], least=0)
         elif remote is not None:
-            source = self._source_for(remote[0], None)
+            local = self._source_for(remote[0], None), 0
         else:
-            source = self.interfaces[0].ip.packed
-        port = local_addr[1] if local_addr is not None else 0
-        return open_endpoint(self.udp, protocol_factory, source, (source, port), remote)
+            local = self.interfaces[0].ip.packed, 0
+        source = local[0]
+        if not any(source):
+            source = self._source_for(remote[0] if remote is not None else source, None)
+        if remote is not None and len(remote[0]) != len(source):
+            raise ValueError("local and remote address are of different IP versions")
+        return open_endpoint(self.udp, protocol_factory, source, local, remote)
 
     async def ping(self, host: str, *, timeout: float = 1.0, size: int = 56) -> float:
         """Seconds until the echo reply of a numeric address; raises TimeoutError or OSError."""
@@ -371,21 +389,28 @@ class Stack:
     def _own(self, host: str) -> bytes:
         packed = _packed(host)
         if packed not in self._local:
-            raise OSError(99, f"{host} is not an address of this stack")
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} is not an address of this stack")
         return packed
+
+    def _own_or_any(self, host: str) -> bytes:
+        packed = _packed(host)
+        return self._own(host) if any(packed) else packed
 
     def _source_for(self, remote: bytes, local_host: str | None) -> bytes:
         if local_host is not None:
-            return self._own(local_host)
+            source = self._own(local_host)
+            if len(source) != len(remote):
+                raise ValueError("local and remote address are of different IP versions")
+            return source
         for interface in self.interfaces:
             if len(interface.ip.packed) == len(remote) and int.from_bytes(remote, "big") & int(
                 interface.netmask
             ) == int(interface.network.network_address):
                 return interface.ip.packed
-        source = self.gateway(4 if len(remote) == 4 else 6)
-        if source is None:
-            raise OSError(101, "the stack has no address of that IP version")
-        return source
+        gateway = self.gateway(4 if len(remote) == 4 else 6)
+        if gateway is None:
+            raise OSError(errno.ENETUNREACH, "the stack has no address of that IP version")
+        return gateway
 
 
 def _packed(host: str) -> bytes:
@@ -394,6 +419,12 @@ def _packed(host: str) -> bytes:
         return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
     except OSError:
         raise ValueError(f"not a numeric address: {host!r}") from None
+
+
+def _port(number: int, *, least: int = 1) -> int:
+    if not least <= number < 65536:
+        raise ValueError(f"a port is {least} to 65535, not {number}")
+    return number
 
 
 __all__ = ["LinkError", "Stack"]

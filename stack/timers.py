@@ -3,16 +3,23 @@
 A timed object moves its deadline with every packet, almost always later. So the heap is told only of deadlines that
 became earlier; an entry that fires too early asks the object and goes back in. A packet therefore costs a comparison,
 not a heap operation, and the event loop sees one timer however many connections there are.
+
+An entry whose object has meanwhile got an earlier one is stale: it stays, and is skipped when its time comes. Were
+there more stale entries than others (a deadline of hours, moved to milliseconds again and again), they are all thrown
+out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from time import monotonic
 from typing import Protocol
+
+TOLERATED = 64
+"""Stale entries that are never worth a look."""
 
 
 class Timed(Protocol):
@@ -31,27 +38,37 @@ class Timed(Protocol):
 class Timers:
     """The deadlines of all timed objects on one event-loop timer."""
 
-    __slots__ = ("_handle", "_handle_at", "_heap", "_loop", "_order")
+    __slots__ = ("_closed", "_handle", "_handle_at", "_heap", "_loop", "_order", "_stale")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._heap: list[tuple[float, int, Timed]] = []
         self._order = count()
+        self._stale = 0
         self._handle: asyncio.TimerHandle | None = None
         self._handle_at = inf
+        """When the event loop will call; -inf while that is not to be changed."""
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def update(self, timed: Timed) -> None:
         """Look at the object's deadline again: to be called when it may have become earlier."""
         at = timed.next_timeout()
         if at < timed.scheduled:
+            if timed.scheduled != inf:
+                self._stale += 1
             timed.scheduled = at
             heappush(self._heap, (at, next(self._order), timed))
             if at < self._handle_at:
                 self._arm(at)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Forget everything, and arm no timer any more."""
+        self._closed = True
         self._heap.clear()
+        self._handle_at = -inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -64,16 +81,29 @@ class Timers:
 
     def _fire(self) -> None:
         self._handle = None
-        self._handle_at = inf
+        self._handle_at = -inf
         heap = self._heap
         now = monotonic()
-        while heap and heap[0][0] <= now:
-            at, _, timed = heappop(heap)
-            if at != timed.scheduled:
-                continue  # an earlier deadline was noted since; that entry speaks for the object
-            timed.scheduled = inf
-            if timed.next_timeout() <= now:
-                timed.handle_timeout(now)
-            self.update(timed)
-        if heap and heap[0][0] < self._handle_at:
-            self._arm(heap[0][0])
+        try:
+            while heap and heap[0][0] <= now:
+                at, _, timed = heappop(heap)
+                if at != timed.scheduled:
+                    self._stale -= 1
+                    continue  # an earlier deadline was noted since; that entry speaks for the object
+                timed.scheduled = inf
+                if timed.next_timeout() <= now:
+                    timed.handle_timeout(now)
+                self.update(timed)
+        finally:
+            if not self._closed:
+                self._sweep()
+                self._handle_at = inf
+                if heap:
+                    self._arm(heap[0][0])
+
+    def _sweep(self) -> None:
+        heap = self._heap
+        if self._stale > TOLERATED and self._stale * 2 > len(heap):
+            heap[:] = [entry for entry in heap if entry[0] == entry[2].scheduled]
+            heapify(heap)
+            self._stale = 0

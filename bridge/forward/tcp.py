@@ -35,7 +35,7 @@ from .problems import PROBLEMS
 
 if TYPE_CHECKING:
     from netbridge.stack import Stack
-    from netbridge.stack.tcp.endpoint import Flow as StackFlow
+    from netbridge.stack.tcp.flow import Flow as StackFlow
     from netbridge.stack.tcp.request import TcpRequest
 
     from .limits import Limits

@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EHOSTUNREACH, ENETUNREACH
-from math import inf
-from os import urandom
+from errno import EADDRNOTAVAIL, EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from os import strerror, urandom
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,31 +22,19 @@ from ..checksum import pseudo_header_sum, verifies
 from ..icmp.wire import Problem, Quoted
 from ..packet import TCP
 from .config import TcpConfig
-from .connection import Connection, ConnectionUser
+from .connection import ConnectionUser
+from .flow import Flow
 from .isn import IsnGenerator
-from .output import HeaderWriter, largest_payload
+from .output import HeaderWriter
 from .receiver import Budget
 from .request import TcpRequest
-from .segment import (
-    ACK,
-    DEFAULT_MSS_V4,
-    DEFAULT_MSS_V6,
-    FIN,
-    HEADER_LEN,
-    RST,
-    SYN,
-    TCP_HEADER,
-    SynOptions,
-    parse_syn_options,
-)
+from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, SynOptions, parse_syn_options
 from .seq import HALF, MASK, add
 from .states import State
 
 if TYPE_CHECKING:
     from ..stack import Stack
 
-QUANTUM = 65536
-"""Payload a flow sends in its turn: one super-segment."""
 FIRST_EPHEMERAL = 49152
 """RFC 6335, section 6."""
 
@@ -76,173 +63,18 @@ class TcpCounters:
     """SYNs of requests that are still being decided."""
     requests: int = 0
     """Connection requests received."""
+    dropped: int = 0
+    """Of these, answered with silence: a queue or a limit was full, or nobody answered them."""
     opened: int = 0
     """Connections accepted or opened."""
     closed: int = 0
     """Connections ended."""
     failed: int = 0
     """Of these, ended by reset or timeout."""
+    broken: int = 0
+    """Callbacks of a connection's user that raised; the connection was reset."""
     retransmitted: int = 0
     """Segments sent again, of ended connections."""
-
-
-class Flow:
-    """A connection in its stack. A forwarder writes to it and reads from it through its `ConnectionUser`.
-
-    Every method that can cause something to be sent sends it before it returns.
-    """
-
-    __slots__ = (
-        "_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "room_opened", "scheduled",
-        "writer",
-    )  # fmt: skip
-
-    def __init__(
-        self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser
-    ) -> None:
-        self._tcp = tcp
-        self._user = user
-        self.dirty = False
-        self._waiting = False
-        self.room_opened = False
-        self.scheduled = inf
-        self.key = key
-        self.local = local
-        """Packed address and port on our side; what the peer connected to."""
-        self.remote = remote
-        stack = tcp.stack
-        version = 4 if len(local[0]) == 4 else 6
-        mss = stack.mtu - (40 if version == 4 else 60)
-        self.writer = HeaderWriter(*local, *remote, offload=stack.link.offload)
-        self.connection = Connection(
-            tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, monotonic()), mss=mss,
-            max_payload=largest_payload(version, mss, offload=stack.link.offload),
-            default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6,
-        )  # fmt: skip
-
-    def __repr__(self) -> str:
-        return f"<Flow {self.remote} {self.connection!r}>"
-
-    # -- for the user
-
-    @property
-    def room(self) -> int:
-        """Bytes that would leave at once: what is worth reading from the other side. 0 or less: wait for `acked`."""
-        return self.connection.sender.room
-
-    @property
-    def queued(self) -> int:
-        """Bytes written that could not leave yet."""
-        return self.connection.sender.queued
-
-    def write(self, data: bytes) -> None:
-        """Send data (kept by reference until acknowledged)."""
-        self.connection.write(data)
-        self.flush()
-
-    def shutdown(self) -> None:
-        """Send no more: FIN after what is queued."""
-        self.connection.shutdown()
-        self.flush()
-
-    def abandon(self) -> None:
-        """Nobody cares for this flow any more: finish it in the background, with a time limit."""
-        self.connection.abandon(monotonic())
-        self.flush()
-
-    def abort(self) -> bool:
-        """Reset; `closed` is not called. False when the connection was over already."""
-        if not self.connection.abort():
-            return False
-        self.flush()
-        self._tcp.remove(self, None)
-        return True
-
-    def drain(self) -> None:
-        """The user can take data again."""
-        self.connection.drain(monotonic())
-        self.flush()
-
-    # -- the connection's user, passed on
-
-    def connected(self) -> None:
-        self._user.connected()
-
-    def data_received(self, data: memoryview) -> int:
-        return self._user.data_received(data)
-
-    def eof_received(self) -> None:
-        self._user.eof_received()
-
-    def acked(self) -> None:
-        # Told when the burst is over: the user will write, and what it writes is to leave at once.
-        self.room_opened = True
-
-    def closed(self, error: OSError | None) -> None:
-        self._tcp.remove(self, error)
-        self._user.closed(error)
-
-    # -- the pump
-
-    def next_timeout(self) -> float:
-        return self.connection.next_timeout()
-
-    def handle_timeout(self, now: float) -> None:
-        self.dirty = True
-        self.connection.handle_timeout(now)
-        self.dirty = False
-        self.flush()
-
-    def flush(self) -> None:
-        """Send what is due: all of it while the link has room, acknowledgements in any case."""
-        tcp = self._tcp
-        if self.dirty:
-            return  # the end of the burst does it
-        now = monotonic()
-        link = tcp.stack.link
-        # While others wait for the link, new data joins the queue behind them.
-        ready = link.ready and not tcp.waiting
-        self.send_turn(now, QUANTUM if ready else 0)
-        while self.connection.wants_to_send:
-            if not ready or not link.ready:
-                if not self._waiting:
-                    self._waiting = True
-                    tcp.waiting.append(self)
-                break
-            self.send_turn(now, QUANTUM)
-        tcp.stack.timers.update(self)
-
-    def send_turn(self, now: float, quantum: int) -> None:
-        """One turn of the pump."""
-        segments = self.connection.transmit(now, quantum)
-        if segments:
-            tcp = self._tcp
-            counters = tcp.counters
-            send = tcp.stack.link.send
-            write = self.writer.write
-            mss = self.connection.sender.mss
-            for segment in segments:
-                payload = segment.payload
-                counters.segments_out += 1
-                counters.bytes_out += len(payload)
-                header = write(segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss)
-                send(header, payload)
-
-    def turn_ended(self) -> None:
-        """This flow, popped from the queue, had its turn: it waits for another, or asks its user for more."""
-        tcp = self._tcp
-        if self.connection.wants_to_send:
-            tcp.waiting.append(self)
-            return
-        self._waiting = False
-        self.tell_room()
-        tcp.stack.timers.update(self)
-
-    def tell_room(self) -> None:
-        """Tell the user that there may be room to write."""
-        self.room_opened = False
-        if self.connection.state is not State.CLOSED:
-            self._user.acked()
 
 
 class Tcp:
@@ -262,6 +94,7 @@ class Tcp:
         """Takes requests to addresses that are not ours; None: such segments are reset."""
         self.waiting: deque[Flow] = deque()
         self._dirty: list[Flow] = []
+        self._closed = False
 
     # -- segments in
 
@@ -300,14 +133,15 @@ class Tcp:
             if not flow.dirty:
                 flow.dirty = True
                 self._dirty.append(flow)
-            connection.receive(seq, ack, flags, window, packet[data:end], options, monotonic())
+            try:
+                connection.receive(seq, ack, flags, window, packet[data:end], options, monotonic())
+            except Exception as error:
+                self.broke(flow, error)
             return
         if flags & RST:
             request = self.requests.get(key)
             if request is not None and (flags & ACK or seq == add(request.seq, 1) or seq == request.seq):
-                self.forget(request)
-                if request.on_cancel is not None:
-                    request.on_cancel()
+                self._cancel(request)
             return
         if flags & (SYN | ACK | FIN) == SYN:
             options = parse_syn_options(bytes(packet[at + HEADER_LEN : data]))
@@ -323,10 +157,10 @@ class Tcp:
         if dirty:
             self._dirty = []
             for flow in dirty:
-                flow.dirty = False
-                if flow.room_opened:
-                    flow.tell_room()
-                flow.flush()
+                try:
+                    flow.burst_ended()
+                except Exception as error:
+                    self.broke(flow, error)
 
     def link_ready(self) -> None:
         """Let the waiting flows send in turn while there is room."""
@@ -335,8 +169,10 @@ class Tcp:
         now = monotonic()
         while waiting and link.ready:
             flow = waiting.popleft()
-            flow.send_turn(now, QUANTUM)
-            flow.turn_ended()
+            try:
+                flow.take_turn(now)
+            except Exception as error:
+                self.broke(flow, error)
 
     def _checksum_right(self, key: bytes, packet: memoryview, at: int, end: int) -> bool:
         half = len(key) // 2 - 2
@@ -346,8 +182,11 @@ class Tcp:
         self, key: bytes, packet: memoryview, ip: int, at: int, seq: int, window: int, options: SynOptions,
         source_port: int, destination_port: int,
     ) -> None:  # fmt: skip
-        if key in self.requests:
+        held = self.requests.get(key)
+        if held is not None:
             self.counters.syn_repeated += 1
+            # Repeated, or, where the peer gave up and the port was used again, another: answer what it sent last.
+            held.seq, held.window, held.options = seq, window, options
             return
         if not source_port or not destination_port:
             self.counters.bad_header += 1
@@ -357,7 +196,12 @@ class Tcp:
         ttl = packet[ip + 8] if half == 4 else packet[ip + 7]
         local = self.stack.is_local(destination)
         if local:
-            accept = self.listeners.get((destination, destination_port)) or self.listeners.get((None, destination_port))
+            listeners = self.listeners
+            accept = (
+                listeners.get((destination, destination_port))
+                or listeners.get((bytes(half), destination_port))
+                or listeners.get((None, destination_port))
+            )
         else:
             accept = self.forward
         quoted = bytes(packet[ip : at + 20])
@@ -370,8 +214,13 @@ class Tcp:
         self.requests[key] = request
         if accept is None:
             request.refuse()
-        else:
+            return
+        try:
             accept(request)
+        except Exception as error:
+            self.counters.broken += 1
+            self.stack.report(f"whoever decides about {request!r} failed", error)
+            self.drop(request)
 
     def _reset_stray(
         self, key: bytes, seq: int, ack: int, flags: int, length: int, source_port: int, destination_port: int
@@ -394,7 +243,8 @@ class Tcp:
 
     def accept(self, request: TcpRequest, user: ConnectionUser) -> Flow:
         """See `TcpRequest.accept`."""
-        self.forget(request)
+        if not self.forget(request):
+            raise RuntimeError("the request is over")
         local = (request.destination, request.destination_port)
         flow = Flow(self, request.key, local, (request.source, request.source_port), user)
         self.flows[request.key] = flow
@@ -405,7 +255,8 @@ class Tcp:
 
     def refuse(self, request: TcpRequest) -> None:
         """See `TcpRequest.refuse`."""
-        self.forget(request)
+        if not self.forget(request):
+            return
         writer = HeaderWriter(
             request.destination, request.destination_port, request.source, request.source_port,
             offload=self.stack.link.offload,
@@ -414,26 +265,46 @@ class Tcp:
 
     def unreachable(self, request: TcpRequest, problem: Problem) -> None:
         """See `TcpRequest.unreachable`."""
-        self.forget(request)
-        self.stack.icmp.error(problem, request.quoted)
+        if self.forget(request):
+            self.stack.icmp.error(problem, request.quoted)
 
-    def forget(self, request: TcpRequest) -> None:
-        """The request is decided."""
-        self.requests.pop(request.key, None)
+    def drop(self, request: TcpRequest) -> None:
+        """See `TcpRequest.drop`."""
+        if self.forget(request):
+            self.counters.dropped += 1
+
+    def forget(self, request: TcpRequest) -> bool:
+        """The request is decided; False when it was already."""
+        if self.requests.get(request.key) is not request:
+            return False
+        del self.requests[request.key]
+        return True
+
+    def _cancel(self, request: TcpRequest) -> None:
+        """The request is no more, and whoever holds it is told."""
+        self.forget(request)
+        if request.on_cancel is not None:
+            try:
+                request.on_cancel()
+            except Exception as error:
+                self.counters.broken += 1
+                self.stack.report(f"cancelling {request!r} failed", error)
 
     # -- active opens and ends
 
     def connect(self, local: bytes, remote: tuple[bytes, int], user: ConnectionUser) -> Flow:
         """Open a connection from `local`, a packed address of ours, by a random free port; OSError without one."""
+        if self._closed:
+            raise OSError(ENETDOWN, strerror(ENETDOWN))
         tail = remote[1].to_bytes(2, "big")
         for _ in range(64):
             port = FIRST_EPHEMERAL + int.from_bytes(urandom(2), "big") % (65536 - FIRST_EPHEMERAL)
             # The key of what comes back: the remote is its source.
             key = remote[0] + local + tail + port.to_bytes(2, "big")
-            if key not in self.flows:
+            if key not in self.flows and key not in self.requests:
                 break
         else:
-            raise OSError("no free port towards that address")
+            raise OSError(EADDRNOTAVAIL, strerror(EADDRNOTAVAIL))
         flow = Flow(self, key, (local, port), remote, user)
         self.flows[key] = flow
         self.counters.opened += 1
@@ -464,18 +335,30 @@ class Tcp:
         if connection.state is State.SYN_SENT:
             error = UNREACHABLE.get(problem)
             if error is not None:
-                flow.abort()
-                flow.closed(error())
+                self._cut(flow, error())
+
+    def broke(self, flow: Flow, error: Exception) -> None:
+        """A callback of the flow's user raised: that flow is reset, and no other suffers."""
+        self.counters.broken += 1
+        self.stack.report(f"a callback of {flow!r} failed", error)
+        self._cut(flow, ConnectionAbortedError("its user failed"))
+
+    def _cut(self, flow: Flow, error: OSError) -> None:
+        try:
+            flow.cut(error)
+        except Exception as another:
+            self.stack.report(f"ending {flow!r} failed", another)
 
     def close(self) -> None:
-        """Reset every connection and give up every request."""
+        """Reset every connection, give up every request, take no more."""
+        self._closed = True
+        self.listeners.clear()
+        self.forward = None
         for request in list(self.requests.values()):
-            self.forget(request)
-            if request.on_cancel is not None:
-                request.on_cancel()
+            self._cancel(request)
         for flow in list(self.flows.values()):
-            flow.abort()
-            flow.closed(ConnectionAbortedError("the stack was closed"))
+            flow.dirty = False  # the reset leaves now: the burst's end may not come
+            self._cut(flow, ConnectionAbortedError("the stack was closed"))
         self.waiting.clear()
         self._dirty.clear()
 

@@ -12,12 +12,13 @@ from ..packet import text
 if TYPE_CHECKING:
     from ..icmp.wire import Problem
     from .connection import ConnectionUser
-    from .endpoint import Flow, Tcp
+    from .endpoint import Tcp
+    from .flow import Flow
     from .segment import SynOptions
 
 
 class TcpRequest:
-    """A SYN that waits. Exactly one of `accept`, `refuse`, `unreachable` and `drop` ends it."""
+    """A SYN that waits. The first of `accept`, `refuse`, `unreachable` and `drop` ends it, or the peer does."""
 
     __slots__ = (
         "_tcp", "destination", "destination_port", "key", "on_cancel", "options", "quoted", "seq", "source",
@@ -51,7 +52,7 @@ class TcpRequest:
         return f"<TcpRequest {text(self.source)}:{self.source_port} > {text(self.destination)}:{self.destination_port}>"
 
     def accept(self, user: ConnectionUser) -> Flow:
-        """Answer with SYN-ACK; `user` hears of the connection from now on."""
+        """Answer with SYN-ACK; `user` hears of the connection from now on. RuntimeError when the request is over."""
         return self._tcp.accept(self, user)
 
     def refuse(self) -> None:
@@ -64,4 +65,4 @@ class TcpRequest:
 
     def drop(self) -> None:
         """Answer nothing; the peer's own timer tells it."""
-        self._tcp.forget(self)
+        self._tcp.drop(self)

@@ -1,4 +1,9 @@
-"""asyncio's face of a connection: a Transport, so that asyncio's own StreamReader and StreamWriter work on it."""
+"""asyncio's face of a connection: a Transport, so that asyncio's own StreamReader and StreamWriter work on it.
+
+It behaves as asyncio's transport of a socket does, with one difference in what `wait_closed` waits for: here it is
+that the peer has acknowledged everything, FIN included (a socket's transport hands the rest to the kernel, and there
+is none). The rest of the close, TIME-WAIT above all, goes on without the user.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ..packet import text
-from .endpoint import Flow
+from .flow import Flow
 from .request import TcpRequest
 
 HIGH_WATER = 256 * 1024
 """Bytes queued at which a writer is asked to wait."""
+LIMIT = 64 * 1024
+"""asyncio's own default for a StreamReader's buffer."""
+BACKLOG = 128
+"""Connections of one listener whose handshake is not done; a SYN beyond them is dropped, and its sender tries again."""
 
 
 class TcpTransport(asyncio.Transport):
@@ -26,10 +35,14 @@ class TcpTransport(asyncio.Transport):
         self._writing_paused = False
         self._closing = False
         self._eof = False
+        self._made = False
+        self._lost = False
         self._high = HIGH_WATER
         self._low = HIGH_WATER // 4
         self.opened: asyncio.Future[None] | None = None
         """Set by an active open: done when the handshake is."""
+        self.settled: Callable[[TcpTransport], None] | None = None
+        """Set by a listener: called once, when the handshake is done or will not be."""
 
     def attach(self, flow: Flow) -> None:
         """The flow this transport stands on."""
@@ -45,9 +58,11 @@ class TcpTransport(asyncio.Transport):
 
     def connected(self) -> None:
         """The handshake is complete."""
-        self._protocol.connection_made(self)
+        self._settle()
+        self._made = True
         if self.opened is not None and not self.opened.done():
             self.opened.set_result(None)
+        self._protocol.connection_made(self)
 
     def data_received(self, data: memoryview) -> int:
         """Pass data on, or leave it in the connection while reading is paused."""
@@ -71,14 +86,27 @@ class TcpTransport(asyncio.Transport):
         if self._writing_paused and self._live.queued <= self._low:
             self._writing_paused = False
             self._protocol.resume_writing()
+        if self._closing and self._live.delivered:
+            self._lose(None)
 
     def closed(self, error: OSError | None) -> None:
         """The connection is over."""
+        self._settle()
         self._closing = True
         if self.opened is not None and not self.opened.done():
             self.opened.set_exception(error or ConnectionAbortedError("the connection was closed"))
-            return
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        self._lose(error)
+
+    def _lose(self, error: OSError | None) -> None:
+        """Tell the protocol, once, and only if it knew of the connection."""
+        if self._made and not self._lost:
+            self._lost = True
+            self._loop.call_soon(self._protocol.connection_lost, error)
+
+    def _settle(self) -> None:
+        settled, self.settled = self.settled, None
+        if settled is not None:
+            settled(self)
 
     # -- asyncio.Transport
 
@@ -108,11 +136,16 @@ class TcpTransport(asyncio.Transport):
             self._live.drain()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
         if self._eof:
             raise RuntimeError("write after write_eof")
         if not data or self._closing:
             return
         self._live.write(bytes(data))
+        self._maybe_pause()
+
+    def _maybe_pause(self) -> None:
         if not self._writing_paused and self._live.queued > self._high:
             self._writing_paused = True
             self._protocol.pause_writing()
@@ -134,10 +167,12 @@ class TcpTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         if high is None:
             high = HIGH_WATER if low is None else 4 * low
-        self._high = high
-        self._low = high // 4 if low is None else low
-        if not self._high >= self._low >= 0:
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+        self._maybe_pause()
 
     def close(self) -> None:
         """Send what is queued, then FIN; what still comes in is discarded."""
@@ -145,6 +180,8 @@ class TcpTransport(asyncio.Transport):
             return
         self._closing = True
         self._live.abandon()
+        if self._live.delivered:
+            self._lose(None)
         if self._paused:
             self._paused = False
             self._loop.call_soon(self._drain)
@@ -152,8 +189,8 @@ class TcpTransport(asyncio.Transport):
     def abort(self) -> None:
         """Reset the connection."""
         self._closing = True
-        if self._flow is not None and self._live.abort():
-            self._loop.call_soon(self._protocol.connection_lost, None)
+        if self._flow is not None and self._flow.abort():
+            self._lose(None)
 
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
@@ -177,6 +214,9 @@ class Server:
         """Whether connections are accepted."""
         return self._close is not None
 
+    async def wait_closed(self) -> None:
+        """Nothing is left to wait for after `close`."""
+
     async def __aenter__(self) -> Server:
         return self
 
@@ -184,12 +224,20 @@ class Server:
         self.close()
 
 
-def stream_acceptor(connected: Connected, loop: asyncio.AbstractEventLoop) -> Callable[[TcpRequest], None]:
+def stream_acceptor(
+    connected: Connected, loop: asyncio.AbstractEventLoop, limit: int = LIMIT
+) -> Callable[[TcpRequest], None]:
     """What a listener does with a request: accept, and run `connected(reader, writer)` as asyncio.start_server does."""
+    half_open: set[TcpTransport] = set()
 
     def accept(request: TcpRequest) -> None:
-        reader = asyncio.StreamReader(loop=loop)
+        if len(half_open) >= BACKLOG:
+            request.drop()
+            return
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
         transport = TcpTransport(asyncio.StreamReaderProtocol(reader, connected, loop=loop), loop)
+        half_open.add(transport)
+        transport.settled = half_open.discard
         transport.attach(request.accept(transport))
 
     return accept

@@ -15,7 +15,7 @@ from scapy.layers.inet6 import IPv6
 from netbridge.stack.link.base import Link
 from netbridge.stack.stack import Stack
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.endpoint import Flow
+from netbridge.stack.tcp.flow import Flow
 from netbridge.stack.tcp.request import TcpRequest
 from netbridge.stack.vnet import NO_OFFLOAD, VNET_LEN
 from tests.stack.fake import CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, SERVER4, SERVER6, RecordingLink, dissect, rebuilt

@@ -1,0 +1,208 @@
+"""A connection in its stack: the pump between the machine, its user and the link.
+
+Whatever can change a connection is followed by `flush`, which sends what is due: at once, or, for what happens while a
+burst of packets is being received (`dirty`), at its end, so that many segments get one answer. While the link has no
+room, flows with data wait in `Tcp.waiting`, each for its turn of one super-segment.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from .connection import Connection, ConnectionUser
+from .output import HeaderWriter, largest_payload
+from .segment import DEFAULT_MSS_V4, DEFAULT_MSS_V6
+from .states import State
+
+if TYPE_CHECKING:
+    from .endpoint import Tcp
+
+QUANTUM = 65536
+"""Payload a flow sends in its turn: one super-segment."""
+DELIVERED = frozenset({State.FIN_WAIT_2, State.TIME_WAIT, State.CLOSED})
+
+
+class Flow:
+    """A connection in its stack. A forwarder writes to it and reads from it through its `ConnectionUser`.
+
+    Every method that can cause something to be sent sends it before it returns.
+    """
+
+    __slots__ = (
+        "_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "room_opened", "scheduled",
+        "writer",
+    )  # fmt: skip
+
+    def __init__(
+        self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser
+    ) -> None:
+        self._tcp = tcp
+        self._user = user
+        self.dirty = False
+        self._waiting = False
+        self.room_opened = False
+        self.scheduled = inf
+        self.key = key
+        self.local = local
+        """Packed address and port on our side; what the peer connected to."""
+        self.remote = remote
+        stack = tcp.stack
+        version = 4 if len(local[0]) == 4 else 6
+        mss = stack.mtu - (40 if version == 4 else 60)
+        self.writer = HeaderWriter(*local, *remote, offload=stack.link.offload)
+        self.connection = Connection(
+            tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, monotonic()), mss=mss,
+            max_payload=largest_payload(version, mss, offload=stack.link.offload),
+            default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.remote} {self.connection!r}>"
+
+    # -- for the user
+
+    @property
+    def room(self) -> int:
+        """Bytes that would leave at once: what is worth reading from the other side. 0 or less: wait for `acked`."""
+        return self.connection.sender.room
+
+    @property
+    def queued(self) -> int:
+        """Bytes written that could not leave yet."""
+        return self.connection.sender.queued
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the peer has acknowledged everything that was written, and the FIN after it."""
+        return self.connection.state in DELIVERED
+
+    def write(self, data: bytes) -> None:
+        """Send data (kept by reference until acknowledged)."""
+        self.connection.write(data)
+        self.flush()
+
+    def shutdown(self) -> None:
+        """Send no more: FIN after what is queued."""
+        self.connection.shutdown()
+        self.flush()
+
+    def abandon(self) -> None:
+        """Nobody cares for this flow any more: finish it in the background, with a time limit."""
+        self.connection.abandon(monotonic())
+        self.flush()
+
+    def abort(self) -> bool:
+        """Reset; `closed` is not called. False when it was already."""
+        if not self.connection.abort():
+            return False
+        self._tcp.remove(self, None)
+        self.flush()
+        return True
+
+    def cut(self, error: OSError) -> None:
+        """Reset, for a reason that is not the user's; `closed` is called."""
+        if self.abort():
+            self._user.closed(error)
+
+    def drain(self) -> None:
+        """The user can take data again."""
+        self.connection.drain(monotonic())
+        self.flush()
+
+    # -- the connection's user, passed on
+
+    def connected(self) -> None:
+        self._user.connected()
+
+    def data_received(self, data: memoryview) -> int:
+        return self._user.data_received(data)
+
+    def eof_received(self) -> None:
+        self._user.eof_received()
+
+    def acked(self) -> None:
+        # Told when the burst is over: the user will write, and what it writes is to leave at once.
+        self.room_opened = True
+
+    def closed(self, error: OSError | None) -> None:
+        self._tcp.remove(self, error)
+        self._user.closed(error)
+
+    # -- the pump
+
+    def next_timeout(self) -> float:
+        return self.connection.next_timeout()
+
+    def handle_timeout(self, now: float) -> None:
+        was_dirty, self.dirty = self.dirty, True
+        try:
+            self.connection.handle_timeout(now)
+            self.dirty = was_dirty
+            self.flush()
+        except Exception as error:
+            self.dirty = was_dirty
+            self._tcp.broke(self, error)
+
+    def flush(self) -> None:
+        """Send what is due: all of it while the link has room, acknowledgements in any case."""
+        tcp = self._tcp
+        if self.dirty:
+            return  # the end of the burst does it
+        now = monotonic()
+        link = tcp.stack.link
+        # While others wait for the link, new data joins the queue behind them.
+        ready = link.ready and not tcp.waiting
+        self.send_turn(now, QUANTUM if ready else 0)
+        while self.connection.wants_to_send:
+            if not ready or not link.ready:
+                if not self._waiting:
+                    self._waiting = True
+                    tcp.waiting.append(self)
+                break
+            self.send_turn(now, QUANTUM)
+        tcp.stack.timers.update(self)
+
+    def send_turn(self, now: float, quantum: int) -> None:
+        """One turn of the pump."""
+        segments = self.connection.transmit(now, quantum)
+        if segments:
+            tcp = self._tcp
+            counters = tcp.counters
+            send = tcp.stack.link.send
+            write = self.writer.write
+            mss = self.connection.sender.mss
+            for segment in segments:
+                payload = segment.payload
+                counters.segments_out += 1
+                counters.bytes_out += len(payload)
+                header = write(segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss)
+                send(header, payload)
+
+    def take_turn(self, now: float) -> None:
+        """This flow, popped from the queue, sends; then it waits for another turn, or asks its user for more."""
+        tcp = self._tcp
+        self._waiting = False
+        self.send_turn(now, QUANTUM)
+        if self.connection.wants_to_send:
+            self._waiting = True
+            tcp.waiting.append(self)
+            return
+        self.tell_room()
+        tcp.stack.timers.update(self)
+
+    def burst_ended(self) -> None:
+        """Send what the burst made due, and tell the user if it made room: what that writes leaves at once."""
+        self.dirty = False
+        if self.room_opened:
+            if self.connection.sender.unsent:
+                self.flush()  # first what waits, so that the user sees the room that is left
+            self.tell_room()
+        self.flush()
+
+    def tell_room(self) -> None:
+        """Tell the user that there may be room to write."""
+        self.room_opened = False
+        if self.connection.state is not State.CLOSED:
+            self._user.acked()
