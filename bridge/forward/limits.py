@@ -64,10 +64,14 @@ class Limits:
     """RFC 5508 REQ-2: an ICMP query session lives at least 60 seconds."""
 
     bytes_per_flow: int = 8 * MIB
-    """Most that one flow may have buffered. A path of 100 ms needs more than 4 MiB under way to fill 400 Mbit/s."""
+    """Most that one flow may hold unacknowledged for the codespace, whatever window it shows (up to 1 GiB): a hostile
+    one would have us hold all of that. A path of 100 ms needs more than 4 MiB under way to fill 400 Mbit/s."""
 
-    bytes_in_all: int = 256 * MIB
-    """Most that all flows together may have buffered: a thousand stalled readers leave memory flat."""
+    bytes_in_all: int = 64 * MIB
+    """What all flows together may hold; beyond it each gets only `bytes_per_flow_at_least`, so that none starves."""
+
+    bytes_per_flow_at_least: int = 16 * 1024
+    """What a flow may hold however much the others do."""
 
     descriptor_reserve: int = 64
     """Descriptors never given to flows: the SSH connection, resolver sockets, a control client, a log file, the

@@ -89,7 +89,7 @@ class TcpFlow(Flow):
     """One flow: a host socket and, once it is connected, a connection of the stack."""
 
     __slots__ = (
-        "_address", "_blocked", "_flow", "_forwarder", "_host_done", "_readable", "_request", "_reset_due", "_sock",
+        "_blocked", "_flow", "_forwarder", "_held", "_host_done", "_readable", "_request", "_reset_due", "_sock",
         "_turn_due", "_up_done", "deadline",
     )  # fmt: skip
 
@@ -109,6 +109,8 @@ class TcpFlow(Flow):
         self._reset_due = False
         """The host reset the flow; the codespace hears of it when the data before it has left."""
         self._turn_due = False
+        self._held = 0
+        """Bytes for the codespace that it has not acknowledged; part of the forwarder's sum."""
         self.deadline = now + forwarder.limits.tcp_connect_timeout
 
     # -- the host's connect
@@ -238,6 +240,7 @@ class TcpFlow(Flow):
 
     def acked(self) -> None:
         """The codespace took data: there may be room for more."""
+        self._account()
         if self._reset_due:
             self._host_reset()
         elif self._readable:
@@ -252,14 +255,26 @@ class TcpFlow(Flow):
 
     # -- from the host
 
+    def _account(self) -> None:
+        """Note what this flow holds for the codespace: sent or to be sent, and not acknowledged."""
+        if self._flow is not None:
+            sender = self._flow.connection.sender
+            held = sender.flight + sender.queued
+            self._forwarder.held += held - self._held
+            self._held = held
+
     def _read_host(self) -> None:
         flow, sock = self._flow, self._sock
         if flow is None or sock is None or self._host_done:
             return
         sender = flow.connection.sender
         largest = sender.max_payload
+        forwarder = self._forwarder
+        limits = forwarder.limits
         for _ in range(READS_A_TURN):
-            room = sender.room
+            # The window is the peer's word alone; what is read on its strength has to be bounded here.
+            most = limits.bytes_per_flow if forwarder.held < limits.bytes_in_all else limits.bytes_per_flow_at_least
+            room = min(sender.room, most - self._held)
             if sender.queued or room <= 0:
                 if sender.queued or sender.una != sender.nxt:
                     return  # `acked` comes back here
@@ -278,9 +293,12 @@ class TcpFlow(Flow):
                 flow.shutdown()
                 self._finish_if_done()
                 return
-            self.bytes_down += len(data)
+            size = len(data)
+            self.bytes_down += size
             self.packets_down += 1
-            self.last_used = self._forwarder.clock()
+            self.last_used = forwarder.clock()
+            self._held += size
+            forwarder.held += size
             flow.write(data)
         if not self._turn_due:
             self._turn_due = True
@@ -327,6 +345,11 @@ class TcpFlow(Flow):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
         sock.close()
 
+    def let_go(self) -> None:
+        """What was held is not any more."""
+        self._forwarder.held -= self._held
+        self._held = 0
+
     def reset(self) -> None:
         """End both sides now."""
         flow, self._flow = self._flow, None
@@ -352,6 +375,8 @@ class TcpForwarder:
         self._stack = stack
         self._policy = policy
         self._table = table
+        self.held = 0
+        """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._half_open: dict[bytes, int] = {}
         self._connecting: deque[TcpFlow] = deque()
@@ -444,6 +469,7 @@ class TcpForwarder:
         if flow in self._flows:
             self._flows.remove(flow)
             self._table.remove(flow)
+            flow.let_go()
             if flow.state == "connecting":
                 self.connect_done(flow)
             flow.state = "closed"
