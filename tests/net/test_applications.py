@@ -173,8 +173,9 @@ def test_iperf_tcp(through: Through, world: World, version: int, direction: str)
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_iperf_udp(through: Through, world: World, version: int, direction: str) -> None:
     options = ["-R"] if direction == "down" else []
+    port = str(servers.iperf(world.corp))
     output = through.run(
-        "iperf3", "-u", "-b", "20M", "-l", "1200", "-c", CORP[version], "-t", "1", "-J", *options
+        "iperf3", "-u", "-b", "20M", "-l", "1200", "-c", CORP[version], "-p", port, "-t", "1", "-J", *options
     ).check()
     summary = json.loads(output.stdout)["end"]["sum"]
     assert summary["packets"] > 1000
