@@ -27,7 +27,7 @@ from .agent import PROTOCOL
 from .errors import BridgeError, TargetLacksError, TargetUnreachableError
 from .firststage import agent_code, command, new_nonce
 from .link import FramedLink
-from .startfaults import closed_early, refused_setup, refused_start, timed_out
+from .startfaults import closed_early, printable, refused_setup, refused_start, timed_out
 from .transport.base import Channel, ChannelUser, Transport
 
 logger = logging.getLogger(__name__)
@@ -208,6 +208,9 @@ class AgentHandle:
         answer = self._answer
         if answer is not None and not answer.done() and message["type"] in self._expected:
             answer.set_result(message)
+        elif message["type"] == "error" and message.get("code") == "tun_lost":
+            # Nothing can pass any more. The agent undoes the rest when its stdin ends.
+            self.framed.fail(LinkError(f"the network interface over there is gone: {printable(message.get('detail'))}"))
         elif message["type"] == "error":
             logger.warning("the agent reports %s: %s", message.get("code"), message.get("detail"))
         else:

@@ -139,6 +139,10 @@ class FramedLink(Link, ChannelUser):
         """End the link and the channel."""
         self._end(None)
 
+    def fail(self, error: Exception) -> None:
+        """End the link and the channel because of `error`."""
+        self._end(error)
+
     # Beside the packets
 
     @property
