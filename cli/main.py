@@ -18,6 +18,7 @@ import cyclopts
 from netbridge import __version__
 from netbridge.bridge.errors import UsageError
 
+from . import standard
 from .failures import peek, told
 from .render import failure
 
@@ -35,6 +36,7 @@ app.command("netbridge.cli.status:down", help="Stop running bridges.")
 
 def main() -> NoReturn:
     """Run the program as its console script does."""
+    standard.ensure()
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
