@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,15 @@ class Engine:
             raise UsageError(
                 f"The capture file {self._pcap} cannot be written.", f"{error.strerror}.", "Name another by --pcap.",
             ) from error
-        exits.enter_context(file)
-        return PcapLink(self._link, file)
+        def failed(error: OSError) -> None:
+            self._tell(events.Hint(f"the capture {self._pcap} ends here: {error.strerror}; the bridge goes on"))
+
+        def close() -> None:
+            with suppress(OSError):  # a full disk; what could be written is there
+                file.close()
+
+        exits.callback(close)
+        return PcapLink(self._link, file, on_failed=failed)
 
     def reset_flows(self) -> None:
         """Reset every flow, over there too as long as the link lives, and take no more. Idempotent."""
