@@ -136,8 +136,8 @@ def start(idle: World) -> Iterator[Callable[..., Bridge]]:
     """Start bridges of the test's own: `start("ssh://…", "--all")`. They are gone when the test is over."""
     started: list[Bridge] = []
 
-    def begin(target: str = TARGET, *options: str, command: tuple[str, ...] = ()) -> Bridge:
-        bridge = Bridge(idle.laptop, target, *options, command=command)
+    def begin(target: str = TARGET, *options: str, **more: Any) -> Bridge:
+        bridge = Bridge(idle.laptop, target, *options, **more)
         started.append(bridge)
         return bridge
 

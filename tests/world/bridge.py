@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import Machine, Output, Program, text, wait_until
+from .sshd import PERSON
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NETBRIDGE = (sys.executable, "-m", "netbridge")
@@ -22,15 +23,20 @@ MARK = "86397"
 class Bridge:
     """One running bridge. `events` are its own words: it is started with --log-format json."""
 
-    def __init__(self, laptop: Machine, target: str, *options: str, command: tuple[str, ...] = ()) -> None:
-        """Start it; `ready` waits for it. A sandbox without COMMAND gets one that waits."""
+    def __init__(
+        self, laptop: Machine, target: str, *options: str, command: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
+    ) -> None:
+        """Start it; `ready` waits for it. A sandbox without COMMAND gets one that waits.
+
+        `prefix`: the words in front of `up`, when it is not to be run as root (see `as_person`).
+        """
         self.laptop = laptop
         self.target = target
         self.sandbox = target == "sandbox"
         if self.sandbox and not command:
             command = ("sleep", MARK)
         self._log = laptop.folder / f"netbridge-{time.monotonic_ns()}.log"
-        words = [*NETBRIDGE, "up", target, "--gui", "false", "--log-format", "json", *options]
+        words = [*(prefix or NETBRIDGE), "up", target, "--gui", "false", "--log-format", "json", *options]
         with open(self._log, "wb") as sink:
             self.program: Program = laptop.start(
                 *words,
@@ -131,6 +137,36 @@ class Bridge:
 def environment() -> dict[str, str]:
     """What netbridge needs to run from the source folder."""
     return {"PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def python_for_everybody() -> str:
+    """An interpreter that ordinary users may run, or an empty string: a virtual environment may stand on root's own."""
+    real = Path(sys.executable).resolve()
+    folders = [*real.parents, *Path(sys.executable).absolute().parents]
+    if all(folder.stat().st_mode & 0o005 == 0o005 for folder in folders):
+        return sys.executable
+    other = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    return other if os.path.exists(other) else ""
+
+
+def as_person(laptop: Machine, python: str, *, sudo: bool = False) -> tuple[str, ...]:
+    """The words that run netbridge as the laptop's ordinary user, or as root by that user's sudo."""
+    name, number = PERSON
+    home = laptop.folder / name
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    variables = {**environment(), "PYTHONPATH": f"{ROOT / 'src'}:{packages}"}
+    settings = ["env", *(f"{key}={value}" for key, value in variables.items())]
+    person = [
+        "setpriv",
+        f"--reuid={number}",
+        f"--regid={number}",
+        "--init-groups",
+        "env",
+        f"HOME={home}",
+        f"USER={name}",
+        f"LOGNAME={name}",
+    ]
+    return (*person, *(["sudo", "-n", "-H"] if sudo else []), *settings, python, "-m", "netbridge")
 
 
 def netbridge(laptop: Machine, *words: str, timeout: float = 30.0) -> Output:

@@ -99,6 +99,38 @@ def add_users(machine: Machine) -> None:
         rule.chmod(0o440)
 
 
+PERSON = ("me", 54400)
+"""An ordinary user of the laptop, with sudo and with SSH keys of their own."""
+
+
+def add_person(machine: Machine, authorized: Path) -> None:
+    """Add PERSON; their public key joins the file `authorized`. Their ~/.ssh/config alone knows the alias `mine`."""
+    name, number = PERSON
+    home, etc = machine.folder / name, machine.folder / "etc"
+    shutil.copytree(machine.folder / "home/.ssh", home / ".ssh")
+    for key in ("id_ed25519", "id_ed25519.pub"):
+        (home / ".ssh" / key).unlink()
+    keygen(home / ".ssh/id_ed25519")
+    config = (home / ".ssh/config").read_text().replace("Host codespace", "Host codespace mine", 1)
+    (home / ".ssh/config").write_text(config.replace(str(machine.folder / "home"), str(home)))
+    for path in (home, *home.rglob("*")):
+        os.chown(path, number, number)
+    with open(authorized, "a") as keys:
+        keys.write((home / ".ssh/id_ed25519.pub").read_text())
+    for file, line in (
+        ("passwd", f"{name}:x:{number}:{number}::{home}:/bin/sh"),
+        ("group", f"{name}:x:{number}:"),
+        ("shadow", f"{name}:*:19000:0:99999:7:::"),
+    ):
+        with open(etc / file, "a") as stream:
+            stream.write(line + "\n")
+    if (etc / "sudoers.d").is_dir():
+        rule = etc / "sudoers.d/me"
+        rule.write_text(f"{name} ALL=(ALL) NOPASSWD:ALL\n")
+        rule.chmod(0o440)
+    machine.run("install", "-d", "-m", "700", "-o", name, "-g", name, f"/run/user/{number}").check()
+
+
 def set_home(machine: Machine, home: Path) -> None:
     """Make `home` root's home folder in the machine's own /etc/passwd: ssh looks there, not at $HOME."""
     path = machine.folder / "etc/passwd"

@@ -122,6 +122,7 @@ class World:
         servers.codespace_resolver(self.codespace)
         sshd.serve(self.codespace, self.key.with_suffix(".pub"), *CODESPACE.values())
         sshd.know_host(self.laptop.folder / "home", self.codespace.folder / "sshd/host_key.pub")
+        sshd.add_person(self.laptop, self.codespace.folder / "sshd/authorized_keys")
         for machine in self.machines:
             wait_until(functools.partial(self.settled, machine), f"the links of {machine.name}")
         expected = [(self.codespace, CODESPACE_RESOLVER, 53)]
