@@ -27,7 +27,7 @@ from .known_hosts import Strictness
 from .process import SOCKET_BUFFER
 from .relay import relay, write_all
 from .ssh_proxy import Proxy
-from .ssh_settings import SshSettings, read_settings
+from .ssh_settings import CAN_UNLOCK, SshSettings, read_settings
 from .target import SshTarget, parse_target
 from .terminal import has_terminal
 
@@ -251,6 +251,8 @@ class AsyncsshTransport(Transport):
 def _explain(target: SshTarget, error: Exception, client: Client) -> BridgeError:
     why = f"{error}.".replace("..", ".")
     if isinstance(error, asyncssh.PermissionDenied):
+        if not CAN_UNLOCK:
+            why += " Keys with a passphrase count only in ssh-agent here: the Python package bcrypt is missing."
         return ssh_errors.not_let_in(target, why)
     if isinstance(error, ConnectionRefusedError):
         return ssh_errors.refused(target)

@@ -3,7 +3,7 @@ exec codespace sh`.
 
 The command line for over there is written to that shell's stdin as one script line, the first thing it reads.
 (Appending it as an argument instead would work for `ssh` but not for `docker exec … sh`.) The line replaces the
-shell by a fresh `sh -c`, so a csh or fish that reads the line is fine; it then prints a word that only we know and
+shell by a fresh `sh -c`, so a csh that reads the line is fine; it then prints a word that only we know and
 goes on to the command, whose stdin is what we write from then on (see greeting.py for why nothing may be written
 before).
 
@@ -32,10 +32,12 @@ HAS_TERMINAL = 93
 """Exit status of our line when a terminal stands in between."""
 
 REMOTE_TERMINAL = (
-    "import os, pty, sys; os.environ.setdefault('TERM', sys.argv[1]); "
+    "import os, pty, signal, sys; [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)]; "
+    "os.environ.setdefault('TERM', sys.argv[1]); "
     "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[2:] or [os.environ.get('SHELL', 'sh')])) & 255)"
 )
-"""Run by python3 over there, which the bridge needs anyway: a terminal around an interactive command."""
+"""Run by python3 over there, which the bridge needs anyway: a terminal around an interactive command. Where "over there"
+is a child of ours, it inherits that our children ignore SIGINT and SIGHUP; the command shall not."""
 
 
 class ExecTransport(Transport):

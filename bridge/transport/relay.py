@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import termios
 import tty
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ async def relay(channel: Channel, end_input: Callable[[], None], resized: Callab
     loop = asyncio.get_running_loop()
     with settings_restored() if terminal else contextlib.nullcontext():
         if terminal:
-            tty.setraw(0)
+            tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is for the command
             if resized is not None:
                 loop.add_signal_handler(signal.SIGWINCH, resized)
         try:

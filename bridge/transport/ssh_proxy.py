@@ -56,7 +56,12 @@ class Proxy:
         """
         loop = asyncio.get_running_loop()
         heard: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self.stream.fileno(), lambda: heard.done() or heard.set_result(None))
+
+        def readable() -> None:
+            if not heard.done():
+                heard.set_result(None)
+
+        loop.add_reader(self.stream.fileno(), readable)
         try:
             async with asyncio.timeout(FIRST_BYTE):
                 await heard

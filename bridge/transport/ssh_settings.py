@@ -7,6 +7,7 @@ ready-made.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ ALIVE_INTERVAL = 15
 """Seconds of silence before the server is asked whether it is there; three unanswered ones end the connection."""
 LOGIN_PATIENCE = 120
 """Seconds for key exchange and login, questions to the user included; OpenSSH's server gives as many."""
+
+
+CAN_UNLOCK = importlib.util.find_spec("bcrypt") is not None
+"""Keys with a passphrase in OpenSSH's own format need bcrypt_pbkdf; without it nobody is asked in vain."""
 
 
 class _Keys(list[Any]):
@@ -90,7 +95,7 @@ def _read(target: SshTarget, user: User, *, interactive: bool) -> SshSettings:
         given["port"] = target.port
     if target.user is not None:
         given["username"] = target.user
-    if interactive:
+    if interactive and CAN_UNLOCK:
         given["passphrase"] = lambda file: ask_now(f"Passphrase for {file}: ", echo=False) or ""
     try:
         options = asyncssh.SSHClientConnectionOptions(config=files, **given)

@@ -46,7 +46,8 @@ class Listener:
 
     async def news(self) -> None:
         self._news.clear()
-        await self._news.wait()
+        async with asyncio.timeout(20):
+            await self._news.wait()
 
     async def until(self, count: int) -> bytes:
         while self.count < count:

@@ -1,7 +1,7 @@
 """A real sshd on loopback with keys and configuration of its own, and the client's side: nothing touches ~/.ssh.
 
-The client's home holds a ~/.ssh/config with a host for each case; asyncssh finds it by HOME, and `ssh`, which asks the user
-database for the home, by a wrapper on PATH that says -F.
+The client's home holds a ~/.ssh/config with a host for each case; asyncssh finds it by HOME, and `ssh`, which asks the
+user database for the home, by a wrapper on PATH that says -F.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -61,7 +60,9 @@ class SshServer:
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
         assert _SSHD is not None
-        self._process = subprocess.Popen([_SSHD, "-D", "-f", self.folder / "sshd_config", "-E", self.folder / "sshd.log"])
+        self._process = subprocess.Popen(
+            [_SSHD, "-D", "-f", self.folder / "sshd_config", "-E", self.folder / "sshd.log"]
+        )
         deadline = time.monotonic() + 10
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
@@ -77,10 +78,6 @@ class SshServer:
         self._stop.set()
         for listener in self._listeners:
             listener.close()
-
-    def end_connections(self, after: Path) -> None:
-        """Kill the sshd that serves the session whose shell wrote its parent's number into the file."""
-        os.kill(int(after.read_text()), signal.SIGKILL)
 
     def _prepare(self) -> None:
         self.ssh.mkdir(parents=True, mode=0o700)

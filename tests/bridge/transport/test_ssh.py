@@ -172,7 +172,9 @@ def _parent(pid: int) -> int:
         return 0
 
 
-async def test_what_to_do_about_an_unknown_key_names_the_commands(ssh: str, lines: list[str], ssh_server: SshServer) -> None:
+async def test_what_to_do_about_an_unknown_key_names_the_commands(
+    ssh: str, lines: list[str], ssh_server: SshServer
+) -> None:
     error = await failure(f"ssh://me@unknown:{ssh_server.port}", ssh, lines)
     assert f"`ssh -p {ssh_server.port} me@unknown`" in error.todo
     assert "ssh-keyscan" in error.todo
@@ -202,7 +204,7 @@ async def test_strict_host_key_checking_is_the_users_choice(ssh: str, lines: lis
 async def test_run_gives_the_exit_status(ssh: str, lines: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     transport = make_transport("ssh://good", ssh=ssh, log=lines.append, interactive=False)
     await transport.connect()
-    status = await transport.run(["sh", "-c", "echo \"$1\" $#; echo wrong >&2; exit 5", "sh", "a 'b  c"])
+    status = await transport.run(["sh", "-c", 'echo "$1" $#; echo wrong >&2; exit 5', "sh", "a 'b  c"])
     await transport.close()
     out, err = capfd.readouterr()
     assert status == 5
@@ -227,7 +229,9 @@ async def test_a_cancelled_login_leaves_nothing(ssh: str, lines: list[str]) -> N
             assert await gone(int(pid))
 
 
-async def test_configuration_that_is_broken(ssh: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_configuration_that_is_broken(
+    ssh: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text("Host x\n  Port many\n")
     monkeypatch.setenv("HOME", str(tmp_path))

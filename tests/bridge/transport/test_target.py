@@ -36,11 +36,46 @@ def test_good(text: str, target: object) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "-oProxyCommand=x", "ssh://", "ssh:///", "ssh://-oProxyCommand=x", "ssh://-l@host", "ssh://me@-h", "ssh://@host",
-        "ssh://host:", "ssh://host:0", "ssh://host:65536", "ssh://host:-1", "ssh://host:2x", "ssh://host:٢٢", "ssh://host:1:2",
-        "ssh://fd00::1", "ssh://[fd00::1", "ssh://[host]", "ssh://[fd00::1]x", "ssh://ho st", "ssh://host;id", "ssh://$(id)", "ssh://%h",
-        "ssh://a/b", "ssh://me`id`@host", "ssh://%2dl@host", "ssh://me%0a@host", "ssh://host\n", "ssh://host\x1b[2J", "ssh://ho\u200bst",
-        "exec:", "exec: ", "exec:''", "exec:'unclosed", "exec:-x", "http://x", "user@host", "a:b", "./x", "x" * 5000,
+        "",
+        "-oProxyCommand=x",
+        "ssh://",
+        "ssh:///",
+        "ssh://-oProxyCommand=x",
+        "ssh://-l@host",
+        "ssh://me@-h",
+        "ssh://@host",
+        "ssh://host:",
+        "ssh://host:0",
+        "ssh://host:65536",
+        "ssh://host:-1",
+        "ssh://host:2x",
+        "ssh://host:٢٢",
+        "ssh://host:1:2",
+        "ssh://fd00::1",
+        "ssh://[fd00::1",
+        "ssh://[host]",
+        "ssh://[fd00::1]x",
+        "ssh://ho st",
+        "ssh://host;id",
+        "ssh://$(id)",
+        "ssh://%h",
+        "ssh://a/b",
+        "ssh://me`id`@host",
+        "ssh://%2dl@host",
+        "ssh://me%0a@host",
+        "ssh://host\n",
+        "ssh://host\x1b[2J",
+        "ssh://ho\u200bst",
+        "exec:",
+        "exec: ",
+        "exec:''",
+        "exec:'unclosed",
+        "exec:-x",
+        "http://x",
+        "user@host",
+        "a:b",
+        "./x",
+        "x" * 5000,
     ],
 )
 def test_refused(text: str) -> None:
@@ -77,7 +112,9 @@ def test_text_form_brackets_ipv6() -> None:
 
 def test_transport_of_each_target() -> None:
     names = {
-        "ssh://h": "OpenSshTransport", "exec:sh": "ExecTransport", "sandbox": "SandboxTransport",
+        "ssh://h": "OpenSshTransport",
+        "exec:sh": "ExecTransport",
+        "sandbox": "SandboxTransport",
     }
     for text, name in names.items():
         assert type(make_transport(text, ssh="openssh", log=print, interactive=False)).__name__ == name
