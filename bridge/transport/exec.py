@@ -36,8 +36,8 @@ REMOTE_TERMINAL = (
     "os.environ.setdefault('TERM', sys.argv[1]); "
     "sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[2:] or [os.environ.get('SHELL', 'sh')])) & 255)"
 )
-"""Run by python3 over there, which the bridge needs anyway: a terminal around an interactive command. Where "over there"
-is a child of ours, it inherits that our children ignore SIGINT and SIGHUP; the command shall not."""
+"""Run by python3 over there, which the bridge needs anyway: a terminal around an interactive command. Where "there" is
+a child of ours, it inherits that our children ignore SIGINT and SIGHUP; the command shall not."""
 
 
 class ExecTransport(Transport):

@@ -22,6 +22,8 @@ from typing import Any
 
 from ..user import User
 
+STOP_THEN_RUN = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "sh")
+"""Wait, as a job does, to be given the terminal: a key pressed in between would go to the bridge."""
 END_AFTER = 3.0
 """Seconds from asking a command to end (SIGHUP, SIGTERM) to SIGKILL, when the bridge stops before its command."""
 
@@ -58,7 +60,8 @@ async def run_on_terminal(argv: Sequence[str], *, user: User, extra_environment:
     arguments["env"].update(extra_environment or {})
     terminal = has_terminal()
     with settings_restored() if terminal else contextlib.nullcontext():
-        process = subprocess.Popen(list(argv), process_group=0 if terminal else None, **arguments)
+        line = [*STOP_THEN_RUN, *argv] if terminal else list(argv)
+        process = subprocess.Popen(line, process_group=0 if terminal else None, **arguments)
         job = _Job(process, terminal=terminal)
         waiting = asyncio.get_running_loop().run_in_executor(None, job.wait)
         try:
@@ -84,8 +87,7 @@ class _Job:
         self._lock = threading.Lock()
         self.ending = False
         """The job is being ended: if it stops again, it is continued."""
-        if terminal:
-            self._give_terminal(process.pid)
+        self._started = not terminal
 
     def signal(self, number: int) -> None:
         """Signal the job, unless it has ended."""
@@ -116,7 +118,9 @@ class _Job:
         return 128 - code if code < 0 else code
 
     def _stopped(self, number: int) -> None:
-        if self._terminal and not self.ending and number not in (signal.SIGTTIN, signal.SIGTTOU):
+        if not self._started:
+            self._started = True
+        elif self._terminal and not self.ending and number not in (signal.SIGTTIN, signal.SIGTTOU):
             self._give_terminal(os.getpgrp())
             # To our whole group, as the terminal would have sent it. Returns when someone continues us.
             os.killpg(os.getpgrp(), signal.SIGTSTP)
