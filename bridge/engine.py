@@ -29,7 +29,7 @@ from .forward.limits import Limits, descriptor_budget
 from .forward.memory import keep_freed_memory
 from .forward.policy import Policy, Verdict
 from .forward.poller import Poller
-from .forward.tcp import LINK_TCP, TcpForwarder
+from .forward.tcp import TcpForwarder, link_tcp
 from .forward.udp import UdpForwarder
 from .runtime import open_private
 
@@ -88,7 +88,7 @@ class Engine:
         table = self.table = FlowTable(descriptor_budget(limits))
         async with AsyncExitStack() as exits:
             link = self._captured(exits) if self._pcap else self._link
-            stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=LINK_TCP)
+            stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits))
             self.stack = await exits.enter_async_context(stack)
             stack.on_lost = self._on_lost
             poller = Poller(loop)

@@ -21,7 +21,8 @@ class Limits:
     """Open TCP flows. Each costs a descriptor and memory; beyond it a SYN is dropped, and its sender tries again."""
 
     tcp_half_open: int = 8192
-    """Connects under way in all. A SYN flood or a port scan stays this large; each dies by `tcp_connect_timeout`."""
+    """Connects under way in all. Beyond it the oldest gives way: a scan of a dead network would otherwise stop every
+    honest connect for `tcp_connect_timeout`, and an honest one needs its place for milliseconds."""
 
     tcp_half_open_per_destination: int = 128
     """Connects under way to one address. High enough for a browser or a pool, low enough that no destination takes all

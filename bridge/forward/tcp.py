@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE
@@ -45,9 +44,6 @@ READS_A_TURN = 8
 """Reads of one host socket before the others get their turn: half a megabyte."""
 SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
-LINK_TCP = TcpConfig(congestion=Unlimited, min_rto=2.0, time_wait=1.0)
-"""How the stack's TCP runs on a bridge's link: the link loses nothing and has a window of its own, so a late
-acknowledgement means a stall, in which copies would only make things worse."""
 ABORTIVE = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() send RST."""
 
@@ -74,7 +70,9 @@ class TcpForwardCounters:
     dropped_policy: int = 0
     """Requests the policy denied; answered administratively prohibited."""
     dropped_half_open: int = 0
-    """SYNs dropped because too many connects are under way, to one destination or in all."""
+    """SYNs dropped because too many connects to that destination are under way."""
+    given_up: int = 0
+    """Connects and unanswered handshakes given up, oldest first, because a newer flow needed their place."""
     dropped_flows: int = 0
     """SYNs dropped because the flow table or the descriptors are full."""
     dropped_error: int = 0
@@ -83,6 +81,17 @@ class TcpForwardCounters:
     """Flows the codespace reset; the host got a reset."""
     resets_down: int = 0
     """Flows the host reset; the codespace got a reset."""
+
+
+def link_tcp(limits: Limits) -> TcpConfig:
+    """How the stack's TCP runs on a bridge's link.
+
+    The link loses nothing and has a window of its own. So a late acknowledgement means a stall, in which copies would
+    only make things worse, and a SYN-ACK without an answer after 30 s went to nobody.
+    """
+    return TcpConfig(
+        congestion=Unlimited, min_rto=2.0, time_wait=1.0, syn_retries=3, orphan=limits.tcp_orphan_timeout
+    )
 
 
 class TcpFlow(Flow):
@@ -114,11 +123,6 @@ class TcpFlow(Flow):
         self.deadline = now + forwarder.limits.tcp_connect_timeout
 
     # -- the host's connect
-
-    @property
-    def connecting(self) -> bool:
-        """Whether the request still waits for the host."""
-        return self._request is not None
 
     def connect(self) -> None:
         """Begin the host connect."""
@@ -191,6 +195,7 @@ class TcpFlow(Flow):
             return
         self._request = None
         self._forwarder.connect_done(self)
+        self._forwarder.handshaking[self] = None
         self._forwarder.counters.connected += 1
         self._readable = bool(events & (IN | RDHUP | HUP))
         self.state = "open"
@@ -200,6 +205,7 @@ class TcpFlow(Flow):
 
     def connected(self) -> None:
         """The codespace's kernel finished the handshake."""
+        self._forwarder.handshaking.pop(self, None)
         if self._readable:
             self._read_host()
 
@@ -379,9 +385,10 @@ class TcpForwarder:
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._half_open: dict[bytes, int] = {}
-        self._connecting: deque[TcpFlow] = deque()
-        """Oldest first; those that are connected by now are skipped when their turn comes."""
-        self._connecting_count = 0
+        self._connecting: dict[TcpFlow, None] = {}
+        """Flows whose host connect is under way, oldest first."""
+        self.handshaking: dict[TcpFlow, None] = {}
+        """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
         stack.tcp.forward = self.forward
 
@@ -410,11 +417,16 @@ class TcpForwarder:
             return
         limits = self.limits
         half_open = self._half_open.get(destination, 0)
-        if half_open >= limits.tcp_half_open_per_destination or self._connecting_count >= limits.tcp_half_open:
+        if half_open >= limits.tcp_half_open_per_destination:
             counters.dropped_half_open += 1
             request.drop()
             return
-        if len(self._flows) >= limits.tcp_flows or (self._table.full and not self._table.make_room()):
+        if len(self._connecting) >= limits.tcp_half_open:
+            # A scan of black holes fills every place for the whole time-out, while an honest connect needs its place
+            # for milliseconds: so the oldest gives way, and not the newest.
+            counters.given_up += 1
+            next(iter(self._connecting)).connect_timed_out()
+        if not self._make_room():
             counters.dropped_flows += 1
             request.drop()
             return
@@ -425,12 +437,22 @@ class TcpForwarder:
         self._flows.add(flow)
         self._table.add(flow)
         self._half_open[destination] = half_open + 1
-        self._connecting_count += 1
-        self._connecting.append(flow)
+        self._connecting[flow] = None
         counters.connects += 1
         if self._scan is None:
             self._scan = self.loop.call_later(SCAN_EVERY, self._scan_connecting)
         flow.connect()
+
+    def _make_room(self) -> bool:
+        """Whether another flow fits, if need be in the place of one that can be missed."""
+        if len(self._flows) < self.limits.tcp_flows and (not self._table.full or self._table.make_room()):
+            return True
+        if not self.handshaking:
+            return False
+        # Nobody answered its SYN-ACK, which on this link takes one round trip: a flood, most likely.
+        self.counters.given_up += 1
+        next(iter(self.handshaking)).reset()
+        return True
 
     def _open_socket(self, request: TcpRequest) -> socket.socket | None:
         family = socket.AF_INET if len(request.destination) == 4 else socket.AF_INET6
@@ -462,7 +484,7 @@ class TcpForwarder:
             self._half_open[flow.destination] = left
         else:
             self._half_open.pop(flow.destination, None)
-        self._connecting_count -= 1
+        del self._connecting[flow]
 
     def gone(self, flow: TcpFlow) -> None:
         """`flow` is over."""
@@ -470,6 +492,7 @@ class TcpForwarder:
             self._flows.remove(flow)
             self._table.remove(flow)
             flow.let_go()
+            self.handshaking.pop(flow, None)
             if flow.state == "connecting":
                 self.connect_done(flow)
             flow.state = "closed"
@@ -478,8 +501,6 @@ class TcpForwarder:
         """Give up connects that took too long; look again while any is under way."""
         now = self.clock()
         connecting = self._connecting
-        while connecting and (not connecting[0].connecting or connecting[0].deadline <= now):
-            flow = connecting.popleft()
-            if flow.connecting:
-                flow.connect_timed_out()
+        while connecting and (flow := next(iter(connecting))).deadline <= now:
+            flow.connect_timed_out()
         self._scan = self.loop.call_later(SCAN_EVERY, self._scan_connecting) if connecting else None

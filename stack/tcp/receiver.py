@@ -21,6 +21,8 @@ from .seq import MASK
 
 Reader = Callable[[memoryview], int]
 """Takes a view, valid during the call only, and says how many of its bytes it took."""
+JOIN_BELOW = 4096
+"""Unread chunks smaller than this are joined."""
 WORTH_WIDENING = 1.0
 """Seconds in which the reader must take a whole window for the window to grow: longer than most round trips, so that
 every flow that its window holds up grows, and one that trickles never does."""
@@ -184,7 +186,11 @@ class Receiver:
         budget = self._budget
         if self._over or budget.used + size > budget.most:
             return False
-        self.backlog.append(bytes(payload))
+        backlog = self.backlog
+        if backlog and size < JOIN_BELOW and len(backlog[-1]) < JOIN_BELOW:
+            backlog[-1] = b"".join((backlog[-1], payload))  # an object for each tiny segment costs more than its bytes
+        else:
+            backlog.append(bytes(payload))
         self.backlog_bytes += size
         budget.used += size
         return True

@@ -9,7 +9,7 @@ from netbridge.bridge.forward.flows import FlowTable
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
 from netbridge.bridge.forward.poller import Poller
-from netbridge.bridge.forward.tcp import LINK_TCP, TcpForwarder
+from netbridge.bridge.forward.tcp import TcpForwarder, link_tcp
 from netbridge.stack import Stack, memory_link
 from netbridge.stack.link.memory import MemoryLink
 from netbridge.stack.tcp.output import HeaderWriter
@@ -64,7 +64,7 @@ async def test_a_window_is_believed_up_to_a_bound_a_flow_and_in_all() -> None:
     port = server.sockets[0].getsockname()[1]
     here, there = memory_link()
     poller = Poller(loop)
-    async with server, Stack(here, ["198.18.0.1/30"], tcp=LINK_TCP) as stack:
+    async with server, Stack(here, ["198.18.0.1/30"], tcp=link_tcp(limits)) as stack:
         forwarder = TcpForwarder(stack, poller, Policy(["127.0.0.0/8"]), limits, FlowTable(100), loop)
         codespace = SilentCodespace(there)
         codespace.connect(4000, port)

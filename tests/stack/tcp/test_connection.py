@@ -963,3 +963,13 @@ def test_a_trickle_does_not_widen_the_window() -> None:
         at += 1000
         talk.passes(0.5)
     assert talk.connection.receiver.buffer == 8000  # once, when there was nothing to go by
+
+
+def test_tiny_unread_segments_are_kept_together() -> None:
+    talk = Talk.established()
+    talk.user.room = 0
+    for number in range(3000):
+        talk.says("A", 1 + 2 * number, 1, b"ab")
+    assert len(talk.connection.receiver.backlog) <= 2
+    talk.reads()
+    assert talk.user.data == b"ab" * 3000
