@@ -209,7 +209,8 @@ def test_the_command_has_the_terminal(machine: Machine) -> None:
 
 
 def test_the_sandboxs_shell_survives_its_interrupts(machine: Machine) -> None:
-    machine.environment["SHELL"] = "/bin/bash"
+    # On a dumb terminal (CI has none at all) readline would scroll the prompt out of sight.
+    machine.environment |= {"SHELL": "/bin/bash", "TERM": "xterm"}
     with machine.running("up", "sandbox", terminal=True) as program:
         program.until(b"(sandbox)")
         for keys in (b"\x03", b"sleep 1000\n", b"\x03", b"echo still$((40+2))here; exit 3\n"):
