@@ -36,6 +36,8 @@ MAX_NOISE = 256 * 1024
 """Bytes of banners and rc-file output before the marker; more is no login shell."""
 MAX_MARKER = 4096
 """Bytes of the marker's line."""
+MAX_REPORTS = 50
+"""Errors told unasked that are shown; the target must not fill this machine's log."""
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
@@ -110,6 +112,7 @@ class AgentHandle:
         """Where the codespace's packets come from; decided by `setup`."""
         self.lost = False
         self._timeout = timeout
+        self._reports = 0
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._expected: tuple[str, ...] = ()
         self._talk = asyncio.Lock()
@@ -212,7 +215,11 @@ class AgentHandle:
             # Nothing can pass any more. The agent undoes the rest when its stdin ends.
             self.framed.fail(LinkError(f"the network interface over there is gone: {printable(message.get('detail'))}"))
         elif message["type"] == "error":
-            logger.warning("the agent reports %s: %s", message.get("code"), message.get("detail"))
+            self._reports += 1
+            if self._reports <= MAX_REPORTS:
+                logger.warning("the agent reports %s: %s", message.get("code"), message.get("detail"))
+            if self._reports == MAX_REPORTS:
+                logger.warning("the agent reports too much; the rest is left out")
         else:
             logger.debug("the agent says %s, unasked", message["type"])
 
