@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from errno import ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE
 from typing import TYPE_CHECKING
@@ -46,9 +45,6 @@ SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
 ABORTIVE = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() send RST."""
-
-Denied = Callable[[str, str, str], None]
-"""Told of a denied flow: source, destination, reason."""
 
 
 @dataclass(slots=True)
@@ -370,14 +366,13 @@ class TcpForwarder:
 
     def __init__(
         self, stack: Stack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
-        loop: asyncio.AbstractEventLoop, *, on_denied: Denied | None = None,
-    ) -> None:  # fmt: skip
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.poller = poller
         self.limits = limits
         self.loop = loop
         self.clock = loop.time
         self.counters = TcpForwardCounters()
-        self.on_denied = on_denied
         self._stack = stack
         self._policy = policy
         self._table = table
@@ -410,9 +405,6 @@ class TcpForwarder:
         verdict = self._policy.check(destination, request.destination_port, TCP)
         if not verdict:
             counters.dropped_policy += 1
-            if self.on_denied is not None:
-                source = f"{text(request.source)} port {request.source_port}"
-                self.on_denied(source, f"{text(destination)} port {request.destination_port}", verdict.reason)
             request.unreachable(Problem.PROHIBITED)
             return
         limits = self.limits
@@ -471,6 +463,9 @@ class TcpForwarder:
                     request.drop()
                 return None
             sock.setblocking(False)
+            if family == socket.AF_INET6:
+                # A mapped address fails, as for UDP, instead of becoming IPv4 after the policy judged it as IPv6.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
