@@ -270,6 +270,7 @@ async def test_sudo_wants_a_password(place: Place, programs: Programs) -> None:
     assert "NOPASSWD" in error.todo
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root the start ends earlier, at sudo")
 async def test_a_target_that_closes_in_mid_handshake(programs: Programs) -> None:
     script = '#!/bin/sh\ncase "$*" in *-B*) echo gone >&2; exit 7;; esac\necho False 3.11.0 "$0"\n'
     (programs.folder / "python3").write_text(script)

@@ -12,6 +12,8 @@ import pytest
 
 from netbridge.bridge.forward.limits import Limits
 
+from .test_icmp import needs_ping
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -133,5 +135,6 @@ asyncio.run(main())
 """
 
 
+@needs_ping
 def test_with_nothing_to_recycle_it_drops_counts_and_recovers() -> None:
     assert in_a_process(NOTHING_LEFT).split() == ["2", "2", "0", "0", "1"]
