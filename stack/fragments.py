@@ -201,6 +201,7 @@ def _rebuild(version: int, datagram: _Datagram) -> IpPacket | None:
     whole = parse(packet, checksum_trusted=datagram.trusted)
     if isinstance(whole, Fragment):
         raise WireError("fragment inside a fragment")
+    whole.dont_fragment = False  # it was fragmented; only IPv4's header could say so
     return whole
 
 

@@ -44,7 +44,7 @@ class IpPacket:
         self.payload = payload
         """The transport header and what follows it, cut to the length the IP header states."""
         self.dont_fragment = dont_fragment
-        """IPv4's DF bit; always True for IPv6."""
+        """IPv4's DF bit; for IPv6 whether it came in one piece (only its source may fragment, and did not)."""
         self.checksum_trusted = checksum_trusted
         """The transport checksum need not be verified (offload)."""
 

@@ -39,6 +39,8 @@ IPV6_HOPLIMIT = 52
 IPV6_TCLASS = 67
 IPV6_PMTUDISC_WANT = 1
 """Fragment at this source to the path's known MTU; no router ever fragments IPv6."""
+IPV6_PMTUDISC_DO = 2
+"""Never fragment; refuse with EMSGSIZE what exceeds the path's known MTU."""
 # linux/icmp.h, linux/icmpv6.h
 SOL_RAW = 255
 ICMP_FILTER = 1
@@ -164,7 +166,8 @@ def carry(sock: socket.socket, packet: IpPacket) -> None:
     """Make the next datagrams leave `sock` with the TTL, DSCP and DF of `packet`.
 
     ECN stays clear, since nobody here carries congestion marks back (RFC 8311 4.2 wants ECT only from who reacts).
-    IPv6 is left to fragment at this source: by the time a packet gets here it cannot be told whether it came whole.
+    IPv6 that came in one piece must fit the path in one piece, or its source is told the MTU; what its source had
+    fragmented may be fragmented again here.
     """
     if packet.version == 4:
         set_option(sock, IPPROTO_IP, IP_TTL, packet.ttl)
@@ -175,6 +178,8 @@ def carry(sock: socket.socket, packet: IpPacket) -> None:
         set_option(sock, IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, packet.ttl)
         if LINUX:
             set_option(sock, IPPROTO_IPV6, IPV6_TCLASS, packet.tos & 0xFC)
+            mode = IPV6_PMTUDISC_DO if packet.dont_fragment else IPV6_PMTUDISC_WANT
+            set_option(sock, IPPROTO_IPV6, IPV6_MTU_DISCOVER, mode)
 
 
 def set_option(sock: socket.socket, level: int, name: int, value: int | bytes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import secrets
+from time import perf_counter  # finer than some event loops' clocks
 
 from ..packet import IpPacket
 from .endpoint import Icmp
@@ -39,13 +40,13 @@ async def ping(
     """
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[float] = loop.create_future()
-    started = loop.time()
+    started = perf_counter()
 
     def done(_: IpPacket | None, problem: Problem | None) -> None:
         if answered.done():
             return
         if problem is None:
-            answered.set_result(loop.time() - started)
+            answered.set_result(perf_counter() - started)
         else:
             answered.set_exception(problem_error(problem))
 

@@ -33,6 +33,8 @@ TIME_WAIT = State.TIME_WAIT
 
 WRITABLE = MAY_SEND_DATA | {SYN_SENT, SYN_RECEIVED}
 CLOSING_DOWN = frozenset({State.CLOSING, State.LAST_ACK})
+KEPT_ALIVE = frozenset({ESTABLISHED, State.CLOSE_WAIT, FIN_WAIT_2})
+"""States that may last as long as both sides like: an idle peer is asked whether it still lives."""
 PREDICTED = SYN | FIN | RST | URG | ACK
 """Header prediction: of these flags only ACK is set on a segment that needs no further thought."""
 MAX_QUANTUM = 1 << 30
@@ -534,7 +536,7 @@ class Connection:
         """When `handle_timeout` wants to be called, in the clock of `now`; inf: not at all."""
         at = self.sender.deadline
         at = min(at, self._delayed_ack_at, self._retry_at, self._life_until)
-        if self._keepalive and self.state is ESTABLISHED:
+        if self._keepalive and self.state in KEPT_ALIVE:
             wait = self._config.keepalive_interval * self._probes if self._probes else 0.0
             at = min(at, self._heard_at + self._keepalive + wait)
         return at
@@ -554,7 +556,7 @@ class Connection:
             else:
                 self.abort()
                 self._user.closed(TimeoutError("the peer did not finish the close in time"))
-        if self._keepalive and self.state is ESTABLISHED and now >= self.next_timeout():
+        if self._keepalive and self.state in KEPT_ALIVE and now >= self.next_timeout():
             self._keepalive_timeout()
 
     def _syn_timeout(self) -> None:

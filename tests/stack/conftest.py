@@ -1,8 +1,40 @@
-"""Hypothesis without deadlines: a loaded machine is no defect."""
+"""Hypothesis without deadlines: a loaded machine is no defect. Both event loops: they differ in clock and order."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import uvloop
 from hypothesis import settings
 
 settings.register_profile("stack", deadline=None)
 settings.load_profile("stack")
+
+PATIENCE = 20.0
+"""Seconds an asynchronous test may take before it is cancelled: a signal does not wake uvloop, so pytest's limit of
+120 seconds would not end it."""
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if isinstance(item, pytest.Function) and here in item.path.parents and inspect.iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*arguments: object, **named: object) -> None:
+        async with asyncio.timeout(PATIENCE):
+            await test(*arguments, **named)
+
+    return bounded

@@ -58,6 +58,7 @@ def test_in_any_order(pieces: list[bytes], order: tuple[int, ...]) -> None:
     assert results[:2] == [None, None]
     packet = results[2]
     assert packet is not None
+    assert not packet.dont_fragment
     assert (packet.protocol, packet.ttl) == (17, 9)
     assert bytes(packet.payload[8:]) == PAYLOAD
     assert len(reassembler) == 0

@@ -239,6 +239,7 @@ def ip_packet(
         header = ipv6.emit_header(source, destination, protocol, len(body), ttl=ttl + 1, tos=tos)
         packet = ipv6.parse(memoryview(header + body), checksum_trusted=False)
     assert not isinstance(packet, Fragment)
+    packet.dont_fragment = df  # of IPv6: it came in one piece
     packet.ttl -= 1
     return packet, header + body
 

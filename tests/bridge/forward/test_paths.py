@@ -148,7 +148,24 @@ async def test_fragmentation_needed(paths: Paths, bench: Bench) -> None:
     paths.command("host", "ip", "route", "flush", "cache")
 
 
-async def test_ipv6_is_fragmented_at_this_source(paths: Paths, bench: Bench) -> None:
+async def test_ipv6_in_one_piece_must_fit_the_path(paths: Paths, bench: Bench) -> None:
+    with paths.udp("far", FAR[6]) as far:
+        port = far.getsockname()[1]
+        bench.datagram(FAR[6], port, b"z" * 1400, df=True)
+        await until(lambda: len(bench.stack.icmp.told) == 1)  # a router says so
+        bench.datagram(FAR[6], port, b"z" * 1400, df=True)
+        await until(lambda: len(bench.stack.icmp.told) == 2)  # this kernel says so
+        assert {(told.problem, told.mtu) for told in bench.stack.icmp.told} == {(Problem.TOO_BIG, PATH_MTU)}
+        bench.datagram(FAR[6], port, b"z" * 1200, df=True)
+        assert far.recv(2000) == b"z" * 1200
+        # What its source has fragmented already is fragmented again here.
+        bench.datagram(FAR[6], port, b"z" * 1400)
+        assert far.recv(2000) == b"z" * 1400
+        assert len(bench.stack.icmp.told) == 2
+    paths.command("host", "ip", "-6", "route", "flush", "cache")
+
+
+async def test_ipv6_that_came_in_fragments_is_fragmented_at_this_source(paths: Paths, bench: Bench) -> None:
     with paths.udp("far", FAR[6]) as far:
         far.settimeout(0.2)
         port = far.getsockname()[1]
