@@ -36,6 +36,13 @@ MAX_NOISE = 256 * 1024
 """Bytes of banners and rc-file output before the marker; more is no login shell."""
 MAX_MARKER = 4096
 """Bytes of the marker's line."""
+TOUCH = 15.0
+"""Seconds between two PINGs of a quiet link."""
+PATIENCE = 45.0
+"""Seconds until a PING's answer is given up, as ssh does with ServerAliveInterval 15 and its three tries."""
+SILENCE = 75.0
+"""Seconds without a word from here after which the agent undoes everything: longer than PATIENCE, so that both ends
+agree that it is over."""
 MAX_REPORTS = 50
 """Errors told unasked that are shown; the target must not fill this machine's log."""
 
@@ -145,8 +152,8 @@ class AgentHandle:
         """End the link at once; the agent sees the end of its stdin and undoes everything."""
         self.framed.close()
 
-    async def ping(self) -> float:
-        """Seconds to the agent and back on the link. LinkError when it is gone."""
+    async def ping(self, patience: float | None = None) -> float:
+        """Seconds to the agent and back on the link. TimeoutError after `patience`, LinkError when it is gone."""
         answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
         def set_result(seconds: float) -> None:
@@ -155,8 +162,23 @@ class AgentHandle:
 
         if not self.framed.ping(set_result):
             raise LinkError("link_lost: no PING can be sent")
-        async with asyncio.timeout(self._timeout):
+        async with asyncio.timeout(patience or self._timeout):
             return await answered
+
+    async def keep_in_touch(self) -> None:
+        """Ask the agent again and again whether it is there; end the link when it is not. Runs until cancelled.
+
+        Not every transport notices a path that is dead without being closed.
+        """
+        while not self.lost:
+            try:
+                await self.ping(PATIENCE)
+            except TimeoutError:
+                self.framed.fail(LinkError(f"link_lost: nothing came back for {PATIENCE:.0f} s"))
+                return
+            except LinkError:
+                return
+            await asyncio.sleep(TOUCH)
 
     async def _ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         async with self._talk:

@@ -25,7 +25,7 @@ from netbridge.stack.link.base import LinkError
 
 from . import events, runtime
 from .addresses import Addresses
-from .bootstrap import AgentHandle, launch
+from .bootstrap import SILENCE, AgentHandle, launch
 from .capturing import Capturing
 from .control import Control
 from .dns import Upstream
@@ -160,8 +160,10 @@ class Session:
         self._tell(events.Ready(self.options.target))
         assert self.capturing is not None
         assert self.agent is not None
-        watching = asyncio.get_running_loop().create_task(self.capturing.watch(self.agent))
-        watching.add_done_callback(_tell_failure)
+        loop = asyncio.get_running_loop()
+        company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self.agent.keep_in_touch())]
+        for task in company:
+            task.add_done_callback(_tell_failure)
         try:
             if not self.takes_terminal:
                 await self._unless_ended(asyncio.Event().wait())
@@ -171,7 +173,8 @@ class Session:
             self.stop("the command ended" if self.options.command else "the shell ended")
             return status
         finally:
-            watching.cancel()
+            for task in company:
+                task.cancel()
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, or _Ended when an end comes first; `work` is then cancelled."""
@@ -219,7 +222,15 @@ class Session:
             "rto_min_ms": None if self.transport.passes_descriptors else RTO_MIN_MS,
             "loopback_up": True,
             "pass_tun": self.transport.passes_descriptors,
+            "silence": SILENCE,
         })
+        held = held_by_another(agent.ready)
+        if held:
+            raise BridgeError(
+                f"Another bridge holds all networks that were to be captured in {options.target}.",
+                f"Its interface there is {held}.",
+                f"End it where it runs (netbridge down); if that machine is gone, start again in {SILENCE:.0f} s.",
+            )
         self.engine = Engine(
             agent.link, addresses, ToldPolicy(options.allow, options.deny, self._tell), upstream,
             mtu=mtu, dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
@@ -333,6 +344,15 @@ def text(message: Mapping[str, Any], key: str) -> str:
     """A text of a message from the agent; whatever else is there becomes one."""
     value = message.get(key)
     return "" if value is None else str(value)
+
+
+def held_by_another(ready: Mapping[str, Any]) -> str:
+    """The TUN of the other bridge, when every network that was wanted is behind it; else empty."""
+    skipped = ready.get("skipped")
+    if ready.get("routes") or not isinstance(skipped, list):
+        return ""
+    holders = [text(it, "holder") for it in skipped if isinstance(it, dict)]
+    return ", ".join(sorted({holder for holder in holders if holder}))
 
 
 def texts(value: object) -> list[str]:

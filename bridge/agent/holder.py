@@ -13,6 +13,7 @@ import functools
 import ipaddress
 import os
 import socket
+import time
 from typing import Any, Callable, Dict, List, Optional
 
 from . import facts, resolvconf, resolved
@@ -127,6 +128,22 @@ class Holder:
             if self.stream is not None:
                 self.stream.attach_tun(self._tun)
         self._serving = True
+        silence = float(message.get("silence") or 0)
+        if silence > 0:
+            self._loop.call_later(silence, functools.partial(self._listen, silence))
+
+    def _listen(self, silence: float) -> None:
+        """The session speaks every few seconds. When it does not, this place must not stay captured.
+
+        A laptop that lost its power or its network closes nothing, and sshd may take hours to notice.
+        """
+        left = self.stream.heard_at + silence - time.monotonic() if self.stream is not None else 0.0
+        if left > 0:
+            self._loop.call_later(left, functools.partial(self._listen, silence))
+            return
+        with contextlib.suppress(OSError):
+            os.write(2, ("netbridge agent: nothing was heard for %d s\n" % silence).encode())
+        self._loop.stop()
 
     def _protect(self) -> List[routing.Protected]:
         """What is never captured here; looked up before anything is changed."""

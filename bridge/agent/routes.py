@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .netlink import Address, Interface, Netlink, Network
@@ -172,12 +173,21 @@ class Routes:
             try:
                 self._netlink.add_route(self._index, network, source=source, rto_min_ms=self._rto_min_ms)
             except OSError as error:
-                there = error.errno == errno.EEXIST
-                reason = "the target has a route to it" if there else os.strerror(error.errno or 0)
-                skipped.append({"route": str(network), "reason": reason})
+                skipped.append({"route": str(network), **self._why(network, error)})
             else:
                 self._installed.add(network)
         for network in self._installed - target:
             self._netlink.delete_route(self._index, network)
         self._installed &= target
         return [str(network) for network in wanted.install if network in self._installed], skipped
+
+    def _why(self, network: Network, error: OSError) -> Dict[str, str]:
+        """Why a route could not be installed, and by which bridge's TUN it is held, if by one."""
+        if error.errno != errno.EEXIST:
+            return {"reason": os.strerror(error.errno or 0)}
+        names = {link.interface: link.name for link in self._netlink.links()}
+        for route in self._netlink.routes():
+            name = names.get(route.interface, "")
+            if route.network == network and re.match(r"nb\d+$", name):
+                return {"reason": "another bridge holds it, by %s" % name, "holder": name}
+        return {"reason": "the target has a route to it"}

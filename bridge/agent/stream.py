@@ -74,6 +74,8 @@ class Stream:
         self._tun_watched = False
         self.window = SendWindow()
         self.acks = AckCounter()
+        self.heard_at = time.monotonic()
+        """When anything came from the session last."""
         self.dropped = 0
         """Packets the TUN did not take."""
         for descriptor in (reading, writing):
@@ -125,6 +127,7 @@ class Stream:
 
     def _readable(self, _events: int) -> None:
         view = self._inbound
+        self.heard_at = time.monotonic()
         for _ in range(READS):
             try:
                 count = os.readv(self._in, [view])

@@ -32,6 +32,10 @@ class Limits:
     """A host connect() that has not ended by then is given up: the kernel's own limit (over 2 minutes) would pin a
     descriptor and a half-open place long after most clients have left."""
 
+    tcp_keepalive: float = 60.0
+    """Idle time after which the codespace is asked whether a flow still lives; one whose application died half-closed
+    would otherwise hold its descriptor for ever. Linux forgets such a socket after tcp_fin_timeout, 60 s."""
+
     tcp_orphan_timeout: float = 60.0
     """A flow whose ends have both closed, with bytes or a FIN still unacknowledged (RFC 9293 3.9.1 allows giving up;
     the value is Linux's tcp_fin_timeout)."""

@@ -83,10 +83,12 @@ def link_tcp(limits: Limits) -> TcpConfig:
     """How the stack's TCP runs on a bridge's link.
 
     The link loses nothing and has a window of its own. So a late acknowledgement means a stall, in which copies would
-    only make things worse, and a SYN-ACK without an answer after 30 s went to nobody.
+    only make things worse, and a SYN-ACK without an answer after 30 s went to nobody. A question each idle minute finds
+    the flows whose application over there is long dead: its kernel answers with a reset.
     """
     return TcpConfig(
-        congestion=Unlimited, min_rto=2.0, time_wait=1.0, syn_retries=3, orphan=limits.tcp_orphan_timeout
+        congestion=Unlimited, min_rto=2.0, time_wait=1.0, syn_retries=3, orphan=limits.tcp_orphan_timeout,
+        keepalive=limits.tcp_keepalive,
     )
 
 

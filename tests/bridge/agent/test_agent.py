@@ -283,9 +283,11 @@ async def test_a_tun_that_is_taken_away_is_told(place: Place) -> None:
     agent = await place.agent()
     enter = place.enter(agent)
     await agent.setup(SETUP)
+    lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    agent.on_lost = lost.set_result
     show(enter, "ip", "link", "del", "nb0")
-    await agent.ping()
-    await agent.stop()
+    assert "interface over there is gone" in str(await asyncio.wait_for(lost, 10))
+    await agent.channel.wait_closed()
     assert place.resolv_conf.read_bytes() == RESOLV_CONF
 
 
@@ -403,3 +405,33 @@ async def test_a_resolv_conf_written_anew_by_somebody_else_is_joined_and_left_as
     assert b"nameserver 127.83.0.1\n" in place.resolv_conf.read_bytes()
     await agent.stop()
     assert place.resolv_conf.read_bytes() == b"nameserver 127.99.0.7\n"
+
+
+async def test_a_session_that_falls_silent_leaves_nothing_captured(place: Place) -> None:
+    """A laptop that lost its power closes nothing: the agent has to notice by itself."""
+    agent = await place.agent()
+    await agent.setup({**SETUP, "silence": 0.5})
+    assert await asyncio.wait_for(agent.channel.wait_closed(), 10) == 0
+    assert "nothing was heard" in agent.channel.diagnostics()
+    assert place.resolv_conf.read_bytes() == RESOLV_CONF
+
+
+async def test_a_session_that_speaks_is_kept(place: Place) -> None:
+    agent = await place.agent()
+    await agent.setup({**SETUP, "silence": 0.5})
+    for _ in range(8):
+        await asyncio.sleep(0.15)
+        await agent.ping()
+    await agent.stop()
+
+
+async def test_routes_of_another_bridge_are_named(place: Place) -> None:
+    agent = await place.agent(
+        before="ip tuntap add nb7 mode tun; ip link set nb7 up; ip route add 10.20.0.0/16 dev nb7;"
+    )
+    ready = await agent.setup({**SETUP, "routes": ["10.20.0.0/16"]})
+    assert ready["routes"] == []
+    assert ready["skipped"] == [
+        {"route": "10.20.0.0/16", "reason": "another bridge holds it, by nb7", "holder": "nb7"}
+    ]
+    await agent.stop()

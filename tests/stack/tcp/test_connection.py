@@ -973,3 +973,23 @@ def test_tiny_unread_segments_are_kept_together() -> None:
     assert len(talk.connection.receiver.backlog) <= 2
     talk.reads()
     assert talk.user.data == b"ab" * 3000
+
+
+@pytest.mark.parametrize("half", ["CLOSE-WAIT", "FIN-WAIT-2"])
+def test_a_half_closed_connection_asks_whether_the_peer_lives(half: str) -> None:
+    talk = Talk.established(TcpConfig(keepalive=60))
+    if half == "CLOSE-WAIT":
+        talk.says("FA", 1, 1)
+        talk.hears("A", 1, 2)
+        probe, seq = 0, 2
+    else:
+        talk.closes()
+        talk.hears("FA", 1)
+        talk.says("A", 1, 2)
+        probe, seq = 1, 1
+    assert talk.state == half
+    talk.passes(60.5)
+    talk.hears("A", probe)
+    talk.says("R", seq)  # its kernel has forgotten it
+    assert isinstance(talk.user.error, ConnectionResetError)
+    assert talk.quiet
