@@ -1,523 +1,322 @@
-"""The stack as a whole: what it lets in, what it answers, and its asyncio face. Both event loops."""
+"""The whole stack: what may pass, what is answered, and two stacks that talk over links good and bad."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
+import pytest_asyncio
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_RR
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
     IPv6,
-    IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
+    PadN,
 )
 
-from netbridge.stack import Stack
-from netbridge.stack.icmp.wire import Problem
-from netbridge.stack.link.base import LinkError
-from netbridge.stack.link.fault import FaultLink, Faults
-from netbridge.stack.link.memory import memory_link
-from netbridge.stack.packet import IpPacket, text
-from netbridge.stack.stack import KNOWN_SOURCES
-from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.vnet import NO_OFFLOAD
-from tests.stack.fake import CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, SERVER4, SERVER6, RecordingLink, fragments
-from tests.stack.tcp.peer import Peer, User
-
-PEER = {4: "10.0.0.2", 6: "fd00::2"}
-OWN = {4: "10.0.0.1", 6: "fd00::1"}
-NOBODY = {4: "10.0.0.77", 6: "fd00::77"}
-
-
-@pytest.fixture(params=[4, 6])
-def version(request: pytest.FixtureRequest) -> int:
-    version: int = request.param
-    return version
+from netbridge.stack import Stack, memory_link
+from netbridge.stack.link import FaultLink, Faults, Link, StreamLink
+from netbridge.stack.packet import IpPacket
+from netbridge.stack.vnet import F_DATA_VALID, NO_OFFLOAD, VNET, VNET_LEN
+from tests.stack.fake import (
+    CLIENT4,
+    CLIENT6,
+    GATEWAY4,
+    GATEWAY6,
+    SERVER4,
+    SERVER6,
+    RecordingLink,
+    dissect,
+    fragments,
+    packed,
+    raw,
+)
 
 
-@pytest.fixture
-async def pair() -> AsyncIterator[tuple[Stack, Stack]]:
-    """Two stacks on a link that knows no offload: 10.0.0.1 and fd00::1 before 10.0.0.2 and fd00::2."""
-    one, other = memory_link(offload=False)
-    config = TcpConfig(syn_retries=0)
-    async with AsyncExitStack() as exits:
-        near = await exits.enter_async_context(Stack(one, ["10.0.0.1/24", "fd00::1/64"], tcp=config))
-        far = await exits.enter_async_context(Stack(other, ["10.0.0.2/24", "fd00::2/64"]))
-        yield near, far
+class World:
+    """A stack that forwards, on a link that records."""
 
-
-@pytest.fixture
-async def peer(version: int) -> AsyncIterator[Peer]:
-    peer = Peer(version=version)
-    yield peer
-    peer.close()
-
-
-# -- ping
-
-
-@pytest.mark.parametrize("size", [0, 56, 4000])
-async def test_ping(pair: tuple[Stack, Stack], version: int, size: int) -> None:
-    near, far = pair
-    seconds = await near.ping(PEER[version], size=size)
-    assert 0 < seconds < 1
-    assert far.icmp.counters.echo_requests == 1
-    assert near.icmp._pings == {}
-
-
-async def test_ping_of_nobody_times_out(pair: tuple[Stack, Stack], version: int) -> None:
-    near, far = pair
-    far.icmp.forward = lambda *_: None
-    with pytest.raises(TimeoutError):
-        await near.ping(NOBODY[version], timeout=0.03)
-    assert near.icmp._pings == {}
-
-
-async def test_ping_is_told_what_became_of_it(pair: tuple[Stack, Stack], version: int) -> None:
-    near, far = pair
-
-    def unreachable(packet: IpPacket, *_: object) -> None:
-        far.icmp.error(Problem.HOST_UNREACHABLE, packet.packet)
-
-    far.icmp.forward = unreachable
-    with pytest.raises(OSError, match="No route to host"):
-        await near.ping(NOBODY[version])
-
-
-# -- open_connection
-
-
-async def serve(stack: Stack, host: str | None = None) -> Any:
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.read())
-        writer.close()
-
-    return await stack.start_server(echo, host, 80)
-
-
-async def echoes(near: Stack, host: str, data: bytes) -> bool:
-    reader, writer = await near.open_connection(host, 80)
-    writer.write(data)
-    writer.write_eof()
-    same = await reader.read() == data
-    writer.close()
-    await writer.wait_closed()
-    return same
-
-
-async def test_a_connection_of_either_version(pair: tuple[Stack, Stack], version: int) -> None:
-    near, far = pair
-    async with await serve(far):
-        assert await echoes(near, PEER[version], bytes(range(256)) * 1000)
-
-
-async def test_refused(pair: tuple[Stack, Stack], version: int) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        await pair[0].open_connection(PEER[version], 80)
-    assert not pair[0].tcp.flows
-
-
-async def test_a_server_of_one_version_refuses_the_other(pair: tuple[Stack, Stack], version: int) -> None:
-    near, far = pair
-    async with await serve(far, {4: "0.0.0.0", 6: "::"}[version]):
-        assert await echoes(near, PEER[version], b"x")
-        with pytest.raises(ConnectionRefusedError):
-            await near.open_connection(PEER[10 - version], 80)
-
-
-@pytest.mark.parametrize(
-    ("problem", "error", "number"),
-    [
-        (Problem.HOST_UNREACHABLE, OSError, errno.EHOSTUNREACH), (Problem.NET_UNREACHABLE, OSError, errno.ENETUNREACH),
-        (Problem.PORT_UNREACHABLE, ConnectionRefusedError, None), (Problem.PROHIBITED, PermissionError, None),
-    ],
-)  # fmt: skip
-async def test_unreachable(
-    pair: tuple[Stack, Stack], version: int, problem: Problem, error: type[OSError], number: int | None
-) -> None:
-    near, far = pair
-    far.tcp.forward = lambda request: request.unreachable(problem)
-    with pytest.raises(error) as caught:
-        await near.open_connection(NOBODY[version], 80)
-    assert number is None or caught.value.errno == number
-    assert not near.tcp.flows
-
-
-async def test_no_answer_is_a_timeout(pair: tuple[Stack, Stack]) -> None:
-    near, far = pair
-    far.tcp.forward = lambda request: request.drop()
-    near.tcp.config = TcpConfig(syn_retries=0)
-    opening = asyncio.ensure_future(near.open_connection(NOBODY[4], 80))
-    await asyncio.sleep(0.01)
-    (flow,) = near.tcp.flows.values()
-    flow.connection._retry_at = 0.0  # the second that the first SYN waits is over
-    near.timers.update(flow)
-    with pytest.raises(TimeoutError):
-        await opening
-    assert not near.tcp.flows
-
-
-async def test_a_link_that_loses_everything() -> None:
-    one, other = memory_link()
-    async with Stack(FaultLink(one, sent=Faults(loss=1.0)), ["10.0.0.1/24"]) as near, Stack(other, ["10.0.0.2/24"]):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await near.open_connection("10.0.0.2", 80)
-        with pytest.raises(TimeoutError):
-            await near.ping("10.0.0.2", timeout=0.01)
-        assert not near.tcp.flows
-
-
-async def test_arguments_that_make_no_sense(pair: tuple[Stack, Stack]) -> None:
-    near = pair[0]
-    for host in ("localhost", "", "10.0.0", "10.0.0.256", "fd00::g", "1.2.3.4%eth0"):
-        with pytest.raises(ValueError, match="numeric"):
-            await near.open_connection(host, 80)
-        with pytest.raises(ValueError, match="numeric"):
-            await near.ping(host)
-        with pytest.raises(ValueError, match="numeric"):
-            await serve(near, host)
-    for port in (0, -1, 65536):
-        with pytest.raises(ValueError, match="port"):
-            await near.open_connection("10.0.0.2", port)
-        with pytest.raises(ValueError, match="port"):
-            await near.start_server(lambda reader, writer: None, None, port)
-        with pytest.raises(ValueError, match="port"):
-            await near.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=("10.0.0.2", port))
-    for port in (-1, 65536):
-        with pytest.raises(ValueError, match="port"):
-            await near.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("10.0.0.1", port))
-    for local, remote in (("10.0.0.1", "fd00::2"), ("fd00::1", "10.0.0.2")):
-        with pytest.raises(ValueError, match="version"):
-            await near.open_connection(remote, 80, local_host=local)
-        with pytest.raises(ValueError, match="version"):
-            await near.create_datagram_endpoint(
-                asyncio.DatagramProtocol, local_addr=(local, 0), remote_addr=(remote, 80)
-            )
-    with pytest.raises(ValueError, match="address"):
-        Stack(RecordingLink(), [])
-    with pytest.raises(ValueError, match="IPv4 or IPv6"):
-        Stack(RecordingLink(), ["not an address"])
-    assert not near.tcp.flows
-
-
-async def test_addresses_that_are_not_ours(pair: tuple[Stack, Stack]) -> None:
-    near = pair[0]
-    for attempt in (
-        serve(near, "10.0.0.9"), near.open_connection("10.0.0.2", 80, local_host="10.0.0.9"),
-        near.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("10.0.0.9", 5)),
-        near.open_connection("10.0.0.1", 80), near.open_connection("fd00::1", 80),
-    ):  # fmt: skip
-        with pytest.raises(OSError) as caught:
-            await attempt
-        assert caught.value.errno == errno.EADDRNOTAVAIL
-    async with await serve(near, "10.0.0.1"):
-        with pytest.raises(OSError) as caught:
-            await serve(near, "10.0.0.1")
-        assert caught.value.errno == errno.EADDRINUSE
-
-
-async def test_a_version_the_stack_does_not_have() -> None:
-    async with Stack(RecordingLink(), ["10.0.0.1/24"]) as stack:
-        for attempt in (stack.open_connection("fd00::2", 80), stack.ping("fd00::2")):
-            with pytest.raises(OSError) as caught:
-                await attempt
-            assert caught.value.errno == errno.ENETUNREACH
-
-
-async def test_the_source_is_of_the_destinations_network() -> None:
-    link = RecordingLink()
-    async with Stack(link, ["10.0.0.1/24", "10.9.0.1/16", "fd00::1/64"]) as stack:
-        for host, source in (("10.9.3.4", "10.9.0.1"), ("10.0.0.7", "10.0.0.1"), ("192.0.2.1", "10.0.0.1")):
-            opening = asyncio.ensure_future(stack.open_connection(host, 80))
-            await asyncio.sleep(0)
-            assert IP(link.sent.pop()[10:]).src == source
-            opening.cancel()
-            await asyncio.wait([opening])
-
-
-# -- life
-
-
-async def test_what_is_not_started_says_so() -> None:
-    link = RecordingLink()
-    stack = Stack(link, ["10.0.0.1/24"])
-    with pytest.raises(RuntimeError, match="not started"):
-        await stack.open_connection("10.0.0.2", 80)
-    stack.close()
-    stack.close()
-    assert link.closed
-
-
-async def test_what_is_closed_says_so(pair: tuple[Stack, Stack]) -> None:
-    near = pair[0]
-    near.close()
-    for attempt in (near.open_connection("10.0.0.2", 80), serve(near)):
-        with pytest.raises(OSError) as caught:
-            await attempt
-        assert caught.value.errno == errno.ENETDOWN
-
-
-async def test_a_lost_link_ends_the_stack_and_is_told() -> None:
-    one, other = memory_link()
-    lost: list[Exception | None] = []
-    async with Stack(one, ["10.0.0.1/24"]) as near, Stack(other, ["10.0.0.2/24"]) as far:
-        near.on_lost = lost.append
-        async with await serve(far):
-            _reader, writer = await near.open_connection("10.0.0.2", 80)
-            far.close()
-            await asyncio.sleep(0.01)
-            assert isinstance(lost[0], LinkError)
-            assert writer.is_closing()
-            with pytest.raises(ConnectionError):
-                await writer.wait_closed()
-            assert not near.tcp.flows
-
-
-# -- datagrams
-
-
-class Datagrams(asyncio.DatagramProtocol):
     def __init__(self) -> None:
-        self.received: asyncio.Queue[tuple[bytes, Any]] = asyncio.Queue()
+        self.link = RecordingLink()
+        self.stack = Stack(self.link, [f"{GATEWAY4}/30", f"{GATEWAY6}/64"])
+        self.udp: list[tuple[IpPacket, int, int, bytes]] = []
+        self.echo: list[tuple[int, int, bytes]] = []
+        self.tcp: list[Any] = []
+        self.stack.udp.forward = lambda packet, source, destination, payload: self.udp.append(
+            (packet, source, destination, bytes(payload)),
+        )
+        self.stack.icmp.forward = lambda _, identifier, sequence, payload: self.echo.append(
+            (identifier, sequence, bytes(payload)),
+        )
+        self.stack.tcp.forward = self.tcp.append
 
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        self.received.put_nowait((data, addr))
-
-
-@pytest.mark.parametrize("size", [0, 1, 1400, 20_000])
-async def test_datagram_endpoints(pair: tuple[Stack, Stack], version: int, size: int) -> None:
-    near, far = pair
-    host = PEER[version]
-    service, server = await far.create_datagram_endpoint(Datagrams, local_addr=(host, 53))
-    question, client = await near.create_datagram_endpoint(Datagrams, remote_addr=(host, 53))
-    question.sendto(b"q" * size)
-    data, address = await server.received.get()
-    assert data == b"q" * size
-    assert address[0] == OWN[version]
-    service.sendto(b"a", address)
-    assert (await client.received.get())[0] == b"a"
-
-
-async def test_a_datagram_endpoint_on_any_address(pair: tuple[Stack, Stack], version: int) -> None:
-    near, far = pair
-    anywhere = {4: "0.0.0.0", 6: "::"}[version]
-    service, server = await far.create_datagram_endpoint(Datagrams, local_addr=(anywhere, 53))
-    question, client = await near.create_datagram_endpoint(Datagrams, remote_addr=(PEER[version], 53))
-    question.sendto(b"q")
-    _, address = await server.received.get()
-    service.sendto(b"a", address)
-    assert (await client.received.get())[0] == b"a"
+    def give(self, *packets: Any, flags: int = 0) -> list[Any]:
+        """Inject packets; what the stack says to them."""
+        for packet in packets:
+            self.stack.packet_received(memoryview(VNET.pack(flags, 0, 0, 0, 0, 0) + raw(packet)))
+        self.stack.burst_ended()
+        said = [dissect(data[VNET_LEN:]) for data in self.link.sent]
+        self.link.sent.clear()
+        return said
 
 
-# -- what is let in
+@pytest_asyncio.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    async with made.stack:
+        yield made
 
 
-def packet4(**fields: Any) -> Any:
-    return IP(**({"src": CLIENT4, "dst": GATEWAY4} | fields)) / UDP(sport=5, dport=5) / b"x"
+V4, V6 = IP(src=CLIENT4, dst=SERVER4), IPv6(src=CLIENT6, dst=SERVER6)
+QUERY = UDP(sport=5000, dport=53) / b"query"
 
 
-def packet6(**fields: Any) -> Any:
-    return IPv6(**({"src": CLIENT6, "dst": GATEWAY6} | fields)) / UDP(sport=5, dport=5) / b"x"
+async def test_flows_to_others_reach_their_forwarders_one_hop_on(world: World) -> None:
+    for ip in (V4, V6):
+        echo = ICMP(type=8, id=7, seq=9) if ip is V4 else ICMPv6EchoRequest(id=7, seq=9)
+        assert world.give(ip / QUERY, ip / echo, ip / TCP(sport=5000, dport=80, flags="S")) == []
+    assert [(packet.ttl, source, destination, payload) for packet, source, destination, payload in world.udp] == [
+        (63, 5000, 53, b"query"),
+    ] * 2
+    assert world.echo == [(7, 9, b"")] * 2
+    assert len(world.tcp) == 2
 
 
-@pytest.mark.parametrize(
-    ("packet", "counter"),
-    [
-        (packet4(src="127.0.0.1"), "martian"), (packet4(src="0.0.0.0"), "martian"),
-        (packet4(src="224.0.0.1"), "martian"),
-        (packet4(src="255.255.255.255"), "martian"), (packet4(src=GATEWAY4), "martian"),
-        (packet4(src="198.18.0.3"), "martian"),  # the network's broadcast address
-        (packet4(src=SERVER4, dst=SERVER4), "martian"),
-        (packet4(dst="224.0.0.251"), "group"), (packet4(dst="255.255.255.255"), "group"),
-        (packet4(dst="198.18.0.3"), "group"),
-        (packet4(src="198.18.0.9"), "spoofed"), (packet4(src="8.8.8.8"), "spoofed"),
-        (packet6(src="::"), "martian"), (packet6(src="::1"), "martian"), (packet6(src="ff02::1"), "martian"),
-        (packet6(src=GATEWAY6), "martian"), (packet6(dst="ff02::1"), "group"), (packet6(src="2001:db8::1"), "spoofed"),
-        (packet6(src="fe80::1"), "spoofed"),
-        (IP(bytes(packet4(ihl=4))), "malformed"), (IP(bytes(packet4(len=400))), "malformed"),
-        (IP(bytes(packet4(chksum=1))), "malformed"), (IPv6(bytes(packet6(plen=400))), "malformed"),
-        (bytes(packet4())[:19], "malformed"), (b"\x50" + bytes(40), "malformed"), (bytes(packet6())[:39], "malformed"),
-    ],
-)  # fmt: skip
-async def test_what_no_unicast_packet_may_have_is_dropped_and_counted(packet: Any, counter: str) -> None:
-    peer = Peer()
-    peer.stack.udp.forward = lambda *_: pytest.fail("it got through")
-    peer.inject(packet)
-    assert getattr(peer.stack.counters, counter) == 1
-    assert peer.stack.counters.packets == 1
-    assert peer.stack.udp.counters.received == 0
-    peer.silent()
-    peer.close()
+async def test_the_last_hop_is_answered_by_the_gateway(world: World) -> None:
+    for ttl in (0, 1):
+        (four,) = world.give(IP(src=CLIENT4, dst=SERVER4, ttl=ttl) / QUERY)
+        (six,) = world.give(IPv6(src=CLIENT6, dst=SERVER6, hlim=ttl) / QUERY)
+        assert (four.src, four.dst, four[ICMP].type, four[ICMP].code) == (GATEWAY4, CLIENT4, 11, 0)
+        assert (six.src, six.dst, six[ICMPv6TimeExceeded].code) == (GATEWAY6, CLIENT6, 0)
+    assert world.udp == []
+    # The gateway itself is reached with the last hop.
+    (reply,) = world.give(IP(src=CLIENT4, dst=GATEWAY4, ttl=1) / ICMP(type=8, id=1) / b"x")
+    assert reply[ICMP].type == 0
 
 
-async def test_sources_can_be_named_or_left_open() -> None:
-    foreign = packet4(src="8.8.8.8")
-    for sources, received in ((["8.8.0.0/16"], 1), ([], 1), (["9.0.0.0/8", "2000::/3"], 0)):
-        peer = Peer(sources=sources)
-        peer.inject(foreign)
-        assert peer.stack.udp.counters.received == received
-        peer.close()
+MARTIANS = {
+    "LAND": IP(src=SERVER4, dst=SERVER4) / QUERY,
+    "LAND at the gateway": IP(src=GATEWAY4, dst=GATEWAY4) / TCP(sport=80, dport=80, flags="S"),
+    "from the gateway": IP(src=GATEWAY4, dst=SERVER4) / QUERY,
+    "from loopback": IP(src="127.0.0.1", dst=SERVER4) / QUERY,
+    "from nobody": IP(src="0.0.0.0", dst=SERVER4) / QUERY,
+    "from a group": IP(src="224.0.0.1", dst=SERVER4) / QUERY,
+    "from broadcast": IP(src="255.255.255.255", dst=SERVER4) / QUERY,
+    "from the subnet's broadcast": IP(src="198.18.0.3", dst=SERVER4) / QUERY,
+    "from elsewhere": IP(src="10.7.0.10", dst=SERVER4) / QUERY,
+    "to a group": IP(src=CLIENT4, dst="224.0.0.251") / QUERY,
+    "to broadcast": IP(src=CLIENT4, dst="255.255.255.255") / QUERY,
+    "to the subnet's broadcast": IP(src=CLIENT4, dst="198.18.0.3") / QUERY,
+    "SYN to a group": IP(src=CLIENT4, dst="224.0.0.251") / TCP(sport=1, dport=80, flags="S"),
+    "SYN from elsewhere": IP(src="10.7.0.10", dst=SERVER4) / TCP(sport=1, dport=80, flags="S"),
+    "v6 LAND": IPv6(src=SERVER6, dst=SERVER6) / QUERY,
+    "v6 from loopback": IPv6(src="::1", dst=SERVER6) / QUERY,
+    "v6 from nobody": IPv6(src="::", dst=SERVER6) / QUERY,
+    "v6 from a group": IPv6(src="ff02::1", dst=SERVER6) / QUERY,
+    "v6 from elsewhere": IPv6(src="2001:db8::7", dst=SERVER6) / QUERY,
+    "v6 to a group": IPv6(src=CLIENT6, dst="ff02::fb") / QUERY,
+    "v6 SYN from elsewhere": IPv6(src="2001:db8::7", dst=SERVER6) / TCP(sport=1, dport=80, flags="S"),
+    "with its last hop to a group": IP(src=CLIENT4, dst="224.0.0.251", ttl=1) / QUERY,
+    "UDP to port 0": V4 / UDP(sport=5000, dport=0),
+    "UDP from port 0": V4 / UDP(sport=0, dport=53),
+    "TCP to port 0": V4 / TCP(sport=5000, dport=0, flags="S"),
+    "TCP from port 0": V4 / TCP(sport=0, dport=80, flags="S"),
+    "UDP with a wrong checksum": V4 / UDP(sport=5000, dport=53, chksum=1),
+    "TCP with a wrong checksum": V4 / TCP(sport=5000, dport=80, flags="S", chksum=1),
+    "v6 UDP without a checksum": V6 / UDP(sport=5000, dport=53, chksum=0),
+    "a wrong header checksum": IP(src=CLIENT4, dst=SERVER4, chksum=1) / QUERY,
+    "TCP under a wrong header checksum": IP(src=CLIENT4, dst=SERVER4, chksum=1) / TCP(sport=1, dport=80, flags="S"),
+    "IPv4 inside the header of nothing": b"\x45" + bytes(40),
+    "version 5": b"\x55" + bytes(60),
+    "nothing": b"",
+}
 
 
-async def test_spoofers_cannot_fill_the_memory() -> None:
-    peer = Peer(sources=["10.0.0.0/8"])
-    for number in range(3 * KNOWN_SOURCES):
-        assert peer.stack.may_arrive((0x0A000000 + number).to_bytes(4, "big"), b"\x0b\0\0\1", 9, b"")
-        assert len(peer.stack._known) <= KNOWN_SOURCES
-    peer.close()
+@pytest.mark.parametrize("name", MARTIANS)
+async def test_dropped_in_silence(world: World, name: str) -> None:
+    assert world.give(MARTIANS[name]) == []
+    assert (world.udp, world.echo, world.tcp) == ([], [], [])
 
 
-async def test_hops_that_end_here_are_told(peer: Peer) -> None:
-    server = SERVER4 if peer.version == 4 else SERVER6
-    peer.inject(peer.ip(ttl=1) / UDP(sport=5, dport=33434) / b"traceroute")
-    (answer,) = peer.heard()
-    if peer.version == 4:
-        assert (answer.src, answer[ICMP].type, answer[ICMP].code) == (GATEWAY4, 11, 0)
-        assert IP(bytes(answer[ICMP].payload)).dst == server
-    else:
-        assert answer.src == GATEWAY6
-        assert IPv6(bytes(answer[ICMPv6TimeExceeded].payload)).dst == server
-    assert peer.stack.counters.expired == 1
+async def test_unknown_protocols_are_refused(world: World) -> None:
+    (four,) = world.give(IP(src=CLIENT4, dst=SERVER4, proto=132) / bytes(20))
+    (six,) = world.give(IPv6(src=CLIENT6, dst=SERVER6, nh=132) / bytes(20))
+    assert (four[ICMP].type, four[ICMP].code) == (3, 2)
+    assert (six[ICMPv6ParamProblem].code, six[ICMPv6ParamProblem].ptr) == (1, 6)
 
 
-async def test_the_last_hop_to_ourselves_is_enough(peer: Peer) -> None:
-    own = GATEWAY4 if peer.version == 4 else GATEWAY6
-    echo = ICMP(type=8, id=1, seq=1) if peer.version == 4 else ICMPv6EchoRequest(id=1, seq=1)
-    peer.inject(peer.ip(destination=own, ttl=1) / echo)
-    assert len(peer.heard()) == 1
-    assert peer.stack.counters.expired == 0
+async def test_unknown_ipv6_options_are_answered_as_they_ask(world: World) -> None:
+    option = IPv6ExtHdrHopByHop(options=[PadN(otype=0x9E, optdata=b"ab")])
+    (error,) = world.give(V6 / option / QUERY)
+    assert (error[ICMPv6ParamProblem].code, error[ICMPv6ParamProblem].ptr) == (2, 42)
 
 
-async def test_forwarders_see_one_hop_less(peer: Peer) -> None:
-    seen: list[tuple[str, int, int, int, bytes]] = []
-    peer.stack.udp.forward = lambda packet, sport, dport, payload: seen.append(
-        (text(packet.destination), packet.ttl, sport, dport, bytes(payload))
-    )
-    peer.inject(peer.ip(ttl=9) / UDP(sport=5, dport=6) / b"data")
-    assert seen == [(SERVER4 if peer.version == 4 else SERVER6, 8, 5, 6, b"data")]
+async def test_fragments_are_put_together_before_anybody_sees_them(world: World) -> None:
+    payload = random.Random(1).randbytes(5000)
+    for pieces in (
+        fragments(V4 / UDP(sport=5000, dport=53) / payload),
+        fragments(V6 / IPv6ExtHdrFragment(id=7) / UDP(sport=5000, dport=53) / payload),
+    ):
+        random.Random(2).shuffle(pieces)
+        assert world.give(*pieces[:-1]) == []
+        assert world.udp == []
+        assert world.give(pieces[-1]) == []
+        ((_, source, destination, got),) = world.udp
+        assert (source, destination, got) == (5000, 53, payload)
+        world.udp.clear()
+    (reply_pieces) = world.give(*fragments(IP(src=CLIENT4, dst=GATEWAY4, id=9) / ICMP(type=8, id=1) / payload))
+    assert b"".join(raw(piece.payload) for piece in reply_pieces)[8:] == payload
 
 
-async def test_an_unknown_protocol_is_told(peer: Peer) -> None:
-    if peer.version == 4:
-        peer.inject(IP(src=CLIENT4, dst=SERVER4, proto=132) / bytes(20))
-        assert peer.hears_icmp() == (3, 2)
-    else:
-        peer.inject(IPv6(src=CLIENT6, dst=SERVER6, nh=132) / bytes(20))
-        (answer,) = peer.heard()
-        assert (answer[ICMPv6ParamProblem].code, answer[ICMPv6ParamProblem].ptr) == (1, 6)
-    assert peer.stack.counters.unknown_protocol == 1
+async def test_tcp_in_fragments_and_behind_options_reaches_tcp(world: World) -> None:
+    segment = TCP(sport=5000, dport=80, flags="S", options=[("MSS", 1400)])
+    world.give(IP(src=CLIENT4, dst=SERVER4, options=[IPOption_RR(routers=["1.2.3.4"])]) / segment)
+    world.give(V6 / IPv6ExtHdrHopByHop(options=[PadN(optdata=b"ab")]) / TCP(sport=5001, dport=80, flags="S"))
+    world.give(*fragments(IP(src=CLIENT4, dst=SERVER4, id=3) / TCP(sport=5002, dport=80, flags="S") / bytes(24), 36))
+    assert len(world.tcp) == 3
 
 
-# -- TCP the long way
+async def test_a_datagram_that_never_completes_is_told_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fragments(V4 / UDP(sport=5000, dport=53) / bytes(4000))[0]
+    assert world.give(first) == []
+    at = world.stack.next_timeout()
+    world.stack.handle_timeout(at)
+    (error,) = world.give()
+    assert (error.src, error[ICMP].type, error[ICMP].code) == (GATEWAY4, 11, 1)
+    assert raw(error)[28:] == first[:548]
 
 
-def long_way(peer: Peer, tcp: Any) -> list[Any]:
-    """A segment behind IP options, behind extension headers, and in fragments: each a list of packets."""
-    whole = bytes(peer.ip() / tcp)
-    if peer.version == 4:
-        return [
-            [IP(src=CLIENT4, dst=SERVER4, options=[IPOption_NOP()] * 4) / tcp],
-            fragments(IP(whole), 68), list(reversed(fragments(IP(whole), 68))),
-        ]  # fmt: skip
-    head = IPv6(src=CLIENT6, dst=SERVER6)
-    # The checksum does not cover the extension headers, but scapy must be told the last header's number.
-    pieces = fragments(head / IPv6ExtHdrFragment(id=77) / tcp / bytes(2600), 1280)
-    return [[head / IPv6ExtHdrHopByHop() / tcp], [head / IPv6ExtHdrDestOpt() / tcp], pieces, list(reversed(pieces))]
+async def test_a_fragment_bomb_moves_nothing(world: World) -> None:
+    bomb = bytearray(raw(IP(src=CLIENT4, dst=SERVER4, proto=17, flags="MF") / bytes(1400)))
+    from netbridge.stack.checksum import checksum
+
+    for identification in range(20_000):
+        bomb[4:6] = (identification & 0xFFFF).to_bytes(2, "big")
+        bomb[10:12] = b"\0\0"
+        bomb[10:12] = checksum(bomb[:20]).to_bytes(2, "big")
+        world.stack.packet_received(memoryview(NO_OFFLOAD + bomb))
+    assert world.stack._reassembly.bytes_held <= 4 << 20
+    assert len(world.give(IP(src=CLIENT4, dst=GATEWAY4) / ICMP(type=8))) == 1
 
 
-@pytest.mark.parametrize("way", range(3))
-async def test_a_syn_may_come_the_long_way(peer: Peer, way: int) -> None:
-    syn = TCP(sport=5000, dport=80, flags="S", seq=7, options=[("MSS", 1460), ("NOP", None), ("WScale", 7)] * 3)
-    peer.inject(*long_way(peer, syn)[way])
-    (request,) = peer.requests
-    assert (request.seq, request.options.wscale) == (7, 7)
-    request.accept(User())
-    peer.hears("SA", ack=8)
-    assert peer.stack.counters.malformed == 0
+async def test_what_the_far_kernel_vouches_for_is_not_summed(world: World) -> None:
+    world.give(V4 / UDP(sport=5000, dport=53, chksum=0xBEEF) / b"query", flags=F_DATA_VALID)
+    assert len(world.udp) == 1
 
 
-async def test_data_of_a_connection_may_come_in_fragments(peer: Peer) -> None:
-    user = User()
-    flow, isn = peer.established(user)
-    data = bytes(range(256)) * 12
-    seq = flow.connection.receiver.nxt
-    tcp = TCP(sport=5000, dport=80, flags="A", seq=seq, ack=(isn + 1) & 0xFFFFFFFF, window=512)
-    head = peer.ip() if peer.version == 4 else peer.ip() / IPv6ExtHdrFragment(id=9)
-    pieces = fragments(head / tcp / data, 1280)
-    assert len(pieces) > 2
-    peer.inject(*reversed(pieces))
-    assert user.data == data
-    peer.hears("A", isn + 1, seq + len(data))
-    assert peer.stack.counters.fragments == len(pieces)
+# -- two stacks
 
 
-async def test_a_fragmented_segment_with_a_wrong_checksum(peer: Peer) -> None:
-    head = peer.ip() if peer.version == 4 else peer.ip() / IPv6ExtHdrFragment(id=9)
-    packet = head / TCP(sport=5000, dport=80, flags="S", seq=7, chksum=1) / bytes(2600)
-    peer.inject(*fragments(packet, 1280))
-    assert peer.requests == []
-    assert peer.tcp.counters.bad_checksum == 1
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
-async def test_a_first_fragment_without_the_whole_tcp_header_is_harmless(peer: Peer) -> None:
-    """RFC 1858's tiny fragment: flags in the second one. Nothing is looked at before all is there."""
-    packet: Any
-    if peer.version == 4:
-        packet = IP(src=CLIENT4, dst=SERVER4, proto=6, flags="MF") / bytes(8)
-    else:
-        packet = IPv6(src=CLIENT6, dst=SERVER6) / IPv6ExtHdrFragment(nh=6, m=1, id=3) / bytes(8)
-    peer.inject(packet)
-    assert peer.requests == []
-    assert peer.tcp.counters.segments_in == 0
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.transport.sendto(data, addr)
 
 
-async def test_tcp_too_short_behind_options(peer: Peer) -> None:
-    if peer.version == 4:
-        peer.inject(IP(src=CLIENT4, dst=SERVER4, proto=6, options=[IPOption_NOP()] * 4) / bytes(19))
-    else:
-        peer.inject(IPv6(src=CLIENT6, dst=SERVER6) / IPv6ExtHdrDestOpt(nh=6) / bytes(19))
-    assert peer.stack.counters.malformed == 1
-    assert peer.requests == []
+class Client(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.got: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        self.got.put_nowait(data)
+
+    def error_received(self, exc: Exception) -> None:
+        self.got.put_nowait(exc)
 
 
-async def test_fragments_nobody_completes_are_told_of(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = fragments(IP(src=CLIENT4, dst=SERVER4) / UDP(sport=5, dport=6) / bytes(3000), 1500)[0]
-    peer.inject(first)
-    assert len(peer.stack.timers) == 1
-    peer.version = 4
-    due = peer.stack.next_timeout()
-    peer.stack.handle_timeout(due)
-    assert peer.hears_icmp() == (11, 1)
-    assert peer.stack.next_timeout() > 1e9
+async def links(kind: str) -> tuple[Link, Link]:
+    if kind == "stream":
+        accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        server = await asyncio.start_server(lambda *pair: accepted.set_result(pair), "127.0.0.1", 0)
+        one = StreamLink(*await asyncio.open_connection(*server.sockets[0].getsockname()))
+        server.close()
+        return one, StreamLink(*await accepted)
+    near, far = memory_link(offload=kind != "plain")
+    if kind != "lossy":
+        return near, far
+    faults = Faults(loss=0.03, duplicate=0.02, reorder=0.05, reorder_delay=0.005, corrupt=0.01, delay=0.001)
+    return FaultLink(near, seed=7, sent=faults, received=faults, offload=False), far
 
 
-# -- padding and offload
+@pytest.mark.parametrize("kind", ["offload", "plain", "stream", "lossy"])
+@pytest.mark.parametrize("version", [4, 6])
+async def test_two_stacks_talk(kind: str, version: int) -> None:
+    near, far = await links(kind)
+    client = Stack(near, [f"{CLIENT4}/30", f"{CLIENT6}/64"])
+    server = Stack(far, [f"{GATEWAY4}/30", f"{GATEWAY6}/64"])
+    host = GATEWAY4 if version == 4 else GATEWAY6
+    data = random.Random(3).randbytes(300_000 if kind == "lossy" else 3_000_000)
+    async with asyncio.timeout(60), client, server:
+        await server.start_server(echo, host, 7)
+        await server.create_datagram_endpoint(Echo, (host, 7))
+        reader, writer = await client.open_connection(host, 7)
+
+        async def send() -> None:
+            writer.write(data)
+            await writer.drain()
+            writer.write_eof()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            got = await reader.read(-1)
+        assert got == data
+        writer.close()
+        if kind == "lossy":
+            return
+        with pytest.raises(ConnectionRefusedError):
+            await client.open_connection(host, 9)
+        assert await client.ping(host, size=3000) < 5
+        transport, protocol = await client.create_datagram_endpoint(Client, None, (host, 7))
+        for size in (0, 1, 1472, 1473, 60_000):
+            transport.sendto(data[:size])
+            assert await protocol.got.get() == data[:size]
+        transport, protocol = await client.create_datagram_endpoint(Client, None, (host, 9))
+        transport.sendto(b"nobody")
+        assert isinstance(await protocol.got.get(), ConnectionRefusedError)
 
 
-async def test_padding_behind_a_short_packet_is_no_data(peer: Peer) -> None:
-    user = User()
-    flow, isn = peer.established(user)
-    seq = flow.connection.receiver.nxt
-    padded = bytes(peer.segment("A", seq, isn + 1, b"data")) + bytes(30)
-    peer.inject(padded)
-    assert user.data == b"data"
+async def test_addresses_are_checked() -> None:
+    near, _ = memory_link()
+    async with Stack(near, [f"{GATEWAY4}/30"]) as stack:
+        with pytest.raises(OSError, match="not an address"):
+            await stack.create_datagram_endpoint(Client, (SERVER4, 53))
+        with pytest.raises(OSError, match="no address of that IP version"):
+            await stack.ping(SERVER6)
+        with pytest.raises(ValueError, match="numeric"):
+            await stack.ping("localhost")
+        assert stack.is_local(packed(GATEWAY4))
+        with pytest.raises(TimeoutError):
+            await stack.ping(CLIENT4, timeout=0.05)
 
 
-async def test_every_packet_starts_with_a_header_of_ten_bytes() -> None:
-    peer = Peer()
-    for size in range(40):
-        peer.stack.packet_received(memoryview(NO_OFFLOAD + bytes(size))[:size])
-    peer.stack.burst_ended()
-    peer.silent()
-    assert peer.stack.counters.malformed == 40
-    peer.close()
-
+async def test_the_end_of_one_is_the_end_of_the_other() -> None:
+    near, far = memory_link()
+    client, server = Stack(near, [f"{CLIENT4}/30"]), Stack(far, [f"{GATEWAY4}/30"])
+    ended: list[Exception | None] = []
+    server.on_lost = ended.append
+    client.start()
+    server.start()
+    protocol = Client()
+    transport, _ = await server.create_datagram_endpoint(lambda: protocol, (GATEWAY4, 53))
+    client.close()
+    await asyncio.sleep(0.01)
+    assert len(ended) == 1
+    assert transport.is_closing()
