@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
-    ICMPv6EchoRequest,
-    ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
     IPv6,
     IPv6ExtHdrDestOpt,
@@ -25,7 +23,7 @@ from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.link.base import LinkError
 from netbridge.stack.link.fault import FaultLink, Faults
 from netbridge.stack.link.memory import memory_link
-from netbridge.stack.packet import IpPacket, text
+from netbridge.stack.packet import IpPacket
 from netbridge.stack.stack import KNOWN_SOURCES
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.vnet import NO_OFFLOAD
