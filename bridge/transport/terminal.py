@@ -70,9 +70,8 @@ async def run_on_terminal(argv: Sequence[str], *, user: User, extra_environment:
             job.ending = True
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
                 job.signal(number)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(END_AFTER):
-                    await asyncio.shield(waiting)
+            # Not asyncio.timeout: before Python 3.11.4 it raises CancelledError in a task that is being cancelled.
+            await asyncio.wait({waiting}, timeout=END_AFTER)
             job.signal(signal.SIGKILL)
             await waiting
             raise
