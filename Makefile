@@ -33,9 +33,6 @@ bench: venv ## throughput, round trips, CPU and memory, side by side with other 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
-fuzz: venv ## a minute of malformed input for every parser and machine
-	@$(BIN)/python -m fuzz
-
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints
 
