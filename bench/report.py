@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 COLUMNS = (
@@ -25,13 +26,18 @@ def figure(rows: dict[str, Any], path: str, key: str) -> float | None:
     return value if isinstance(value, (int, float)) else None
 
 
-def requirements(rows: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each requirement with what was measured; `met` is None when a figure is missing."""
+def requirements(rows: dict[str, Any], rounds: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Each requirement with what was measured; `met` is None when a figure is missing.
+
+    A ratio is taken within each round, where both were measured within seconds of each other, and its median counts.
+    """
     found: list[dict[str, Any]] = []
 
     def ratio(what: str, path: str, key: str, other: str, least: float, unit: str) -> None:
-        mine, theirs = figure(rows, path, key), figure(rows, other, key)
-        value = mine / theirs if mine is not None and theirs else None
+        pairs = zip(rounds.get(path, []), rounds.get(other, []), strict=False)
+        figures = [(figure({"": mine}, "", key), figure({"": theirs}, "", key)) for mine, theirs in pairs]
+        ratios = [mine / theirs for mine, theirs in figures if mine is not None and theirs]
+        value = statistics.median(ratios) if ratios else None
         found.append(
             {
                 "what": what,

@@ -195,7 +195,7 @@ def main() -> int:
         "seconds": seconds,
         "rounds": rows,
         "paths": merged,
-        "requirements": report.requirements(merged),
+        "requirements": report.requirements(merged, rows),
     }
     target = arguments.json or ROOT / "bench/results" / f"{facts['time'].replace(':', '')}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
