@@ -19,7 +19,7 @@ COMMANDS = (
     "cat /etc/resolv.conf",
     "cat /etc/hosts",
     "cat /etc/nsswitch.conf",
-    "cat /proc/mounts",
+    "grep -v ^nsfs /proc/mounts",
     "nft list ruleset 2>/dev/null",
     "ss -Hltun | sort",
     "ss -Hlx | awk '{print $5}' | sort",
