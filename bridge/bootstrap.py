@@ -40,9 +40,6 @@ TOUCH = 15.0
 """Seconds between two PINGs of a quiet link."""
 PATIENCE = 45.0
 """Seconds until a PING's answer is given up, as ssh does with ServerAliveInterval 15 and its three tries."""
-SILENCE = 75.0
-"""Seconds without a word from here after which the agent undoes everything: longer than PATIENCE, so that both ends
-agree that it is over."""
 MAX_REPORTS = 50
 """Errors told unasked that are shown; the target must not fill this machine's log."""
 

@@ -25,7 +25,8 @@ from netbridge.stack.link.base import LinkError
 
 from . import events, runtime
 from .addresses import Addresses
-from .bootstrap import SILENCE, AgentHandle, launch
+from .agent import SILENCE
+from .bootstrap import AgentHandle, launch
 from .capturing import Capturing
 from .control import Control
 from .dns import Upstream
@@ -214,6 +215,7 @@ class Session:
             "addresses": list(addresses.tun),
             "gateways": list(addresses.gateways),
             "routes": capturing.routes,
+            "explicit": list(options.route),
             "exclude": capturing.exclude,
             "dns": {
                 "mode": options.dns, "service": [] if options.dns == "off" else list(addresses.gateways),
@@ -224,13 +226,6 @@ class Session:
             "pass_tun": self.transport.passes_descriptors,
             "silence": SILENCE,
         })
-        held = held_by_another(agent.ready)
-        if held:
-            raise BridgeError(
-                f"Another bridge holds all networks that were to be captured in {options.target}.",
-                f"Its interface there is {held}.",
-                f"End it where it runs (netbridge down); if that machine is gone, start again in {SILENCE:.0f} s.",
-            )
         self.engine = Engine(
             agent.link, addresses, ToldPolicy(options.allow, options.deny, self._tell), upstream,
             mtu=mtu, dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
@@ -344,15 +339,6 @@ def text(message: Mapping[str, Any], key: str) -> str:
     """A text of a message from the agent; whatever else is there becomes one."""
     value = message.get(key)
     return "" if value is None else str(value)
-
-
-def held_by_another(ready: Mapping[str, Any]) -> str:
-    """The TUN of the other bridge, when every network that was wanted is behind it; else empty."""
-    skipped = ready.get("skipped")
-    if ready.get("routes") or not isinstance(skipped, list):
-        return ""
-    holders = [text(it, "holder") for it in skipped if isinstance(it, dict)]
-    return ", ".join(sorted({holder for holder in holders if holder}))
 
 
 def texts(value: object) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .agent import SILENCE
 from .errors import BridgeError, TargetLacksError, TargetUnreachableError
 from .transport.base import Channel
 
@@ -65,6 +66,11 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
         return BridgeError(
             "The network interface could not be made.", f"{detail}.",
             "Stop the other bridge to this target, or give this one another name.",
+        )  # fmt: skip
+    if code == "held":
+        return BridgeError(
+            "Another bridge holds all networks that were to be captured.", f"Its interface over there is {detail}.",
+            f"End it where it runs (netbridge down); if that machine is gone, start again in {SILENCE:.0f} s.",
         )  # fmt: skip
     return BridgeError("The agent could not do what it was asked.", f"It says {code}: {detail}.")
 

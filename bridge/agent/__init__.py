@@ -16,3 +16,6 @@ PROTOCOL = 1
 
 VERSION = "1"
 """Version of the agent's code; always that of the session that sent it."""
+SILENCE = 75.0
+"""Seconds without a word from the session after which the agent undoes everything: longer than the session's own
+patience (45 s), so that both ends agree that it is over."""

@@ -55,6 +55,7 @@ class Holder:
         self._undo: List[Callable[[], None]] = []
         self._routes: Optional[routing.Routes] = None
         self._protected: List[routing.Protected] = []
+        self._explicit: List[str] = []
         self._index = 0
         self._tun = -1
         self._serving = False
@@ -118,7 +119,11 @@ class Holder:
         self._index = next(link.interface for link in self._netlink.links() if link.name == name)
         usable = self._configure(name, interfaces, int(message["mtu"]))
         self._routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
+        self._explicit = [str(text) for text in message.get("explicit", [])]
         installed, skipped = self._apply_routes(message["routes"], message["exclude"])
+        holders = sorted({item["holder"] for item in skipped if "holder" in item})
+        if holders and not installed:
+            raise SetupError("held", ", ".join(holders))
         ready = {"type": "ready", "tun": name, "offload": offload, "routes": installed, "skipped": skipped}
         ready.update(self._start_dns(name, message["dns"]))
         if message.get("pass_tun", False):
@@ -189,7 +194,7 @@ class Holder:
         if self._routes is None:
             raise SetupError("bad_message", "routes before setup")
         on_link = facts.on_link(self._netlink, without=self._index)
-        return self._routes.apply(routing.plan(wanted, exclude, on_link, self._protected))
+        return self._routes.apply(routing.plan(wanted, exclude, on_link, self._protected, self._explicit))
 
     def _start_dns(self, name: str, wanted: Dict[str, Any]) -> Dict[str, Any]:
         """Stub, guardian, resolv.conf; the fields of `ready` that tell. Without DNS the bridge still serves."""

@@ -68,7 +68,7 @@ def main(sources: Dict[str, str], arguments: List[str]) -> int:
         name.write("netbridge-agent")
     os.write(writing, ("%sagent\n" % marker).encode())
     with contextlib.suppress(OSError):
-        resolvconf.heal()  # what a run that was cut off left behind
+        resolvconf.heal_leftover()  # of a run that was cut off
     loop = Loop()
     netlink = Netlink()
     holder = Holder(loop, netlink, connection, reading)

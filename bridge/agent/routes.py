@@ -78,14 +78,27 @@ def subtract(networks: Iterable[Network], excluded: Iterable[Network]) -> List[N
     return left
 
 
+def _network(text: str) -> Optional[Network]:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
 def _inside(network: Network, outer: Network) -> bool:
     return network.version == outer.version and network.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def plan(
-    wanted: Sequence[str], exclude: Sequence[str], on_link: Sequence[Network], protected: Sequence[Protected]
+    wanted: Sequence[str], exclude: Sequence[str], on_link: Sequence[Network], protected: Sequence[Protected],
+    explicit: Sequence[str] = (),
 ) -> Plan:
-    """Decide. `wanted` and `exclude` are CIDR texts from the session; what cannot be read is skipped with a reason."""
+    """Decide. `wanted` and `exclude` are CIDR texts from the session; what cannot be read is skipped with a reason.
+
+    `explicit` are those that a person named. Such a network is captured even inside one of the target's own, as long
+    as it is narrower: who names a single host of 172.17.0.0/16 means the one behind the bridge, not a container's.
+    """
+    named = {_network(text) for text in explicit} - {None}
     skipped: List[Dict[str, str]] = []
     by_version: Dict[int, List[Network]] = {4: [], 6: []}
     holes = [item.network for item in protected]
@@ -94,15 +107,16 @@ def plan(
             holes.append(ipaddress.ip_network(text, strict=False))
         except ValueError:
             skipped.append({"route": text, "reason": "the exclusion is not a network"})
-    for text in wanted:
-        try:
-            network = ipaddress.ip_network(text, strict=False)
-        except ValueError:
+    for text in [*wanted, *explicit]:
+        network = _network(text)
+        if network is None:
             skipped.append({"route": text, "reason": "it is not a network"})
+            continue
+        if network in by_version[network.version]:
             continue
         reason = ""
         for outer in on_link:
-            if _inside(network, outer):
+            if _inside(network, outer) and (network == outer or network not in named):
                 reason = "it is inside %s, a network of the target's own" % outer
         for item in protected:
             if _inside(network, item.network):

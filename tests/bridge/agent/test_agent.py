@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from netbridge.bridge.agent.frames import MAX_PACKET, PACKET, control_frame, frame_header
-from netbridge.bridge.bootstrap import AgentHandle
+from netbridge.bridge.bootstrap import AgentHandle, AgentOptions, launch
 from netbridge.bridge.errors import BridgeError, TargetLacksError, TargetUnreachableError
 from netbridge.bridge.firststage import agent_code, command
 
+from .channels import LocalTransport
 from .conftest import RESOLV_CONF, SETUP, Place
 
 pytestmark = pytest.mark.net
@@ -429,9 +430,49 @@ async def test_routes_of_another_bridge_are_named(place: Place) -> None:
     agent = await place.agent(
         before="ip tuntap add nb7 mode tun; ip link set nb7 up; ip route add 10.20.0.0/16 dev nb7;"
     )
-    ready = await agent.setup({**SETUP, "routes": ["10.20.0.0/16"]})
-    assert ready["routes"] == []
+    ready = await agent.setup({**SETUP, "routes": ["10.20.0.0/16", "10.40.0.0/16"]})
+    assert ready["routes"] == ["10.40.0.0/16"]
     assert ready["skipped"] == [
         {"route": "10.20.0.0/16", "reason": "another bridge holds it, by nb7", "holder": "nb7"}
     ]
+    await agent.stop()
+
+
+async def test_a_bridge_that_gets_nothing_leaves_the_names_of_the_other_alone(place: Place) -> None:
+    first = await place.agent()
+    await first.setup({**SETUP, "routes": ["10.20.0.0/16"]})
+    edited = place.resolv_conf.read_bytes()
+    second = await launch(LocalTransport(place.enter(first)), options=AgentOptions(timeout=10))
+    with pytest.raises(BridgeError, match="Another bridge holds"):
+        await second.setup({**SETUP, "tun": "nb1", "addresses": ["198.18.9.2/30"], "routes": ["10.20.0.0/16"]})
+    second.close()
+    await second.channel.wait_closed()
+    assert place.resolv_conf.read_bytes() == edited
+    await first.stop()
+    assert place.resolv_conf.read_bytes() == RESOLV_CONF
+
+
+async def test_a_named_host_inside_the_targets_own_network_is_captured(place: Place) -> None:
+    docker = "ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; ip link set docker0 up;"
+    agent = await place.agent(before=docker)
+    ready = await agent.setup({**SETUP, "routes": ["172.17.0.0/16"], "explicit": ["172.17.9.9/32"]})
+    assert ready["routes"] == ["172.17.9.9/32"]
+    assert [item["route"] for item in ready["skipped"]] == ["172.17.0.0/16"]
+    await agent.stop()
+
+
+async def test_a_start_heals_leftovers_but_not_what_a_living_bridge_wrote(place: Place) -> None:
+    left = b"# netbridge: head (put back when the bridge ends)\nnameserver 127.83.0.9\n# netbridge: original\n"
+    tail = b"\n# netbridge: tail of a file without a last newline\n# netbridge: end\n"
+    place.resolv_conf.write_bytes(left + RESOLV_CONF + tail)
+    agent = await place.agent()
+    await agent.ping()
+    assert place.resolv_conf.read_bytes() == RESOLV_CONF
+    await agent.setup(SETUP)
+    edited = place.resolv_conf.read_bytes()
+    second = await launch(LocalTransport(place.enter(agent)), options=AgentOptions(timeout=10))
+    await second.ping()
+    assert place.resolv_conf.read_bytes() == edited
+    second.close()
+    await second.channel.wait_closed()
     await agent.stop()
