@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -40,8 +41,9 @@ def page(world: World, host: str = CORP[4]) -> str:
 def test_ended_while_it_starts(idle: World, start: Start, ssh: str, number: int) -> None:
     """At any moment of the start: nothing stays behind, and the next start works."""
     before, here = Snapshot.of(idle.codespace), Snapshot.of(idle.laptop)
-    for delay in (0.15, 0.35, 0.5, 0.65, 0.8):
+    for delay in (0, 0.1, 0.2, 0.3, 0.5):
         bridge = start(TARGET, "--ssh", ssh)
+        wait_until(functools.partial(bridge.event, "starting"), "the first word")
         time.sleep(delay)
         bridge.program.signal(number)
         bridge.ended(8)

@@ -111,7 +111,9 @@ def test_five_thousand_udp_flows(idle: World, bridge: Bridge) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(2)
             client.sendto(b"still there?", (CORP[4], ECHO_PORT))
-            return client.recv(100)
+            while (answer := client.recv(100)) == b"x":
+                pass  # meant for one of the flows before, which had the same port
+            return answer
 
     idle.codespace.inside(storm)
     assert idle.codespace.inside(ask) == b"still there?"
