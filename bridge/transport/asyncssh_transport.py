@@ -26,6 +26,7 @@ from .base import Channel, Transport
 from .known_hosts import Strictness
 from .process import SOCKET_BUFFER
 from .relay import relay, write_all
+from .remote_command import supervised
 from .ssh_proxy import Proxy
 from .ssh_settings import CAN_UNLOCK, SshSettings, read_settings
 from .target import SshTarget, parse_target
@@ -68,7 +69,7 @@ class AsyncsshTransport(Transport):
         command = shlex.join(argv) if argv else None
         channel = AsyncsshChannel(self._log, errors=lambda data: write_all(2, data))
         if not has_terminal():
-            await self._session(channel, command)
+            await self._session(channel, supervised(argv) if argv else None)
             return await relay(channel, channel.end_input)
         size = os.get_terminal_size(0)
         await self._session(channel, command, terminal=(size.columns, size.lines))

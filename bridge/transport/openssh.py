@@ -25,6 +25,7 @@ from .ciphers import preferred
 from .diagnostics import clean
 from .greeting import Greeting
 from .process import start_process
+from .remote_command import supervised
 from .target import SshTarget
 from .terminal import has_terminal, run_on_terminal
 
@@ -101,10 +102,13 @@ class OpenSshTransport(Transport):
         return channel
 
     async def run(self, argv: Sequence[str]) -> int:
-        line = [self._program, "-t" if has_terminal() else "-T"]
+        terminal = has_terminal()
+        line = [self._program, "-t" if terminal else "-T"]
+        command = []
         if argv:
             line += ["-o", "RemoteCommand=none"]
-        return await run_on_terminal([*line, *self._place(), *([shlex.join(argv)] if argv else [])], user=self._user)
+            command = [shlex.join(argv) if terminal else supervised(argv)]
+        return await run_on_terminal([*line, *self._place(), *command], user=self._user)
 
     async def close(self) -> None:
         """Nothing is held between channels."""

@@ -12,7 +12,7 @@ from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksE
 from netbridge.bridge.options import Options
 from netbridge.cli import up as up_module
 from netbridge.cli.failures import peek, told
-from netbridge.cli.main import run
+from netbridge.cli.program import run
 
 Capture = pytest.CaptureFixture[str]
 

@@ -1,0 +1,79 @@
+"""The command line's front door: words to a command, any failure to three sentences and an exit code.
+
+What follows `--` is COMMAND and is cut off before the options are read, so that nothing in it is ever taken for ours.
+Heavy modules (the bridge, SSH, DNS) are imported by the commands that use them: `netbridge --version` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import cyclopts
+
+from netbridge import __version__
+from netbridge.bridge.errors import UsageError
+
+from . import standard
+from .failures import peek, told
+from .render import failure
+
+HELP = """Let a remote development environment reach whatever this machine reaches."""
+
+app = cyclopts.App(
+    name="netbridge", help=HELP, help_format="plaintext",
+    version=f"netbridge {__version__}", version_flags=["--version"],
+)
+# Named rather than imported: each command's module is loaded when it is asked for.
+app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.")
+app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
+app.command("netbridge.cli.status:down", help="Stop running bridges.")
+
+
+def main() -> NoReturn:
+    """Run the program as its console script does."""
+    standard.ensure()
+    status = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    if threading.active_count() > 1:
+        # A thread that still waits for the system's resolver would hold the exit for as long as it waits.
+        os._exit(status)
+    sys.exit(status)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command that `words` (without the program's name) ask for; its exit status."""
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        shown = told(error)
+        if peek(words, "trace-level") == "trace":
+            traceback.print_exception(error)
+        print(failure(shown, peek(words, "log-format")), file=sys.stderr)
+        return shown.exit_code
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    words = list(words)
+    command: tuple[str, ...] | None = None
+    if "--" in words:
+        cut = words.index("--")
+        words, command = words[:cut], tuple(words[cut + 1:])
+    function, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+    extra = {}
+    if "command" in unparsed:
+        extra["command"] = command or ()
+    elif command is not None:
+        raise UsageError("Only `netbridge up` takes a COMMAND.", "There is a `--` in the command line.", "Remove it.")
+    result = function(*bound.args, **bound.kwargs, **extra)
+    return result if isinstance(result, int) else 0
