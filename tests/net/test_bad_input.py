@@ -425,15 +425,7 @@ def test_what_carries_the_tunnel_is_never_captured(idle: World, start: Start) ->
 
 def test_agent_is_not_installed(idle: World, start: Start) -> None:
     """No file of the agent is in the codespace while it runs, apart from its socket."""
-    before = set(
-        idle.codespace.shell(
-            "find /tmp /run /dev/shm /var/tmp /root /opt /usr/local -newer /etc/hosts -type f"
-        ).stdout.split()
-    )
+    script = "find /tmp /run /dev/shm ~codespace ~root -type f ! -path '/run/sudo/*' | sort"
+    before = idle.codespace.shell(script).stdout
     start(at("codespace")).ready()
-    after = set(
-        idle.codespace.shell(
-            "find /tmp /run /dev/shm /var/tmp /root /opt /usr/local -newer /etc/hosts -type f"
-        ).stdout.split()
-    )
-    assert not {path for path in after - before if "netbridge-world" not in path and "sudo" not in path}
+    assert idle.codespace.shell(script).stdout == before
