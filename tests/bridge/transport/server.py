@@ -47,6 +47,8 @@ class SshServer:
         self.ssh = self.home / ".ssh"
         self.port, self.noisy_port = free_port(), free_port()
         self.refused_port = free_port()
+        self.agent = folder / "agent"
+        """Where a test may start an ssh-agent."""
         self._stop = threading.Event()
         self._listeners: list[socket.socket] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,6 +123,9 @@ class SshServer:
                 IdentityFile {self.ssh}/wrong
             Host locked
                 IdentityFile {self.ssh}/locked
+            Host agent
+                IdentityFile {self.ssh}/locked
+                IdentityAgent {self.agent}
             Host unknown
                 UserKnownHostsFile {self.ssh}/known_nobody
             Host changed
@@ -150,7 +155,7 @@ class SshServer:
                 ConnectTimeout 2
             Host nowhere
                 HostName no-such-host.invalid
-            Host * !wrongkey !locked
+            Host * !wrongkey !locked !agent
                 IdentityFile {self.ssh}/id_ed25519
             Host *
                 HostName 127.0.0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,28 @@ async def test_through_another_host(ssh: str, lines: list[str], host: str) -> No
     channel.close()
     await channel.wait_closed()
     await transport.close()
+
+
+async def test_a_key_that_only_the_agent_can_use(ssh: str, lines: list[str], ssh_server: SshServer) -> None:
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", ssh_server.agent], stdout=subprocess.DEVNULL)
+    try:
+        while not ssh_server.agent.exists():
+            await asyncio.sleep(0.02)
+        answer = ssh_server.folder / "answer"
+        answer.write_text("#!/bin/sh\necho open sesame\n")
+        answer.chmod(0o755)
+        asked = {"SSH_AUTH_SOCK": str(ssh_server.agent), "SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"}
+        add = ["ssh-add", "-q", str(ssh_server.ssh / "locked")]
+        subprocess.run(add, env={**os.environ, **asked}, check=True, stdin=subprocess.DEVNULL)
+        transport, channel = await reach("ssh://agent", ssh, lines)
+        await echo(channel, 10_000)
+        channel.close()
+        await channel.wait_closed()
+        await transport.close()
+    finally:
+        agent.terminate()
+        agent.wait()
+        ssh_server.agent.unlink(missing_ok=True)
 
 
 async def test_a_connection_that_dies_is_told_as_lost(ssh: str, lines: list[str], tmp_path: Path) -> None:
