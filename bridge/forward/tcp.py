@@ -8,7 +8,8 @@ SYN-ACK, and each failure with what the codespace's kernel turns into the very e
     codespace ◄── stack ◄──────write────── recv ◄── host      read only as much as the codespace's window takes, so
                                                               the rest waits in the host's kernel
 
-End of file travels each way by itself (FIN ⇄ shutdown), after every byte before it. A reset travels as a reset.
+End of file travels each way by itself (FIN ⇄ shutdown), after every byte before it. A reset travels as a reset: the
+codespace's at once, the host's after everything the host sent before it, for which a stalled reader has a minute.
 
 Host sockets are registered once, edge-triggered: `_readable` and `_blocked` remember what the last edge said.
 """
@@ -18,8 +19,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
-from errno import ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE
+from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, EMFILE, ENFILE, ENOMEM, EPIPE, ETIMEDOUT
 from typing import TYPE_CHECKING
 
 from netbridge.stack.icmp.wire import Problem
@@ -96,8 +98,8 @@ class TcpFlow(Flow):
     """One flow: a host socket and, once it is connected, a connection of the stack."""
 
     __slots__ = (
-        "_blocked", "_flow", "_forwarder", "_held", "_host_done", "_readable", "_request", "_reset_due", "_sock",
-        "_turn_due", "_up_done", "deadline",
+        "_blocked", "_flow", "_forwarder", "_gone", "_held", "_host_done", "_patience", "_readable", "_request",
+        "_sock", "_turn_due", "_up_done", "deadline",
     )  # fmt: skip
 
     def __init__(self, forwarder: TcpForwarder, request: TcpRequest, sock: socket.socket, now: float) -> None:
@@ -110,11 +112,13 @@ class TcpFlow(Flow):
         self._readable = False
         self._blocked = False
         self._host_done = False
-        """The host sends no more."""
+        """The host sends no more, and all of it was given to the stack."""
         self._up_done = False
         """The codespace sends no more, and the host took it all."""
-        self._reset_due = False
+        self._gone = False
         """The host reset the flow; the codespace hears of it when the data before it has left."""
+        self._patience: asyncio.TimerHandle | None = None
+        """Ends a flow whose host is gone and whose data the codespace does not take."""
         self._turn_due = False
         self._held = 0
         """Bytes for the codespace that it has not acknowledged; part of the forwarder's sum."""
@@ -125,13 +129,19 @@ class TcpFlow(Flow):
     def connect(self) -> None:
         """Begin the host connect."""
         assert self._sock is not None
-        error = self._sock.connect_ex((text(self.destination), self.destination_port))
+        assert self._request is not None
+        try:
+            error = self._sock.connect_ex((text(self.destination), self.destination_port))
+        except OSError as raised:
+            error = raised.errno or EHOSTUNREACH
         if error not in (0, EINPROGRESS):
             self.connect_failed(error)
             return
-        assert self._request is not None
         self._request.on_cancel = self.cancelled
-        self._forwarder.poller.register(self._sock.fileno(), self.host_event)
+        try:
+            self._forwarder.poller.register(self._sock.fileno(), self.host_event)
+        except OSError:  # ENOSPC: fs.epoll.max_user_watches; ENOMEM
+            self.connect_failed(ENOMEM)
 
     def connect_failed(self, error: int) -> None:
         """Tell the codespace what `connect` said."""
@@ -146,10 +156,12 @@ class TcpFlow(Flow):
         elif problem is not None:
             counters.unreachable += 1
             request.unreachable(problem)
-        else:
-            # ETIMEDOUT: the codespace's own timer says it. A shortage of ours: its next SYN tries again.
+        elif error == ETIMEDOUT:
             counters.timed_out += 1
-            request.drop()
+            request.drop()  # the codespace's own timer says it
+        else:
+            counters.dropped_error += 1
+            request.drop()  # a shortage of ours: its next SYN tries again
 
     def connect_timed_out(self) -> None:
         """The host did not answer in time: neither do we."""
@@ -175,11 +187,11 @@ class TcpFlow(Flow):
             return
         if events & (IN | RDHUP | HUP | ERR):
             self._readable = True
-            if not self._host_done:
+            if events & ERR:
+                self._host_gone()
+            else:
                 self._read_host()
-            elif events & ERR and self._sock is not None:
-                self._host_reset()
-        if events & OUT and self._blocked:
+        if events & OUT and self._blocked and self._sock is not None:
             self._blocked = False
             flow.drain()
 
@@ -188,7 +200,7 @@ class TcpFlow(Flow):
         if request is None or sock is None or not events & (OUT | ERR | HUP):
             return
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
+        if error and error not in (ECONNRESET, EPIPE):
             self.connect_failed(error)
             return
         self._request = None
@@ -198,6 +210,10 @@ class TcpFlow(Flow):
         self._readable = bool(events & (IN | RDHUP | HUP))
         self.state = "open"
         self._flow = request.accept(self)
+        if error:
+            # Only a connection can be reset: it was open, for a moment, and perhaps the host said something.
+            self._readable = True
+            self._host_gone()
 
     # -- ConnectionUser: from the codespace
 
@@ -218,9 +234,9 @@ class TcpFlow(Flow):
         except BlockingIOError:
             taken = 0
         except OSError:
-            # The host is gone. Its reset is told from outside this call, which the stack makes in mid-segment.
+            # The host is gone; told from outside this call, which the stack makes in mid-segment.
             self._blocked = True
-            self._forwarder.loop.call_soon(self._host_reset)
+            self._forwarder.loop.call_soon(self._host_gone)
             return 0
         if taken < size:
             self._blocked = True
@@ -237,7 +253,7 @@ class TcpFlow(Flow):
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
-            self._forwarder.loop.call_soon(self._host_reset)
+            self._forwarder.loop.call_soon(self._host_gone)
             return
         self.state = "half closed by codespace"
         self._finish_if_done()
@@ -245,10 +261,10 @@ class TcpFlow(Flow):
     def acked(self) -> None:
         """The codespace took data: there may be room for more."""
         self._account()
-        if self._reset_due:
-            self._host_reset()
-        elif self._readable:
+        if self._readable:
             self._read_host()
+        elif self._gone:
+            self._pass_reset()
 
     def closed(self, error: OSError | None) -> None:
         """The codespace's side is over."""
@@ -269,7 +285,12 @@ class TcpFlow(Flow):
 
     def _read_host(self) -> None:
         flow, sock = self._flow, self._sock
-        if flow is None or sock is None or self._host_done:
+        if flow is None or sock is None:
+            return
+        if self._host_done:
+            self._readable = False
+            if self._gone:
+                self._pass_reset()
             return
         sender = flow.connection.sender
         largest = sender.max_payload
@@ -279,23 +300,25 @@ class TcpFlow(Flow):
             # The window is the peer's word alone; what is read on its strength has to be bounded here.
             most = limits.bytes_per_flow if forwarder.held < limits.bytes_in_all else limits.bytes_per_flow_at_least
             room = min(sender.room, most - self._held)
-            if sender.queued or room <= 0:
+            # A crumb at the window's end waits for more room: silly-window avoidance (RFC 9293, section 3.8.6.2.1).
+            if sender.queued or (room < sender.mss and (room <= 0 or room * 2 < sender.max_wnd)):
                 if sender.queued or sender.una != sender.nxt:
                     return  # `acked` comes back here
-                room = sender.mss  # a closed window with nothing in flight: a little must wait, for the stack to probe
+                if room <= 0:
+                    room = sender.mss  # closed, and nothing in flight: a little must wait, for the stack to probe
             try:
                 data = sock.recv(largest if room > largest else room)
             except BlockingIOError:
                 self._readable = False
+                if self._gone:
+                    self._host_said_all()
                 return
             except OSError:
-                self._host_reset()
-                return
+                self._note_gone()
+                data = b""
             if not data:
-                self._host_done = True
-                self.state = "half closed by host"
-                flow.shutdown()
-                self._finish_if_done()
+                self._readable = False
+                self._host_said_all()
                 return
             size = len(data)
             self.bytes_down += size
@@ -312,14 +335,40 @@ class TcpFlow(Flow):
         self._turn_due = False
         self._read_host()
 
-    def _host_reset(self) -> None:
-        """The host reset the flow: so do we, after what it sent before."""
+    def _host_said_all(self) -> None:
+        """Everything the host sent was given to the stack: the end of it follows, be it FIN or reset."""
         flow = self._flow
-        if flow is None:
+        if flow is None or self._host_done:
             return
         self._host_done = True
-        if flow.queued:
-            self._reset_due = True
+        if self._gone:
+            self._pass_reset()
+            return
+        self.state = "half closed by host"
+        flow.shutdown()
+        self._finish_if_done()
+
+    def _host_gone(self) -> None:
+        """The host reset the flow: so do we, after what it sent before."""
+        if self._flow is not None:
+            self._note_gone()
+            self._read_host()
+
+    def _note_gone(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self.state = "reset by host"
+            forwarder = self._forwarder
+            self._patience = forwarder.loop.call_later(forwarder.limits.tcp_orphan_timeout, self._patience_ended)
+
+    def _patience_ended(self) -> None:
+        self._forwarder.counters.resets_down += 1
+        self.reset()
+
+    def _pass_reset(self) -> None:
+        """Reset the codespace's side, once everything the host sent has left."""
+        flow = self._flow
+        if flow is None or flow.queued or not self._host_done:
             return
         self._flow = None
         self._forwarder.counters.resets_down += 1
@@ -346,8 +395,12 @@ class TcpFlow(Flow):
         self._readable = False
         self._forwarder.poller.unregister(sock.fileno())
         if abortive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
+            with suppress(OSError):  # some systems refuse it once the host has reset
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORTIVE)
         sock.close()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def let_go(self) -> None:
         """What was held is not any more."""
@@ -355,9 +408,11 @@ class TcpFlow(Flow):
         self._held = 0
 
     def reset(self) -> None:
-        """End both sides now."""
+        """End both sides now; a request is dropped, for nobody knows what the host would have said."""
         flow, self._flow = self._flow, None
-        self._request = None
+        request, self._request = self._request, None
+        if request is not None:
+            request.drop()
         if flow is not None:
             flow.abort()
         self._release(abortive=True)
@@ -397,6 +452,7 @@ class TcpForwarder:
         self._stack.tcp.forward = None
         if self._scan is not None:
             self._scan.cancel()
+            self._scan = None
         for flow in list(self._flows):
             flow.reset()
 
@@ -433,9 +489,9 @@ class TcpForwarder:
         self._half_open[destination] = half_open + 1
         self._connecting[flow] = None
         counters.connects += 1
-        if self._scan is None:
-            self._scan = self.loop.call_later(SCAN_EVERY, self._scan_connecting)
         flow.connect()
+        if self._scan is None:
+            self._scan_connecting()
 
     def _make_room(self) -> bool:
         """Whether another flow fits, if need be in the place of one that can be missed."""
@@ -451,9 +507,13 @@ class TcpForwarder:
     def _open_socket(self, request: TcpRequest) -> socket.socket | None:
         family = socket.AF_INET if len(request.destination) == 4 else socket.AF_INET6
         for again in (True, False):
+            sock = None
             try:
                 sock = socket.socket(family, socket.SOCK_STREAM)
+                _prepare(sock, family)
             except OSError as error:
+                if sock is not None:
+                    sock.close()
                 if error.errno in (EMFILE, ENFILE) and again and self._table.make_room():
                     continue
                 problem = PROBLEMS.get(error.errno or 0)
@@ -464,13 +524,6 @@ class TcpForwarder:
                     self.counters.dropped_error += 1
                     request.drop()
                 return None
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                # A mapped address fails, as for UDP, instead of becoming IPv4 after the policy judged it as IPv6.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
             return sock
         return None
 
@@ -500,4 +553,17 @@ class TcpForwarder:
         connecting = self._connecting
         while connecting and (flow := next(iter(connecting))).deadline <= now:
             flow.connect_timed_out()
-        self._scan = self.loop.call_later(SCAN_EVERY, self._scan_connecting) if connecting else None
+        self._scan = None
+        if connecting:
+            wait = next(iter(connecting)).deadline - now
+            self._scan = self.loop.call_later(min(wait, SCAN_EVERY), self._scan_connecting)
+
+
+def _prepare(sock: socket.socket, family: int) -> None:
+    sock.setblocking(False)
+    if family == socket.AF_INET6:
+        # A mapped address fails, as for UDP, instead of becoming IPv4 after the policy judged it as IPv6.
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
