@@ -162,6 +162,10 @@ class AsyncsshTransport(Transport):
         else:
             stream = await self._dial(target, settings)
         try:
+            if not settings.proxy_command:
+                # The login may take minutes of a person's time, but a server's first word is a machine's: without this
+                # wait a port that only accepts would be given as long (ssh's ConnectTimeout covers it as well).
+                await _first_word(target, stream, min(CONNECT_TIMEOUT, settings.arguments["login_timeout"]))
             return await asyncssh.connect(
                 settings.host, settings.port, options=settings.options, sock=stream, **arguments
             )
@@ -247,6 +251,20 @@ class AsyncsshTransport(Transport):
         if client.offered is None or client.changed:
             return ssh_errors.host_key_changed(target, fingerprint, settings.key_name, settings.port)
         return ssh_errors.host_key_unknown(target, fingerprint)
+
+
+async def _first_word(target: SshTarget, stream: socket.socket, seconds: float) -> None:
+    """Wait until the server identifies itself, as it must at once (RFC 4253 section 4.2). Raises a BridgeError."""
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Event()
+    loop.add_reader(stream.fileno(), heard.set)
+    try:
+        async with asyncio.timeout(seconds):
+            await heard.wait()
+    except TimeoutError:
+        raise ssh_errors.no_answer(target, "It accepted the connection and then was silent.") from None
+    finally:
+        loop.remove_reader(stream.fileno())
 
 
 def _explain(target: SshTarget, error: Exception, client: Client) -> BridgeError:
