@@ -8,17 +8,19 @@ SHELL := bash
 BIN := .venv/bin
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: ## .venv with pinned versions and an editable netbridge
 	@scripts/venv
 
-demo: venv ## watch an isolated codespace reach servers that only this machine can reach
+demo: ## watch an isolated codespace reach servers that only this machine can reach
 	@scripts/system-packages demo
+	@scripts/venv
 	@$(BIN)/python -m demo
 
-test: venv ## every test; those that need root or a missing program say so and are skipped
+test: ## every test; those that need root or a missing program say so and are skipped
 	@scripts/system-packages test
+	@scripts/venv
 	@$(BIN)/pytest
 
 lint: venv ## ruff, mypy --strict and the import contracts
@@ -26,8 +28,9 @@ lint: venv ## ruff, mypy --strict and the import contracts
 	@$(BIN)/mypy
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
 
-bench: venv ## throughput, round trips, CPU and memory, side by side with other tools (root)
+bench: ## throughput, round trips, CPU and memory, side by side with other tools (root)
 	@scripts/system-packages bench
+	@scripts/venv
 	@$(BIN)/python bench/run.py
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
