@@ -178,8 +178,11 @@ class Session:
                 task.cancel()
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, or _Ended when an end comes first; `work` is then cancelled."""
+        """The result of `work`, or _Ended when an end comes first; `work` is then cancelled or not begun."""
         assert self._ending is not None
+        if self._ending.done():
+            work.close()
+            raise _Ended
         task = asyncio.get_running_loop().create_task(work)
         assert self._patience is not None
         ends: set[asyncio.Future[Any]] = {task, self._ending}

@@ -18,6 +18,12 @@ def told(error: BaseException) -> BridgeError:
         return error
     text = str(error).strip() or "No reason was given."
     text = text if text.endswith((".", "!", "?")) else f"{text}."
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        words = " ".join(error.unused_tokens or ())
+        return UsageError(
+            "The command line could not be understood.", f"Nothing is expected where {words!r} stands.",
+            f"A COMMAND stands behind --, as in: netbridge up TARGET -- {words}",
+        )
     if isinstance(error, cyclopts.CycloptsError):
         return UsageError("The command line could not be understood.", text, "See netbridge --help.")
     if isinstance(error, BrokenPipeError):

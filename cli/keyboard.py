@@ -50,6 +50,11 @@ class Keyboard:
         self._forget()
         self._restore()
 
+    @property
+    def single_keys(self) -> bool:
+        """Standard input is a terminal, and ours."""
+        return self._saved is not None
+
     def _single_keys(self, descriptor: int) -> None:
         try:
             if os.tcgetpgrp(descriptor) == os.getpgrp():

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import cyclopts
 
@@ -38,11 +38,9 @@ def main() -> NoReturn:
     """Run the program as its console script does."""
     standard.ensure()
     status = run(sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            pass
+    if not _flushed(sys.stdout):
+        status = status or 1  # whoever reads it must not take it for all
+    _flushed(sys.stderr)
     if threading.active_count() > 1:
         # A thread that still waits for the system's resolver would hold the exit for as long as it waits.
         os._exit(status)
@@ -59,8 +57,26 @@ def run(words: Sequence[str]) -> int:
         shown = told(error)
         if peek(words, "trace-level") == "trace":
             traceback.print_exception(error)
-        print(failure(shown, peek(words, "log-format")), file=sys.stderr)
+        try:
+            print(failure(shown, peek(words, "log-format")), file=sys.stderr)
+        except OSError:
+            pass  # a terminal that was closed, a full disk: the exit status says it
         return shown.exit_code
+
+
+def _flushed(stream: TextIO) -> bool:
+    """Write out what a stream still holds; what cannot be written is dropped, or Python's own flush at the exit would
+    fail again and turn the exit status into 120.
+    """
+    try:
+        stream.flush()
+    except ValueError:  # closed
+        return True
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        return False
+    return True
 
 
 def _dispatch(words: Sequence[str]) -> int:

@@ -59,7 +59,8 @@ def _sentence(event: events.Event) -> str:
             return f"stopping: {reason}"
         case events.Stopped() as it:
             over_there = "" if it.clean else "; the agent did not confirm that it put everything back"
-            return (f"stopped after {span(it.seconds)}: {it.flows} flows, {size(it.bytes_up)} from there, "
+            flows = f"{it.flows} flow{'' if it.flows == 1 else 's'}"
+            return (f"stopped after {span(it.seconds)}: {flows}, {size(it.bytes_up)} from there, "
                     f"{size(it.bytes_down)} to there{over_there}")
     return type(event).__name__
 

@@ -95,7 +95,9 @@ async def _bridge(options: Options, output: Output) -> int:
             output.event(event)
             match event:
                 case events.Ready() if not session.takes_terminal:
-                    terminal.enter_context(Keyboard(lambda: session.stop("q was pressed")))
+                    keyboard = terminal.enter_context(Keyboard(lambda: session.stop("q was pressed")))
+                    if keyboard.single_keys:
+                        output.event(events.Hint("q or ctrl-c stops the bridge"))
                 case events.CommandStarted():
                     signals.command_has_terminal = sys.stdin is not None and sys.stdin.isatty()
                 case events.CommandEnded() | events.Stopping():

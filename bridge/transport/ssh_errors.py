@@ -52,7 +52,7 @@ def host_key_unknown(target: SshTarget, fingerprint: str = "") -> BridgeError:
     port = f"-p {target.port} " if target.port else ""
     return NotPermittedError(
         f"The host key of {target} is not known.",
-        f"It is {fingerprint}." if fingerprint else "",
+        f"It is {fingerprint}." if fingerprint else "No known_hosts file holds it.",
         f"Run `{ssh_command(target)}` once, compare the fingerprint and answer yes. Where nobody can answer, compare "
         f"and put into ~/.ssh/known_hosts what `ssh-keyscan {port}{target.host}` prints.",
     )

@@ -17,7 +17,7 @@ from ..errors import UsageError
 LONGEST = 4096
 """Characters of a TARGET: far more than any real one, little enough to quote in an error."""
 
-FORMS = "It is ssh://[user@]host[:port], exec:COMMAND or sandbox."
+FORMS = "A target is ssh://[user@]host[:port], exec:COMMAND or sandbox."
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*)\Z")
 """Names and aliases of ~/.ssh/config; nothing a shell, an option parser or a %-token of ssh_config could read
@@ -70,7 +70,7 @@ Target = SshTarget | ExecTarget | SandboxTarget
 def parse_target(text: str) -> Target:
     """Understand a TARGET. Raises UsageError for what is malformed, hostile or not carried by this version."""
     if not text:
-        raise UsageError("No target was named.", "", FORMS)
+        raise UsageError("No target was named.", "There is no list to choose from in this version.", FORMS)
     if len(text) > LONGEST:
         raise UsageError("The target is refused.", f"It is longer than {LONGEST} characters.", FORMS)
     if not text.isprintable():
@@ -91,7 +91,7 @@ def parse_target(text: str) -> Target:
                 "Name a command that reaches a shell there instead, as in: exec:docker exec -i CONTAINER sh",
             )
     if "://" in text or ":" in text or "/" in text or "@" in text:
-        raise UsageError(f"The target {text!r} is not understood.", "", FORMS)
+        raise UsageError(f"The target {text!r} is not understood.", "It has none of the forms of a target.", FORMS)
     raise UsageError(
         f"The target {text!r} is not carried yet.",
         "A bare name is a codespace, and this version does not reach codespaces by itself.",
@@ -140,9 +140,9 @@ def _exec(text: str) -> ExecTarget:
     if not argv or not argv[0]:
         raise UsageError(
             "The target exec: names no command.",
-            "",
+            "Nothing stands after the colon.",
             "Name one that reaches a shell, as in: exec:docker exec -i CONTAINER sh",
         )
     if argv[0].startswith("-"):
-        raise UsageError(f"The target {text!r} is refused.", "A command cannot begin with a dash.", "")
+        raise UsageError(f"The target {text!r} is refused.", "A command cannot begin with a dash.", FORMS)
     return ExecTarget(tuple(argv))

@@ -185,6 +185,7 @@ def test_a_key_on_a_terminal_stops_it_and_the_terminal_is_as_before(machine: Mac
     with machine.running("up", place, terminal=True) as program:
         program.until(b"ready")
         wait_until(lambda: program.terminal_settings() != program.settings, "single keys")
+        program.until(b"q or ctrl-c stops the bridge")
         program.type(b"x")
         time.sleep(0.2)
         assert program.process.poll() is None

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,8 @@ from netbridge.bridge.options import Options
 from netbridge.cli import up as up_module
 from netbridge.cli.failures import peek, told
 from netbridge.cli.program import run
+
+from .program import SOURCE
 
 Capture = pytest.CaptureFixture[str]
 
@@ -83,7 +89,7 @@ def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capt
 @pytest.mark.parametrize(("words", "said"), [
     ("upp", "upp"),
     ("up --colour", "--colour"),
-    ("up sandbox another", "another"),
+    ("up sandbox curl -r 10.0.0.0/8", "netbridge up TARGET -- curl"),
     ("up sandbox --mtu", "--mtu"),
     ("up sandbox --mtu 12", "1280"),
     ("up sandbox --gui maybe", "maybe"),
@@ -108,6 +114,25 @@ def test_misunderstandings_are_usage_errors(words: str, said: str, capsys: Captu
     assert "Traceback" not in captured.err
     assert captured.err.startswith("netbridge: ")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(("words", "stream", "code"), [
+    ("up", "stderr", 2),  # told by `up` itself
+    ("upp", "stderr", 2),  # told by the front door
+    ("--version", "stdout", 1),
+    ("status --json", "stdout", 1),
+])
+def test_what_cannot_be_printed_changes_no_exit_code_but_that_of_lost_output(
+    words: str, stream: str, code: int, tmp_path: Path
+) -> None:
+    """As on a terminal that was closed; Python would make it 120."""
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "NETBRIDGE_RUNTIME_DIR": str(tmp_path), "NETBRIDGE_CONFIG": ""}
+    with open("/dev/full", "wb") as full:
+        streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: full}
+        done = subprocess.run(
+            [sys.executable, "-m", "netbridge", *words.split()], env=environment, check=False, **streams)
+    assert done.returncode == code
 
 
 def test_a_failure_is_json_where_json_was_asked_for(capsys: Capture) -> None:

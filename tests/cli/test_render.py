@@ -37,6 +37,7 @@ EXAMPLES: list[tuple[events.Event, str]] = [
     (events.CommandEnded(7), "status 7"),
     (events.Lost(EVIL), "the connection is lost: evil"),
     (events.Stopping("q was pressed"), "stopping: q was pressed"),
+    (events.Stopped(True, 1.0, 1, 0, 0), "after 1.0 s: 1 flow, 0 B"),
     (events.Stopped(True, 3725.0, 2, 1500, 2_500_000), "1 h 2 min: 2 flows, 1.5 kB from there, 2.5 MB to there"),
     (events.Stopped(False, 1.0, 0, 0, 0), "did not confirm"),
 ]
