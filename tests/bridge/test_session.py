@@ -81,6 +81,19 @@ def own_runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
+class QuietNetworks(LocalNetworks):
+    """A machine with one wire to the internet, whatever the real one has: a VPN, a 10.0.0.0/8."""
+
+    async def snapshot(self) -> Snapshot:
+        routes = (Route(ip_network("192.0.2.0/24"), "eth0"), Route(ip_network("0.0.0.0/0"), "eth0"))
+        return Snapshot((Interface("eth0"),), routes)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capturing, "local_networks", QuietNetworks)
+
+
 async def test_a_bridge_starts_and_stops_in_order(runtime_folder: Path) -> None:
     life = Life(FakeTarget(), route=("10.77.0.0/16",))
     life.when[events.Ready] = lambda: life.session.stop("enough")

@@ -41,9 +41,8 @@ def test_keys_status_and_settings(ssh_server: SshServer, target: str, ssh: str |
     script = "trap 'echo caught' INT; test -t 0 && test -t 1 && echo ready; read x; echo got $x; exit 7"
     code = RUN.format(target=target, ssh=ssh, argv=["sh", "-c", script])
     with Keyboard(code, ssh_server.environment()) as keyboard:
+        before = keyboard.settings()  # at "start" they may be changed already
         resize(keyboard, 33, 77)
-        keyboard.expect("start")
-        before = keyboard.settings()
         keyboard.expect("ready")
         keyboard.type("\x03")
         keyboard.expect("caught")

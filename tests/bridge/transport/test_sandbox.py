@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import functools
 import os
 import pwd
@@ -193,12 +194,23 @@ sys.exit(asyncio.run(main()))
 """
 
 
+@functools.cache
+def source_for_everybody() -> Path:
+    """The folder to import netbridge from; a copy when ordinary users cannot come to where the project stands."""
+    source = ROOT / "src"
+    if subprocess.run([*NOBODY, "test", "-r", str(source)], check=False).returncode == 0:
+        return source
+    folder = tempfile.TemporaryDirectory(prefix="netbridge-tests-")
+    atexit.register(folder.cleanup)
+    os.chmod(folder.name, 0o755)
+    shutil.copytree(source, Path(folder.name) / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    return Path(folder.name) / "src"
+
+
 def driver(python: str, *argv: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    with tempfile.NamedTemporaryFile("w", suffix=".py", delete=False) as script:
-        script.write(f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\n{DRIVER}")
-    os.chmod(script.name, 0o644)
+    script = f"import sys; sys.path.insert(0, {str(source_for_everybody())!r})\n{DRIVER}"
     # Through sh: setpriv still holds root's capabilities when it looks for a program.
-    command = [*before, "/bin/sh", "-c", 'exec "$0" "$@"', python, script.name, *argv]
+    command = [*before, "/bin/sh", "-c", 'exec "$0" "$@"', python, "-c", script, *argv]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
 
 
