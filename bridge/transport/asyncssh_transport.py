@@ -33,7 +33,8 @@ from .target import SshTarget, parse_target
 from .terminal import has_terminal
 
 CONNECT_TIMEOUT = 30.0
-"""Seconds for TCP to answer, over all the host's addresses."""
+"""Seconds for TCP to answer, over all the host's addresses, and then for the server's first word; where ~/.ssh/config
+says nothing (ConnectTimeout)."""
 CLOSE_PATIENCE = 3.0
 """Seconds for the server to confirm the end."""
 MOST_JUMPS = 8
@@ -165,7 +166,7 @@ class AsyncsshTransport(Transport):
             if not settings.proxy_command:
                 # The login may take minutes of a person's time, but a server's first word is a machine's: without this
                 # wait a port that only accepts would be given as long (ssh's ConnectTimeout covers it as well).
-                await _first_word(target, stream, min(CONNECT_TIMEOUT, settings.arguments["login_timeout"]))
+                await _first_word(target, stream, _patience(settings))
             return await asyncssh.connect(
                 settings.host, settings.port, options=settings.options, sock=stream, **arguments
             )
@@ -205,7 +206,7 @@ class AsyncsshTransport(Transport):
             with contextlib.suppress(OSError):
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT / len(addresses)):
+                async with asyncio.timeout(_patience(settings) / len(addresses)):
                     await asyncio.get_running_loop().sock_connect(stream, address)
             except OSError as error:  # TimeoutError is one
                 stream.close()
@@ -251,6 +252,10 @@ class AsyncsshTransport(Transport):
         if client.offered is None or client.changed:
             return ssh_errors.host_key_changed(target, fingerprint, settings.key_name, settings.port)
         return ssh_errors.host_key_unknown(target, fingerprint)
+
+
+def _patience(settings: SshSettings) -> float:
+    return float(settings.options.connect_timeout or CONNECT_TIMEOUT)
 
 
 async def _first_word(target: SshTarget, stream: socket.socket, seconds: float) -> None:
