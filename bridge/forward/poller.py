@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,14 +39,18 @@ class Poller:
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def register(self, fd: int, callback: Callback, *, events: int = IN | OUT | RDHUP, edge: bool = True) -> None:
-        """Watch `fd`; `callback(mask)` runs in the event loop. With `edge`, once for each change of readiness."""
-        self._callbacks[fd] = callback
+        """Watch `fd`; `callback(mask)` runs in the event loop. With `edge`, once for each change of readiness.
+
+        Raises OSError (ENOSPC, ENOMEM: the kernel watches no more).
+        """
         self._epoll.register(fd, events | EDGE if edge else events)
+        self._callbacks[fd] = callback
 
     def unregister(self, fd: int) -> None:
         """Forget `fd`. To be called before it is closed."""
         if self._callbacks.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            with suppress(OSError):  # closed already: the kernel has forgotten it by itself
+                self._epoll.unregister(fd)
 
     def __len__(self) -> int:
         return len(self._callbacks)
@@ -62,5 +67,10 @@ class Poller:
         for fd, events in self._epoll.poll(0, EVENTS_A_TURN):
             # A callback earlier in this turn may have closed this descriptor.
             callback = callbacks.get(fd)
-            if callback is not None:
+            if callback is None:
+                continue
+            try:
                 callback(events)
+            except Exception as error:  # the edges behind this one would never be told again
+                message = f"the callback of descriptor {fd} failed"
+                self._loop.call_exception_handler({"message": message, "exception": error})
