@@ -149,12 +149,24 @@ def python_for_everybody() -> str:
     return other if os.path.exists(other) else ""
 
 
+def for_everybody(laptop: Machine, folder: Path) -> Path:
+    """`folder`, or another way into it on the laptop: the project may stand in root's home, which is closed."""
+    if all(above.stat().st_mode & 0o005 == 0o005 for above in (folder, *folder.parents)):
+        return folder
+    way_in = laptop.folder / "for-everybody" / folder.name
+    if not way_in.exists():
+        way_in.mkdir(parents=True)
+        laptop.run("mount", "--bind", folder, way_in).check()
+    return way_in
+
+
 def as_person(laptop: Machine, python: str, *, sudo: bool = False) -> tuple[str, ...]:
     """The words that run netbridge as the laptop's ordinary user, or as root by that user's sudo."""
     name, number = PERSON
     home = laptop.folder / name
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
-    variables = {**environment(), "PYTHONPATH": f"{ROOT / 'src'}:{packages}"}
+    packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    sources = for_everybody(laptop, ROOT) / "src"
+    variables = {**environment(), "PYTHONPATH": f"{sources}:{for_everybody(laptop, packages)}"}
     settings = ["env", *(f"{key}={value}" for key, value in variables.items())]
     person = [
         "setpriv",
