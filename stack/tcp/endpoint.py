@@ -22,7 +22,6 @@ from ..checksum import pseudo_header_sum, verifies
 from ..icmp.wire import Problem, Quoted
 from ..packet import TCP
 from .config import TcpConfig
-from .connection import ConnectionUser
 from .flow import Flow
 from .isn import IsnGenerator
 from .output import HeaderWriter
@@ -31,6 +30,7 @@ from .request import TcpRequest
 from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, SynOptions, parse_syn_options
 from .seq import HALF, MASK, add
 from .states import State
+from .user import ConnectionUser
 
 if TYPE_CHECKING:
     from ..stack import Stack

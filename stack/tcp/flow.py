@@ -11,10 +11,11 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .connection import Connection, ConnectionUser
+from .connection import Connection
 from .output import HeaderWriter, largest_payload
 from .segment import DEFAULT_MSS_V4, DEFAULT_MSS_V6
 from .states import State
+from .user import ConnectionUser
 
 if TYPE_CHECKING:
     from .endpoint import Tcp
@@ -57,6 +58,7 @@ class Flow:
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
             default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6,
         )  # fmt: skip
+        self.connection.receiver.reader = user.data_received  # straight: it is called for every segment
 
     def __repr__(self) -> str:
         return f"<Flow {self.remote} {self.connection!r}>"

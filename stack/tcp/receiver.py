@@ -45,8 +45,8 @@ class Receiver:
     """Sequence space and buffers of the data that comes in."""
 
     __slots__ = (
-        "_budget", "_grow_at", "_max", "_over", "_position", "_reader", "_taken_since", "adv", "backlog",
-        "backlog_bytes", "buffer", "early", "irs", "nxt", "scale",
+        "_budget", "_grow_at", "_max", "_over", "_position", "_taken_since", "adv", "backlog",
+        "backlog_bytes", "buffer", "early", "irs", "nxt", "reader", "scale",
     )  # fmt: skip
 
     def __init__(self, config: TcpConfig, budget: Budget, reader: Reader) -> None:
@@ -65,7 +65,7 @@ class Receiver:
         self.early = Reassembly()
         self._max = config.max_receive_window
         self._budget = budget
-        self._reader = reader
+        self.reader = reader
         self._position = 0
         """RCV.NXT without the wrap, for the reassembly queue."""
         self._grow_at = self.buffer
@@ -103,7 +103,7 @@ class Receiver:
         if self.backlog_bytes:
             taken = 0
         else:
-            taken = self._reader(payload)
+            taken = self.reader(payload)
             self._grow_at -= taken
             if self._grow_at <= 0:
                 self._widen(now)
@@ -130,7 +130,7 @@ class Receiver:
         backlog = self.backlog
         while backlog:
             head = memoryview(backlog[0])
-            taken = self._reader(head)
+            taken = self.reader(head)
             if self._over:
                 return  # the reader ended the connection
             self._grow_at -= taken
@@ -216,7 +216,7 @@ class Receiver:
             self.nxt = (self.nxt + len(data)) & MASK
             self._position += len(data)
             view = memoryview(data)
-            taken = 0 if self.backlog_bytes else self._reader(view)
+            taken = 0 if self.backlog_bytes else self.reader(view)
             self._grow_at -= taken
             if self._grow_at <= 0:
                 self._widen(now)

@@ -11,10 +11,10 @@ from ..packet import text
 
 if TYPE_CHECKING:
     from ..icmp.wire import Problem
-    from .connection import ConnectionUser
     from .endpoint import Tcp
     from .flow import Flow
     from .segment import SynOptions
+    from .user import ConnectionUser
 
 
 class TcpRequest:

@@ -1,6 +1,6 @@
 """The states of a connection and the moves between them, as data (RFC 9293, section 3.3.2, figure 5).
 
-A connection changes its state in one place, :meth:`Connection.fire <netbridge.stack.tcp.connection.Connection>`, which
+A connection changes its state in one place, :meth:`ControlBlock.fire <netbridge.stack.tcp.tcb.ControlBlock>`, which
 looks the move up here; a pair that is not in the table is a bug of ours, not of the peer.
 """
 

@@ -827,7 +827,7 @@ def test_the_user_may_abort_from_inside_data_received() -> None:
             talk.says("A", 101, 1, b"x" * 100)
             assert talk.budget.used == 200
         talk.connection._user = user = Aborting(talk.connection)
-        talk.connection.receiver._reader = user.data_received
+        talk.connection.receiver.reader = user.data_received
         if late:
             talk.connection.drain(talk.now)
         else:
@@ -993,3 +993,26 @@ def test_a_half_closed_connection_asks_whether_the_peer_lives(half: str) -> None
     talk.says("R", seq)  # its kernel has forgotten it
     assert isinstance(talk.user.error, ConnectionResetError)
     assert talk.quiet
+
+
+def test_a_peer_that_sends_with_its_window_closed_is_not_given_up() -> None:
+    talk = Talk.established(TcpConfig(retries=3), window=1000)
+    talk.writes(b"x" * 2000)
+    talk.hears("A", 1)
+    talk.says("A", 1, 1001, window=0)
+    at = 1
+    for _ in range(20):
+        talk.passes(60)
+        talk._out.clear()
+        talk.says("A", at, 1001, b"y", window=0)
+        at += 1
+    assert talk.state == "ESTABLISHED"
+    assert talk.user.data == b"y" * 20
+
+
+def test_an_older_segment_does_not_bring_its_window_back() -> None:
+    talk = Talk.established(window=8000)
+    talk.says("A", 1, 1, b"a" * 100, window=8000)
+    talk.says("A", 101, 1, b"b" * 100, window=4000)
+    talk.says("A", 1, 1, b"a" * 100, window=9000)  # late, as the network wills
+    assert talk.connection.sender.wnd == 4000

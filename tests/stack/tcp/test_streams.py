@@ -15,9 +15,9 @@ from netbridge.stack.link.fault import FaultLink, Faults
 from netbridge.stack.link.memory import memory_link
 from netbridge.stack.stack import Stack
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.connection import ConnectionUser
 from netbridge.stack.tcp.request import TcpRequest
 from netbridge.stack.tcp.streams import BACKLOG, HIGH_WATER, TcpTransport
+from netbridge.stack.tcp.user import ConnectionUser
 from tests.stack.fake import GATEWAY4
 from tests.stack.tcp.peer import PEER_ISN, Peer
 

@@ -1,0 +1,107 @@
+"""The transmission control block: what a connection is, apart from what happens to it (RFC 9293, section 3.3.1).
+
+The three kinds of events of section 3.10 work on it in classes of their own: segments that arrive in :mod:`.arrival`,
+the user's calls and the timeouts in :mod:`.connection`.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from .config import TcpConfig
+from .receiver import Budget, Receiver
+from .segment import DEFAULT_MSS_V4, Segment
+from .sender import Sender
+from .states import TRANSITIONS, Event, State
+from .user import ConnectionUser
+
+CLOSED = State.CLOSED
+TIME_WAIT = State.TIME_WAIT
+
+
+class ControlBlock:
+    """The state of one connection, and how it ends. Its key and addresses are its owner's business."""
+
+    __slots__ = (
+        "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_config", "_default_mss", "_delayed_ack_at",
+        "_end_told_later", "_eof_told",
+        "_fin_early", "_fin_received", "_heard_at", "_keepalive", "_life_until", "_probe", "_probes", "_reset",
+        "_retry_at", "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
+    )  # fmt: skip
+
+    def __init__(
+        self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int,
+        default_mss: int = DEFAULT_MSS_V4,
+    ) -> None:  # fmt: skip
+        """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes;
+        `default_mss`: what a peer takes that does not say.
+        """
+        self._config = config
+        self._user = user
+        self.state = CLOSED
+        self.mss = mss
+        self._default_mss = default_mss
+        self._ack_every = min(2 * mss, config.receive_window // 2)
+        """Bytes after which an acknowledgement is sent at once: two segments (RFC 9293, section 3.8.6.3), or half of
+        the smallest window if that is less, lest the peer wait for the timer with its window full."""
+        self.sender = Sender(iss, mss, max_payload, config.congestion(mss), config.min_rto)
+        self.receiver = Receiver(config, budget, user.data_received)
+        self.fin_seq = 0
+        self._fin_received = False
+        self._fin_early = False
+        """A FIN came before some of the data in front of it."""
+        self._end_told_later = False
+        """The connection is over, in order, but its user has not taken all data yet."""
+        self._eof_told = False
+        self._ack_now = False
+        self._ack_due = 0
+        """Bytes received and not yet acknowledged."""
+        self._delayed_ack_at = inf
+        self._syn_again = False
+        self._syn_tries = 0
+        self._retry_at = inf
+        """When the SYN or SYN-ACK is sent again."""
+        self._life_until = inf
+        """End of TIME-WAIT, of FIN-WAIT-2, or of an orphan's patience."""
+        self._heard_at = inf
+        self._keepalive = config.keepalive
+        self._probes = 0
+        self._probe = False
+        self._challenge_at = -inf
+        self._reset: Segment | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Connection {self.state.value} una={self.sender.una} nxt={self.sender.nxt} wnd={self.sender.wnd}"
+            f" rcv={self.receiver.nxt} flight={self.sender.flight} queued={self.sender.queued}>"
+        )
+
+    def fire(self, event: Event) -> None:
+        """Move by the table; the only place that changes the state."""
+        self.state = TRANSITIONS[self.state, event]
+
+    # -- the end
+
+    def _tell_eof(self) -> None:
+        if not self._eof_told and not self.receiver.backlog_bytes:
+            self._eof_told = True
+            self._user.eof_received()
+
+    def _enter_time_wait(self, now: float) -> None:
+        self.sender.release()
+        self._life_until = now + self._config.time_wait
+
+    def _end(self, error: OSError | None, *, tell: bool = True) -> None:
+        if self.state is not CLOSED:
+            self.fire(Event.TIMEOUT_2MSL if self.state is TIME_WAIT and error is None and tell else Event.ABORT)
+        self.sender.release()
+        if error is None and tell and self.receiver.backlog_bytes:
+            self._end_told_later = True  # an orderly end: the user first gets what it has not read
+            tell = False
+        else:
+            self.receiver.release()
+        self._ack_now = self._syn_again = self._probe = False
+        self._delayed_ack_at = self._retry_at = self._life_until = inf
+        self._keepalive = 0.0
+        if tell:
+            self._user.closed(error)
