@@ -16,6 +16,8 @@ REBUILD = (
     f"Add {RUN_ARGS} to devcontainer.json and rebuild the container"
     " (with Docker Compose: cap_add and devices in its own file, since runArgs is ignored there)."
 )
+MODULE = "Where it is no container, run `sudo modprobe tun` there."
+NEEDS_SUDO = "Run it with sudo, or open the device as most distributions do: sudo chmod 666 /dev/net/tun"
 
 
 def printable(text: object) -> str:
@@ -59,7 +61,9 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
     code = printable(message.get("code"))
     detail = printable(message.get("detail"))
     if code == "no_tun":
-        return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", REBUILD)
+        if "may not be opened: Permission denied" in detail:  # root is never told that: this is the sandbox of an ordinary user
+            return TargetLacksError("Ordinary users may not make a TUN on this machine.", f"{detail}.", NEEDS_SUDO)
+        return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", f"{REBUILD} {MODULE}")
     if code == "no_net_admin":
         return TargetLacksError("The target does not permit a network interface.", f"{detail}.", REBUILD)
     if code == "busy":

@@ -334,12 +334,18 @@ async def test_a_failure_to_connect_is_passed_on(runtime_folder: Path) -> None:
     assert os.listdir(runtime_folder) == []
 
 
-async def test_a_refused_setup_is_told_with_its_exit_code() -> None:
+@pytest.mark.parametrize(("detail", "todo"), [
+    ("there is no /dev/net/tun and none can be made: Operation not permitted", "devcontainer.json"),
+    ("/dev/net/tun may not be opened: Operation not permitted", "devcontainer.json"),
+    ("/dev/net/tun may not be opened: Permission denied", "Run it with sudo"),  # the sandbox of an ordinary user
+])
+async def test_a_refused_setup_is_told_with_its_exit_code(detail: str, todo: str) -> None:
     target = FakeTarget()
-    target.refuses_setup = {"type": "error", "code": "no_tun", "detail": "/dev/net/tun is missing"}
+    target.refuses_setup = {"type": "error", "code": "no_tun", "detail": detail}
     with pytest.raises(TargetLacksError) as caught:
         await Life(target).run()
     assert caught.value.exit_code == 5
+    assert todo in caught.value.todo
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError("gone")])
