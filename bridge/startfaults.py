@@ -61,7 +61,8 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
     code = printable(message.get("code"))
     detail = printable(message.get("detail"))
     if code == "no_tun":
-        if "may not be opened: Permission denied" in detail:  # root is never told that: this is the sandbox of an ordinary user
+        # What root is never told: this is the sandbox of an ordinary user.
+        if "may not be opened: Permission denied" in detail:
             return TargetLacksError("Ordinary users may not make a TUN on this machine.", f"{detail}.", NEEDS_SUDO)
         return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", f"{REBUILD} {MODULE}")
     if code == "no_net_admin":
