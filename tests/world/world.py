@@ -69,11 +69,23 @@ def missing() -> str:
     return ""
 
 
+PREFIX = "netbridge-world-"
+
+
+def sweep() -> None:
+    """Remove the folders of worlds whose process was killed; the kernel took everything else of them."""
+    for folder in Path("/var/tmp").glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class World:
     """A codespace, a laptop and corp. A context manager; nothing is left when it closes."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="netbridge-world-", dir="/var/tmp"))
+        sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/var/tmp"))
         self.folder.chmod(0o755)
         self.codespace = Machine("codespace", self.folder / "codespace", private=("/tmp", "/run", "/dev/shm"))
         self.laptop = Machine("laptop", self.folder / "laptop")
