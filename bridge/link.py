@@ -96,6 +96,9 @@ class FramedLink(Link, ChannelUser):
         self._pings: deque[tuple[int, float, Callable[[float], None] | None]] = deque()
         self._ping_number = 0
         self._waiting = False
+        self._rider = b""
+        """An ACK that goes with the next packet of this burst: TCP acknowledges at the same moment, and each small
+        message costs ssh, sshd and the agent a wake-up."""
         self._unasked = 0
         """Bytes sent since the link last had room."""
         self._over = False
@@ -121,6 +124,9 @@ class FramedLink(Link, ChannelUser):
         else:
             self._unasked += length
         head = HEADER.pack(PACKET << 24 | length) + header
+        if self._rider:
+            head = self._rider + head
+            self._rider = b""
         window.add(length, time.monotonic())
         self._counters.packets_out += 1
         self._counters.bytes_out += length
@@ -204,10 +210,15 @@ class FramedLink(Link, ChannelUser):
         """A good moment to acknowledge, and to let the stack go on."""
         if self._over:
             return
+        if self._acks.due(burst_ended=True):
+            self._acks.told = self._acks.taken
+            self._counters.acks_out += 1
+            self._rider = ack_frame(self._acks.taken)
         if self._user is not None:
             self._user.burst_ended()
-        if self._acks.due(burst_ended=True):
-            self._acknowledge()
+        if self._rider:
+            self._write((self._rider,))
+            self._rider = b""
         self.channel_ready()
 
     def channel_ready(self) -> None:
