@@ -15,7 +15,8 @@ from netbridge.bridge.forward.flows import FlowTable
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
 from netbridge.bridge.forward.poller import Poller
-from netbridge.bridge.forward.tcp import TcpFlow, TcpForwarder, link_tcp
+from netbridge.bridge.forward.tcp import TcpForwarder, link_tcp
+from netbridge.bridge.forward.tcpflow import TcpFlow
 from netbridge.stack.link.memory import memory_link
 from netbridge.stack.stack import Stack
 from netbridge.stack.tcp.config import TcpConfig
