@@ -148,7 +148,7 @@ class Session:
             await self._unless_ended(self._start())
             status = await self._serve()
         except _Ended:
-            status = KILLED if self.options.command and self.engine else 0
+            status = KILLED if self.options.command else 0
         finally:
             await self._shut_down()
         if self._loss:

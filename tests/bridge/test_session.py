@@ -399,6 +399,16 @@ async def test_a_start_that_hangs_can_be_stopped(stage: str) -> None:
     assert time.monotonic() - began < 2
 
 
+async def test_a_command_that_never_began_is_no_success() -> None:
+    """`netbridge up X -- test && deploy` must not deploy because somebody stopped it early."""
+    target = FakeTarget()
+    target.hangs_while_connecting = True
+    life = Life(target, command=("true",))
+    asyncio.get_running_loop().call_later(0.1, life.session.stop, "impatient")
+    assert await life.run() == KILLED
+    assert target.commands == []
+
+
 @pytest.mark.slow
 async def test_a_stop_is_bounded_when_the_other_end_hangs() -> None:
     target = FakeTarget()
