@@ -111,7 +111,8 @@ class AgentHandle:
         """The `ready` message after `setup`."""
         self.on_lost: Callable[[Exception | None], None] | None = None
         """Called once when the agent is gone, whoever ended it; None as error when `stop` or `close` did."""
-        self.framed = FramedLink(channel, on_control=self._control, on_lost=self._lost)
+        soon = asyncio.get_running_loop().call_soon
+        self.framed = FramedLink(channel, on_control=self._control, on_lost=self._lost, soon=soon)
         self.link: Link = self.framed
         """Where the codespace's packets come from; decided by `setup`."""
         self.lost = False

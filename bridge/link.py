@@ -40,6 +40,11 @@ from .agent.frames import (
 from .agent.window import AckCounter, SendWindow
 from .transport.base import Channel, ChannelUser
 
+SMALL = 4096
+"""Frames smaller than this are gathered: each write by itself costs ssh, sshd and the agent a wake-up, and answers to
+many requests come in one turn of the event loop."""
+MOST_GATHERED = 64 * 1024
+"""Bytes gathered before they are written at once."""
 MAX_PINGS = 16
 """Unanswered PINGs remembered; more are not sent."""
 UNASKED = 1 << 20
@@ -81,9 +86,13 @@ class FramedLink(Link, ChannelUser):
     def __init__(
         self, channel: Channel, *,
         on_control: Callable[[dict[str, Any]], None], on_lost: Callable[[Exception | None], None],
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:  # fmt: skip
-        """`on_control` gets each CONTROL message; `on_lost` the link's end, also when no stack was started on it."""
+        """`on_control` gets each CONTROL message; `on_lost` the link's end, also when no stack was started on it;
+        `soon` calls back at the end of the event loop's turn (its `call_soon`).
+        """
         self.channel = channel
+        self._soon = soon
         self.rtt: float | None = None
         """Seconds the last answered PING took."""
         self._on_control = on_control
@@ -99,6 +108,8 @@ class FramedLink(Link, ChannelUser):
         self._rider = b""
         """An ACK that goes with the next packet of this burst: TCP acknowledges at the same moment, and each small
         message costs ssh, sshd and the agent a wake-up."""
+        self._gathered: list[Buffer] = []
+        self._gathered_bytes = 0
         self._unasked = 0
         """Bytes sent since the link last had room."""
         self._over = False
@@ -130,7 +141,27 @@ class FramedLink(Link, ChannelUser):
         window.add(length, time.monotonic())
         self._counters.packets_out += 1
         self._counters.bytes_out += length
-        self.channel.write((head, payload) if payload else (head,))
+        if length < SMALL:
+            self._gather(head, payload, length)
+        else:
+            self._write((head, payload) if payload else (head,))
+
+    def _gather(self, head: bytes, payload: Buffer, length: int) -> None:
+        """Keep a small frame until this turn of the event loop ends, to leave together with its like."""
+        gathered = self._gathered
+        first = not gathered
+        gathered.append(head)
+        if payload:
+            gathered.append(payload)
+        self._gathered_bytes += length
+        if first:
+            self._soon(self._flush)
+        elif self._gathered_bytes > MOST_GATHERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._gathered:
+            self._write(())
 
     @property
     def ready(self) -> bool:
@@ -251,10 +282,18 @@ class FramedLink(Link, ChannelUser):
         self._write((ack_frame(self._acks.taken),))
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
+        """Write to the channel, after what was gathered."""
+        if self._gathered:
+            buffers = (*self._gathered, *buffers)
+            self._gathered.clear()
+            self._gathered_bytes = 0
         if not self._over:
             self.channel.write(buffers)
 
     def _end(self, error: Exception | None) -> None:
+        if self._over:
+            return
+        self._flush()
         if self._over:
             return
         self._over = True

@@ -52,7 +52,7 @@ def echo_request(size: int) -> bytes:
 @pytest.mark.parametrize(("size", "count"), [(60000, 2 * MOST_WAITING // 60000), (56, 20000)])
 async def test_pings_whose_answers_nobody_takes(size: int, count: int) -> None:
     channel = Stuck(ready=True)
-    link = FramedLink(channel, on_control=print, on_lost=print)
+    link = FramedLink(channel, on_control=print, on_lost=print, soon=lambda callback: callback())
     async with Stack(link, ["198.18.0.1/30"]):
         ping = memoryview(echo_request(size))
         for _ in range(count):
@@ -71,7 +71,7 @@ async def test_pings_whose_answers_nobody_takes(size: int, count: int) -> None:
 async def test_a_peer_that_acknowledges_what_it_has_not_read() -> None:
     """The window is wide open then; the channel still says that nothing moves."""
     channel = Stuck(ready=False)
-    link = FramedLink(channel, on_control=print, on_lost=print)
+    link = FramedLink(channel, on_control=print, on_lost=print, soon=lambda callback: callback())
     async with Stack(link, ["198.18.0.1/30"]):
         for _ in range(200):
             link.data_received(memoryview(echo_request(60000)))
@@ -84,7 +84,7 @@ async def test_a_peer_that_acknowledges_what_it_has_not_read() -> None:
 async def test_a_runt_on_the_tun_ends_nothing(size: int) -> None:
     """A raw socket over there can send packets shorter than an IP header; the agent hands over what the TUN gives."""
     lost: list[Exception | None] = []
-    link = FramedLink(Stuck(ready=True), on_control=print, on_lost=lost.append)
+    link = FramedLink(Stuck(ready=True), on_control=print, on_lost=lost.append, soon=lambda callback: callback())
     async with Stack(link, ["198.18.0.1/30"]) as stack:
         link.data_received(memoryview(frame_header(PACKET, 10 + size) + bytes(10) + b"\x45" * size))
         assert not lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -87,15 +87,27 @@ class FakeStack:
 class Bench:
     """A link between the two."""
 
+    lasting = False
+
     def __init__(self, *, started: bool = True) -> None:
         self.channel = FakeChannel()
         self.stack = FakeStack()
         self.messages: list[dict[str, Any]] = []
         self.lost: list[Exception | None] = []
-        self.link = FramedLink(self.channel, on_control=self.messages.append, on_lost=self.lost.append)
+        self.later: list[Callable[[], None]] = []
+        self.link = FramedLink(
+            self.channel, on_control=self.messages.append, on_lost=self.lost.append, soon=self.soon
+        )
         self.channel.start(self.link)
         if started:
             self.link.start(self.stack)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """The event loop's turn ends at once, unless the test lets it last."""
+        if self.lasting:
+            self.later.append(callback)
+        else:
+            callback()
 
     def receive(self, *frames: bytes) -> None:
         self.link.data_received(memoryview(bytearray(b"".join(frames))))
@@ -271,3 +283,32 @@ def test_a_stack_that_closes_the_link_from_within_a_packet_gets_no_more() -> Non
     bench.receive(packet(bytes(40)), packet(bytes(40)), packet(bytes(40)))
     assert len(bench.stack.packets) == 1
     assert bench.stack.lost == [None]
+
+
+def test_small_frames_of_one_turn_leave_together_and_in_order() -> None:
+    bench = Bench()
+    bench.lasting = True
+    bench.link.send(bytes(40), b"one")
+    bench.link.send(bytes(40), b"two")
+    assert bench.channel.written == []
+    bench.link.send_control({"type": "stop"})
+    bench.link.send(bytes(40), b"three")
+    large = b"x" * 8000
+    bench.link.send(bytes(40), large)
+    assert len(bench.channel.written) == 2
+    kinds = [kind for kind, _ in bench.channel.frames()]
+    assert kinds == [PACKET, PACKET, CONTROL, PACKET, PACKET]
+    bench.link.send(bytes(40), b"four")
+    for callback in bench.later:
+        callback()
+    assert bench.channel.frames()[-1] == (PACKET, bytes(40) + b"four")
+
+
+def test_what_was_gathered_leaves_before_the_end() -> None:
+    bench = Bench()
+    bench.lasting = True
+    bench.link.send(bytes(40), b"a reset")
+    bench.link.close()
+    assert bench.channel.frames() == [(PACKET, bytes(40) + b"a reset")]
+    for callback in bench.later:
+        callback()
