@@ -110,11 +110,11 @@ class Listener:
 
 
 @contextlib.contextmanager
-def black_hole() -> Iterator[tuple[socket.socket, int]]:
-    """A listener on 127.0.0.1 that answers no SYN, because its queue is full; and its port."""
+def black_hole(address: str = "127.0.0.1") -> Iterator[tuple[socket.socket, int]]:
+    """A listener on `address` (0.0.0.0: on all of 127/8) that answers no SYN, as its queue is full; and its port."""
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, 0))
         listener.listen(0)
         port: int = listener.getsockname()[1]
         for _ in range(8):

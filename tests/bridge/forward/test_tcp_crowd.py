@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Iterator
 
 from netbridge.bridge.forward.flows import FlowTable
 from netbridge.bridge.forward.limits import Limits
@@ -14,25 +12,7 @@ from netbridge.bridge.forward.poller import Poller
 from netbridge.bridge.forward.tcp import TcpForwarder, link_tcp
 from netbridge.stack import Stack, TcpConfig, memory_link
 
-
-@contextlib.contextmanager
-def black_hole() -> Iterator[int]:
-    """A port on every address of 127/8 that answers no SYN: its listener's queue is full and nobody accepts."""
-    with contextlib.ExitStack() as sockets:
-        listener = sockets.enter_context(socket.socket())
-        listener.bind(("0.0.0.0", 0))
-        listener.listen(0)
-        port: int = listener.getsockname()[1]
-        for _ in range(8):
-            filler = sockets.enter_context(socket.socket())
-            filler.settimeout(0.05)
-            try:
-                filler.connect(("127.0.0.1", port))
-            except TimeoutError:
-                break
-        else:
-            raise AssertionError("the queue did not fill")
-        yield port
+from .bridge import black_hole
 
 
 async def test_a_hundred_black_holes_and_then_a_live_host() -> None:
@@ -52,7 +32,7 @@ async def test_a_hundred_black_holes_and_then_a_live_host() -> None:
         Stack(there, ["198.18.0.2/30"], sources=[], tcp=TcpConfig(time_wait=0.1)) as codespace,
     ):
         forwarder = TcpForwarder(stack, poller, Policy(["127.0.0.0/8"]), limits, FlowTable(500), loop)
-        hole = exits.enter_context(black_hole())
+        _, hole = exits.enter_context(black_hole("0.0.0.0"))
         lost = [loop.create_task(codespace.open_connection(f"127.0.1.{number}", hole)) for number in range(100)]
         await asyncio.sleep(0)
         reader, writer = await asyncio.wait_for(codespace.open_connection("127.0.0.1", port), 2)
