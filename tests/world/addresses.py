@@ -7,6 +7,13 @@ LAPTOP = {4: "172.30.7.1", 6: "fd30:7::1"}
 LAPTOP_IN_CORP = {4: "10.99.0.1", 6: "fd99::1"}
 CORP = {4: "10.99.0.2", 6: "fd99::2"}
 CORP_NETWORKS = ("10.99.0.0/24", "fd99::/64")
+CORP_TO_BRANCH = {4: "10.97.0.1", 6: "fd97::1"}
+"""Corp's end of the line to the branch office."""
+BRANCH = {4: "10.97.0.2", 6: "fd97::2"}
+"""Two router hops from the codespace's bridge: corp forwards to it."""
+BRANCH_NETWORKS = ("10.97.0.0/24", "fd97::/64")
+NARROW = 1300
+"""Bytes: the MTU of the line between corp and the branch office."""
 
 SILENT = {4: "10.99.0.77", 6: "fd99::77"}
 """On corp's network, but no such computer: address resolution fails after three seconds."""

@@ -1,4 +1,4 @@
-"""The real servers of corp, each with its configuration in corp's folder, and corp's DNS zone."""
+"""The real servers of a machine, each with its configuration in the machine's folder, and corp's DNS zone."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
-from .addresses import CODESPACE_RESOLVER, CORP, ECHO_PORT, HTTP_PORT, IPERF_PORT, POSTGRES_PORT, REDIS_PORT
+from .addresses import CODESPACE_RESOLVER, CORP, ECHO_PORT, HTTP_PORT, IPERF_PORT, POSTGRES_PORT, REDIS_PORT, url
 from .machine import Machine, wait_until
 
 ZONE = """
@@ -76,11 +77,12 @@ def unbound(machine: Machine, listen: list[str], zone: list[str]) -> None:
     machine.start("unbound", "-d", "-c", configuration, log="unbound.log")
 
 
-def nginx(machine: Machine) -> Path:
-    """A web server; returns the folder it serves."""
+def nginx(machine: Machine, listen: Iterable[str]) -> Path:
+    """A web server on these addresses; returns the folder it serves."""
     web = machine.folder / "www"
     web.mkdir()
-    (web / "index.html").write_text("<h1>corp</h1>\n")
+    (web / "index.html").write_text(f"<h1>{machine.name}</h1>\n")
+    addresses = "\n".join(f"    listen {url(address)}:{HTTP_PORT} backlog=4096;" for address in listen)
     configuration = machine.folder / "nginx.conf"
     configuration.write_text(f"""
 user root;
@@ -99,8 +101,7 @@ http {{
   scgi_temp_path {machine.folder}/nginx-scgi;
   uwsgi_temp_path {machine.folder}/nginx-uwsgi;
   server {{
-    listen {CORP[4]}:{HTTP_PORT} backlog=4096;
-    listen [{CORP[6]}]:{HTTP_PORT} backlog=4096;
+{addresses}
     root {web};
     location = /small {{ default_type text/plain; return 200 "netbridge\\n"; }}
     location = /whoami {{ default_type text/plain; return 200 "$remote_addr\\n"; }}
@@ -199,8 +200,8 @@ serve(sys.argv[2])
 """
 
 
-def udp_echo(machine: Machine) -> None:
-    machine.start("python3", "-I", "-S", "-c", ECHO, str(ECHO_PORT), *CORP.values(), log="echo.log")
+def udp_echo(machine: Machine, listen: Iterable[str]) -> None:
+    machine.start("python3", "-I", "-S", "-c", ECHO, str(ECHO_PORT), *listen, log="echo.log")
 
 
 def codespace_resolver(machine: Machine) -> None:

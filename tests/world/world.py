@@ -14,12 +14,17 @@ from typing import Self
 
 from . import servers, sshd
 from .addresses import (
+    BRANCH,
+    BRANCH_NETWORKS,
     CODESPACE,
     CODESPACE_RESOLVER,
     CORP,
+    CORP_NETWORKS,
+    CORP_TO_BRANCH,
     HTTP_PORT,
     LAPTOP,
     LAPTOP_IN_CORP,
+    NARROW,
     POSTGRES_PORT,
     PROHIBITED,
     REDIS_PORT,
@@ -81,7 +86,7 @@ def sweep() -> None:
 
 
 class World:
-    """A codespace, a laptop and corp. A context manager; nothing is left when it closes."""
+    """A codespace, a laptop, corp and its branch office. A context manager; nothing is left when it closes."""
 
     def __init__(self) -> None:
         sweep()
@@ -90,8 +95,9 @@ class World:
         self.codespace = Machine("codespace", self.folder / "codespace", private=("/tmp", "/run", "/dev/shm"))
         self.laptop = Machine("laptop", self.folder / "laptop")
         self.corp = Machine("corp", self.folder / "corp")
+        self.branch = Machine("branch", self.folder / "branch")
         self.web = self.corp.folder / "www"
-        self.machines = (self.codespace, self.laptop, self.corp)
+        self.machines = (self.codespace, self.laptop, self.corp, self.branch)
 
     def __enter__(self) -> Self:
         try:
@@ -126,10 +132,12 @@ class World:
         for machine in self.machines:
             machine.booted()
         self.wire()
-        self.web = servers.nginx(self.corp)
+        self.web = servers.nginx(self.corp, CORP.values())
+        servers.nginx(self.branch, BRANCH.values())
         servers.postgres(self.corp)
         servers.redis(self.corp)
-        servers.udp_echo(self.corp)
+        servers.udp_echo(self.corp, CORP.values())
+        servers.udp_echo(self.branch, BRANCH.values())
         servers.unbound(self.corp, list(CORP.values()), servers.corp_zone(self.corp))
         servers.codespace_resolver(self.codespace)
         sshd.serve(self.codespace, self.key.with_suffix(".pub"), *CODESPACE.values())
@@ -142,12 +150,13 @@ class World:
             expected += [(self.laptop, CODESPACE[version], SSH_PORT)]
             ports = (HTTP_PORT, 53, REDIS_PORT, POSTGRES_PORT)
             expected += [(self.laptop, CORP[version], port) for port in ports]
+            expected += [(self.laptop, BRANCH[version], HTTP_PORT)]
         for machine, host, port in expected:
             wait_until(functools.partial(machine.answers, host, port), f"{host} port {port}")
 
     def wire(self) -> None:
-        """Links, addresses and routes. The laptop forwards nothing and corp knows no way back."""
-        codespace, laptop, corp = self.machines
+        """Links, addresses and routes. The laptop forwards nothing, and corp and branch know no way back."""
+        codespace, laptop, corp, branch = self.machines
         for machine in self.machines:
             machine.shell(
                 "cd /proc/sys/net; echo 0 > ipv4/ip_forward; echo 0 > ipv6/conf/all/forwarding; "
@@ -158,6 +167,7 @@ class World:
             ).check()
         self._veth(laptop, "eth0", codespace, "eth0")
         self._veth(laptop, "eth1", corp, "eth0")
+        self._veth(corp, "eth1", branch, "eth0")
         codespace.ip(
             f"addr add {CODESPACE[4]}/24 dev eth0",
             f"addr add {CODESPACE[6]}/64 dev eth0 nodad",
@@ -181,6 +191,8 @@ class World:
             f"route add unreachable {UNREACHABLE[6]}/128",
             f"route add prohibit {PROHIBITED[4]}/32",
             f"route add prohibit {PROHIBITED[6]}/128",
+            f"route add {BRANCH_NETWORKS[0]} via {CORP[4]}",
+            f"route add {BRANCH_NETWORKS[1]} via {CORP[6]}",
         )
         corp.ip(
             f"addr add {CORP[4]}/24 dev eth0",
@@ -188,7 +200,20 @@ class World:
             "link set eth0 up",
             "route add blackhole 10.98.0.0/24",
             "route add blackhole fd98::/64",
+            f"addr add {CORP_TO_BRANCH[4]}/24 dev eth1",
+            f"addr add {CORP_TO_BRANCH[6]}/64 dev eth1 nodad",
+            f"link set eth1 mtu {NARROW} up",
         )
+        branch.ip(
+            f"addr add {BRANCH[4]}/24 dev eth0",
+            f"addr add {BRANCH[6]}/64 dev eth0 nodad",
+            f"link set eth0 mtu {NARROW} up",
+            f"route add {CORP_NETWORKS[0]} via {CORP_TO_BRANCH[4]}",
+            f"route add {CORP_NETWORKS[1]} via {CORP_TO_BRANCH[6]}",
+        )
+        corp.shell("cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding").check()
+        for machine in (corp, branch):
+            machine.shell("cd /proc/sys/net; echo 0 > ipv4/icmp_ratelimit; echo 0 > ipv6/icmp/ratelimit").check()
 
     @staticmethod
     def _veth(one: Machine, name: str, other: Machine, other_name: str) -> None:
