@@ -20,6 +20,7 @@ from .flows import FlowTable
 from .poller import Poller
 from .problems import PROBLEMS
 from .tcpflow import TcpFlow
+from .tcpsocket import open_tcp
 
 if TYPE_CHECKING:
     from netbridge.stack import Stack
@@ -164,15 +165,11 @@ class TcpForwarder:
         return True
 
     def _open_socket(self, request: TcpRequest) -> socket.socket | None:
-        family = socket.AF_INET if len(request.destination) == 4 else socket.AF_INET6
+        version = 4 if len(request.destination) == 4 else 6
         for again in (True, False):
-            sock = None
             try:
-                sock = socket.socket(family, socket.SOCK_STREAM)
-                _prepare(sock, family)
+                sock = open_tcp(version, request.ttl)
             except OSError as error:
-                if sock is not None:
-                    sock.close()
                 if error.errno in (EMFILE, ENFILE) and again and self._table.make_room():
                     continue
                 problem = PROBLEMS.get(error.errno or 0)
@@ -216,13 +213,3 @@ class TcpForwarder:
         if connecting:
             wait = next(iter(connecting)).deadline - now
             self._scan = self.loop.call_later(min(wait, SCAN_EVERY), self._scan_connecting)
-
-
-def _prepare(sock: socket.socket, family: int) -> None:
-    sock.setblocking(False)
-    if family == socket.AF_INET6:
-        # A mapped address fails, as for UDP, instead of becoming IPv4 after the policy judged it as IPv6.
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)

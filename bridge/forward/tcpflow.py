@@ -28,6 +28,7 @@ from netbridge.stack.packet import TCP, text
 from .flows import Flow
 from .poller import ERR, HUP, IN, OUT, RDHUP
 from .problems import PROBLEMS
+from .tcpsocket import keep_icmp_errors, told_by_network
 
 if TYPE_CHECKING:
     from netbridge.stack.tcp.flow import Flow as StackFlow
@@ -46,12 +47,13 @@ class TcpFlow(Flow):
 
     __slots__ = (
         "_blocked", "_flow", "_forwarder", "_gone", "_held", "_host_done", "_patience", "_readable", "_request",
-        "_sock", "_turn_due", "_up_done", "deadline",
+        "_sock", "_turn_due", "_up_done", "deadline", "version",
     )  # fmt: skip
 
     def __init__(self, forwarder: TcpForwarder, request: TcpRequest, sock: socket.socket, now: float) -> None:
         key = (request.source, request.source_port, request.destination, request.destination_port)
         super().__init__(TCP, key, "connecting", now)
+        self.version = 4 if len(self.destination) == 4 else 6
         self._forwarder = forwarder
         self._request: TcpRequest | None = request
         self._sock: socket.socket | None = sock
@@ -93,16 +95,20 @@ class TcpFlow(Flow):
     def connect_failed(self, error: int) -> None:
         """Tell the codespace what `connect` said."""
         request, self._request = self._request, None
-        self._release(abortive=False)
         assert request is not None
+        assert self._sock is not None
         counters = self._forwarder.counters
-        problem = PROBLEMS.get(error)
+        problem, source = PROBLEMS.get(error), None
+        if problem is not None:
+            # The error queue still knows what was said to the letter, and by whom: traceroute wants that.
+            problem, source = told_by_network(self._sock, self.version) or (problem, None)
+        self._release(abortive=False)
         if error == ECONNREFUSED:
             counters.refused += 1
             request.refuse()
         elif problem is not None:
             counters.unreachable += 1
-            request.unreachable(problem)
+            request.unreachable(problem, source)
         elif error == ETIMEDOUT:
             counters.timed_out += 1
             request.drop()  # the codespace's own timer says it
@@ -151,6 +157,7 @@ class TcpFlow(Flow):
             self.connect_failed(error)
             return
         self._request = None
+        keep_icmp_errors(sock, self.version, keep=False)
         self._forwarder.connect_done(self)
         self._forwarder.handshaking[self] = None
         self._forwarder.counters.connected += 1

@@ -1,7 +1,7 @@
 """ICMP and ICMPv6: wire format, the stack's endpoint, ping."""
 
 from .endpoint import Icmp, IcmpCounters
-from .ping import ping, problem_error
+from .ping import ping
 from .wire import Problem, Quoted
 
-__all__ = ["Icmp", "IcmpCounters", "Problem", "Quoted", "ping", "problem_error"]
+__all__ = ["Icmp", "IcmpCounters", "Problem", "Quoted", "ping"]

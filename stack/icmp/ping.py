@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import secrets
 from time import perf_counter  # finer than some event loops' clocks
 
 from ..packet import IpPacket
 from .endpoint import Icmp
 from .wire import Problem
-
-PROBLEM_ERRNO = {
-    Problem.NET_UNREACHABLE: errno.ENETUNREACH,
-    Problem.HOST_UNREACHABLE: errno.EHOSTUNREACH,
-    Problem.PROTOCOL_UNREACHABLE: errno.ENOPROTOOPT,
-    Problem.PORT_UNREACHABLE: errno.ECONNREFUSED,
-    Problem.PROHIBITED: errno.EHOSTUNREACH,
-    Problem.TOO_BIG: errno.EMSGSIZE,
-    Problem.TIME_EXCEEDED: errno.EHOSTUNREACH,
-    Problem.REASSEMBLY_TIME_EXCEEDED: errno.EHOSTUNREACH,
-}
-"""What Linux makes of ICMP errors for its sockets."""
-
-
-def problem_error(problem: Problem) -> OSError:
-    """The exception that a socket would raise for an ICMP error; port unreachable is a ConnectionRefusedError."""
-    number = PROBLEM_ERRNO[problem]
-    return OSError(number, os.strerror(number))
 
 
 async def ping(
@@ -48,7 +28,7 @@ async def ping(
         if problem is None:
             answered.set_result(perf_counter() - started)
         else:
-            answered.set_exception(problem_error(problem))
+            answered.set_exception(problem.error())
 
     key = icmp.send_ping(source, destination, secrets.token_bytes(size), done, ttl=ttl)
     try:

@@ -11,6 +11,8 @@ because a raw socket at the far end would be shown an unfinished one.
 from __future__ import annotations
 
 import enum
+import errno
+import os
 import struct
 
 from .. import ipv6
@@ -35,44 +37,54 @@ MAX_QUOTE = {4: 576 - 20 - HEADER_LEN, 6: ipv6.MIN_MTU - ipv6.HEADER_LEN - HEADE
 
 
 class Problem(enum.Enum):
-    """What an ICMP error says, as (type, code) of either version."""
+    """What an ICMP error says: its (type, code) in either version, and the errno that applications hear.
 
-    NET_UNREACHABLE = (3, 0), (1, 0)
-    HOST_UNREACHABLE = (3, 1), (1, 3)
-    PROTOCOL_UNREACHABLE = (3, 2), (4, ipv6.UNRECOGNIZED_NEXT_HEADER)
-    PORT_UNREACHABLE = (3, 3), (1, 4)
-    PROHIBITED = (3, 13), (1, 1)
-    TOO_BIG = (3, 4), (2, 0)
-    TIME_EXCEEDED = (11, 0), (3, 0)
-    REASSEMBLY_TIME_EXCEEDED = (11, 1), (3, 1)
+    Codes that one version lacks go out as the nearest one of it. Each code is a member of its own, because a forwarder
+    has to pass on what it was told: Linux makes EHOSTUNREACH of 3/10 and ENETUNREACH of 3/9.
+    """
 
-    def __init__(self, v4: tuple[int, int], v6: tuple[int, int]) -> None:
+    NET_UNREACHABLE = (3, 0), (1, 0), errno.ENETUNREACH
+    HOST_UNREACHABLE = (3, 1), (1, 3), errno.EHOSTUNREACH
+    PROTOCOL_UNREACHABLE = (3, 2), (4, ipv6.UNRECOGNIZED_NEXT_HEADER), errno.ENOPROTOOPT
+    PORT_UNREACHABLE = (3, 3), (1, 4), errno.ECONNREFUSED
+    PROHIBITED = (3, 13), (1, 1), errno.EACCES
+    TOO_BIG = (3, 4), (2, 0), errno.EMSGSIZE
+    TIME_EXCEEDED = (11, 0), (3, 0), errno.EHOSTUNREACH
+    REASSEMBLY_TIME_EXCEEDED = (11, 1), (3, 1), errno.EHOSTUNREACH
+    # RFC 1122 section 3.2.2.1 and RFC 1812 section 5.2.7.1
+    SOURCE_ROUTE_FAILED = (3, 5), (1, 0), errno.EOPNOTSUPP
+    NET_UNKNOWN = (3, 6), (1, 0), errno.ENETUNREACH
+    HOST_UNKNOWN = (3, 7), (1, 3), errno.EHOSTDOWN
+    SOURCE_ISOLATED = (3, 8), (1, 3), errno.EHOSTUNREACH
+    NET_PROHIBITED = (3, 9), (1, 1), errno.ENETUNREACH
+    HOST_PROHIBITED = (3, 10), (1, 1), errno.EHOSTUNREACH
+    NET_SERVICE = (3, 11), (1, 0), errno.ENETUNREACH
+    HOST_SERVICE = (3, 12), (1, 3), errno.EHOSTUNREACH
+    PRECEDENCE_VIOLATION = (3, 14), (1, 1), errno.EHOSTUNREACH
+    PRECEDENCE_CUTOFF = (3, 15), (1, 1), errno.EHOSTUNREACH
+    # RFC 4443 section 3.1
+    BEYOND_SCOPE = (3, 0), (1, 2), errno.EHOSTUNREACH
+    SOURCE_POLICY = (3, 13), (1, 5), errno.EACCES
+    REJECT_ROUTE = (3, 13), (1, 6), errno.EACCES
+
+    def __init__(self, v4: tuple[int, int], v6: tuple[int, int], number: int) -> None:
         self.v4 = v4
         self.v6 = v6
+        self.errno = number
 
     def wire(self, version: int) -> tuple[int, int]:
         """Type and code for that version."""
         return self.v4 if version == 4 else self.v6
 
+    def error(self) -> OSError:
+        """The exception of an operation that ends by this; port unreachable is a ConnectionRefusedError."""
+        return OSError(self.errno, os.strerror(self.errno))
 
+
+# Where several share a code, the first one is its own.
 _PROBLEMS = {
-    4: {problem.v4: problem for problem in Problem} | {
-        (3, 5): Problem.NET_UNREACHABLE,  # source route failed
-        (3, 6): Problem.NET_UNREACHABLE,  # network unknown
-        (3, 7): Problem.HOST_UNREACHABLE,  # host unknown
-        (3, 8): Problem.HOST_UNREACHABLE,  # source isolated
-        (3, 9): Problem.PROHIBITED,
-        (3, 10): Problem.PROHIBITED,
-        (3, 11): Problem.NET_UNREACHABLE,  # for this type of service
-        (3, 12): Problem.HOST_UNREACHABLE,
-        (3, 14): Problem.PROHIBITED,
-        (3, 15): Problem.PROHIBITED,
-    },
-    6: {problem.v6: problem for problem in Problem} | {
-        (1, 2): Problem.NET_UNREACHABLE,  # beyond the scope of the source
-        (1, 5): Problem.PROHIBITED,  # source failed ingress policy
-        (1, 6): Problem.PROHIBITED,  # reject route
-    },
+    4: {problem.v4: problem for problem in reversed(Problem)},
+    6: {problem.v6: problem for problem in reversed(Problem)},
 }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EADDRNOTAVAIL, EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from errno import EADDRNOTAVAIL, ENETDOWN
 from os import strerror, urandom
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 FIRST_EPHEMERAL = 49152
 """RFC 6335, section 6."""
+
+NOT_FATAL = (Problem.TOO_BIG, Problem.TIME_EXCEEDED, Problem.REASSEMBLY_TIME_EXCEEDED)
+"""Errors that do not end a connection that is being opened (RFC 1122, section 4.2.3.9)."""
 
 Accept = Callable[["TcpRequest"], None]
 
@@ -263,10 +266,10 @@ class Tcp:
         )  # fmt: skip
         self.stack.link.send(writer.write(0, add(request.seq, 1), RST | ACK, 0, b"", b"", 1))
 
-    def unreachable(self, request: TcpRequest, problem: Problem) -> None:
+    def unreachable(self, request: TcpRequest, problem: Problem, source: bytes | None) -> None:
         """See `TcpRequest.unreachable`."""
         if self.forget(request):
-            self.stack.icmp.error(problem, request.quoted)
+            self.stack.icmp.error(problem, request.quoted, source=source)
 
     def drop(self, request: TcpRequest) -> None:
         """See `TcpRequest.drop`."""
@@ -332,10 +335,8 @@ class Tcp:
         if ((quoted.sequence - sender.una) & MASK) > sender.flight:
             return
         # In a synchronized state hard errors are soft (RFC 1122 §4.2.3.9 as RFC 5927 §5.2 reads it).
-        if connection.state is State.SYN_SENT:
-            error = UNREACHABLE.get(problem)
-            if error is not None:
-                self._cut(flow, error())
+        if connection.state is State.SYN_SENT and problem not in NOT_FATAL:
+            self._cut(flow, problem.error())
 
     def broke(self, flow: Flow, error: Exception) -> None:
         """A callback of the flow's user raised: that flow is reset, and no other suffers."""
@@ -361,12 +362,3 @@ class Tcp:
             self._cut(flow, ConnectionAbortedError("the stack was closed"))
         self.waiting.clear()
         self._dirty.clear()
-
-
-UNREACHABLE: dict[Problem, Callable[[], OSError]] = {
-    Problem.PORT_UNREACHABLE: lambda: ConnectionRefusedError("the peer has no such port"),
-    Problem.PROTOCOL_UNREACHABLE: lambda: ConnectionRefusedError("the peer has no TCP"),
-    Problem.HOST_UNREACHABLE: lambda: OSError(EHOSTUNREACH, "no route to host"),
-    Problem.NET_UNREACHABLE: lambda: OSError(ENETUNREACH, "network unreachable"),
-    Problem.PROHIBITED: lambda: PermissionError("administratively prohibited"),
-}

@@ -59,9 +59,9 @@ class TcpRequest:
         """Answer with RST: connection refused."""
         self._tcp.refuse(self)
 
-    def unreachable(self, problem: Problem) -> None:
-        """Answer with an ICMP error from the gateway address."""
-        self._tcp.unreachable(self, problem)
+    def unreachable(self, problem: Problem, source: bytes | None = None) -> None:
+        """Answer with an ICMP error from `source`, a packed address; None: from the gateway address."""
+        self._tcp.unreachable(self, problem, source)
 
     def drop(self) -> None:
         """Answer nothing; the peer's own timer tells it."""

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, TypeVar, cast
 
-from ..icmp.ping import problem_error
 from ..icmp.wire import Problem
 from ..packet import text
 from .endpoint import Address, Udp
@@ -49,7 +48,7 @@ class UdpTransport(asyncio.DatagramTransport):
 
     def problem_received(self, problem: Problem, mtu: int) -> None:
         """`Receiver`: an ICMP error came."""
-        self._error(problem_error(problem))
+        self._error(problem.error())
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send one datagram to `addr`, (host, port, ...) with a numeric host, or to the connected address."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from netbridge.bridge.forward import tcp as module
+from netbridge.bridge.forward import tcpsocket as module
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
 from netbridge.stack.link.memory import MemoryLink

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from netbridge.stack.icmp.ping import ping, problem_error
-from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.icmp.ping import ping
 from tests.stack.fake import CLIENT4, GATEWAY4, FakeStack, packed, whole
 
 
@@ -44,9 +42,3 @@ async def test_an_error_comes() -> None:
         with pytest.raises(OSError, match="No route to host"):
             await ping(stack.icmp, packed(GATEWAY4), packed(CLIENT4))
     assert not stack.icmp._pings
-
-
-def test_problems_are_the_errors_linux_makes_of_them() -> None:
-    assert isinstance(problem_error(Problem.PORT_UNREACHABLE), ConnectionRefusedError)
-    assert problem_error(Problem.TOO_BIG).errno == errno.EMSGSIZE
-    assert {problem_error(problem).errno for problem in Problem} <= set(errno.errorcode)

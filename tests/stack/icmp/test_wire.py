@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,31 +51,46 @@ def test_emitted_echo_is_as_scapy_emits_it(identifier: int, sequence: int, data:
     assert six == raw(packet)[40:]
 
 
-# RFC 792, RFC 1812 section 5.2.7.1; RFC 4443 section 3
+# RFC 792, RFC 1812 section 5.2.7.1; RFC 4443 section 3; what Linux's sockets say (icmp_err_convert)
 TABLE = {
-    Problem.NET_UNREACHABLE: ((3, 0), (1, 0)),
-    Problem.HOST_UNREACHABLE: ((3, 1), (1, 3)),
-    Problem.PROTOCOL_UNREACHABLE: ((3, 2), (4, 1)),
-    Problem.PORT_UNREACHABLE: ((3, 3), (1, 4)),
-    Problem.PROHIBITED: ((3, 13), (1, 1)),
-    Problem.TOO_BIG: ((3, 4), (2, 0)),
-    Problem.TIME_EXCEEDED: ((11, 0), (3, 0)),
-    Problem.REASSEMBLY_TIME_EXCEEDED: ((11, 1), (3, 1)),
+    Problem.NET_UNREACHABLE: ((3, 0), (1, 0), errno.ENETUNREACH),
+    Problem.HOST_UNREACHABLE: ((3, 1), (1, 3), errno.EHOSTUNREACH),
+    Problem.PROTOCOL_UNREACHABLE: ((3, 2), (4, 1), errno.ENOPROTOOPT),
+    Problem.PORT_UNREACHABLE: ((3, 3), (1, 4), errno.ECONNREFUSED),
+    Problem.PROHIBITED: ((3, 13), (1, 1), errno.EACCES),
+    Problem.TOO_BIG: ((3, 4), (2, 0), errno.EMSGSIZE),
+    Problem.TIME_EXCEEDED: ((11, 0), (3, 0), errno.EHOSTUNREACH),
+    Problem.REASSEMBLY_TIME_EXCEEDED: ((11, 1), (3, 1), errno.EHOSTUNREACH),
 }
 
 
-@pytest.mark.parametrize("problem", list(Problem))
+@pytest.mark.parametrize("problem", list(TABLE))
 def test_problems_and_their_codes(problem: Problem) -> None:
-    assert (problem.v4, problem.v6) == TABLE[problem]
+    assert (problem.v4, problem.v6, problem.errno) == TABLE[problem]
+    assert problem.error().errno == problem.errno
     for version in (4, 6):
         assert wire.problem_of(version, *problem.wire(version)) is problem
+
+
+@pytest.mark.parametrize("problem", list(Problem))
+def test_every_problem_goes_out_as_an_error(problem: Problem) -> None:
+    for version in (4, 6):
         assert wire.is_error(version, problem.wire(version)[0])
 
 
-def test_other_codes_mean_the_nearest_problem_and_other_types_none() -> None:
-    assert wire.problem_of(4, 3, 10) is Problem.PROHIBITED
-    assert wire.problem_of(4, 3, 7) is Problem.HOST_UNREACHABLE
-    assert wire.problem_of(6, 1, 6) is Problem.PROHIBITED
+def test_every_code_is_told_on_as_it_came() -> None:
+    for version, kind, codes in ((4, 3, 16), (4, 11, 2), (6, 1, 7), (6, 2, 1), (6, 3, 2)):
+        for code in range(codes):
+            problem = wire.problem_of(version, kind, code)
+            assert problem is not None
+            assert problem.wire(version) == (kind, code)
+
+
+def test_port_unreachable_is_a_refused_connection() -> None:
+    assert isinstance(Problem.PORT_UNREACHABLE.error(), ConnectionRefusedError)
+
+
+def test_other_types_mean_nothing() -> None:
     for kind, code in ((5, 0), (12, 0), (4, 0), (3, 16), (8, 0), (0, 0)):
         assert wire.problem_of(4, kind, code) is None
     for kind, code in ((137, 0), (4, 0), (1, 7), (128, 0), (135, 0)):
