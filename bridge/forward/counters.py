@@ -45,6 +45,9 @@ class SocketCounters:
 class UdpCounters(SocketCounters):
     """The UDP forwarder."""
 
+    ports_not_shared: int = 0
+    """Flows of a source that has a host port already, which got another one: the kernel refused to share it."""
+
 
 @dataclass(slots=True)
 class IcmpCounters(SocketCounters):
