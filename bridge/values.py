@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .forward.policy import parse_rule
+from .forward.rules import parse_rule
 
 MTU_MIN = 1280
 """The smallest MTU IPv6 allows (RFC 8200, section 5)."""

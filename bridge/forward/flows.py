@@ -25,14 +25,16 @@ class Flow:
     """One flow. Forwarders subclass it to add what they need; the fields here are what everyone may read."""
 
     __slots__ = (
-        "bytes_down", "bytes_up", "destination", "destination_port", "last_used", "opened",
+        "bytes_down", "bytes_up", "destination", "destination_port", "final", "last_used", "opened",
         "packets_down", "packets_up", "protocol", "source", "source_port", "state",
     )  # fmt: skip
 
-    def __init__(self, protocol: int, key: Key, state: str, now: float) -> None:
+    def __init__(self, protocol: int, key: Key, state: str, now: float, final: bytes | None = None) -> None:
         self.protocol = protocol
         """IP protocol number."""
         self.source, self.source_port, self.destination, self.destination_port = key
+        self.final = final or self.destination
+        """Where the host socket leads: another address than `destination` when that is an alias (`Policy.final`)."""
         self.state = state
         """One or two words for people, set when it changes."""
         self.bytes_up = 0
@@ -52,11 +54,12 @@ class Flow:
         return self.source, self.source_port, self.destination, self.destination_port
 
     def describe(self, now: float) -> dict[str, str | int | float]:
-        """The flow as one JSON object; ages in seconds."""
+        """The flow as one JSON object; ages in seconds. `final` is there when the destination is an alias."""
         return {
             "protocol": NAMES.get(self.protocol, str(self.protocol)),
             "source": endpoint(self.source, self.source_port),
             "destination": endpoint(self.destination, self.destination_port),
+            **({"final": endpoint(self.final, self.destination_port)} if self.final != self.destination else {}),
             "state": self.state,
             "bytes_up": self.bytes_up,
             "bytes_down": self.bytes_down,

@@ -51,8 +51,8 @@ class HostFlow(Flow):
 
     __slots__ = ("dont_fragment", "quoted", "sock", "tos", "ttl", "version")
 
-    def __init__(self, protocol: int, key: Key, now: float, sock: socket) -> None:
-        super().__init__(protocol, key, ONE, now)
+    def __init__(self, protocol: int, key: Key, now: float, sock: socket, final: bytes) -> None:
+        super().__init__(protocol, key, ONE, now, final)
         self.version = 4 if len(self.destination) == 4 else 6
         self.sock = sock
         self.ttl = 0
@@ -150,16 +150,16 @@ class HostFlows(abc.ABC, Generic[F]):
     def _read(self, flow: F) -> None:
         """Take what came on the flow's socket."""
 
-    def _permitted(self, packet: IpPacket, port: int) -> bool:
-        """Ask the policy; a denial is told at once."""
-        if self._policy.check(packet.destination, port, packet.protocol).allowed:
-            return True
-        self._counts.dropped_policy += 1
-        self._tell(Problem.PROHIBITED, packet.packet)
-        return False
+    def _permitted(self, key: Key, packet: IpPacket) -> bytes | None:
+        """The final address of a new flow, if the policy admits it; a denial is told at once."""
+        final = self._policy.admit(key, packet.protocol)
+        if final is None:
+            self._counts.dropped_policy += 1
+            self._tell(Problem.PROHIBITED, packet.packet)
+        return final
 
-    def _connected(self, packet: IpPacket, port: int, opener: Callable[[int], socket]) -> socket | None:
-        """A socket connected to the packet's destination, or None after having told why there is none."""
+    def _connected(self, packet: IpPacket, final: bytes, port: int, opener: Callable[[int], socket]) -> socket | None:
+        """A socket connected to the final address, or None after having told why there is none."""
         if self._closed:
             return None
         while len(self._flows) >= self._capacity:
@@ -178,7 +178,7 @@ class HostFlows(abc.ABC, Generic[F]):
             self._open_failed(packet, error)
             return None
         try:
-            self._counts.dropped_before_connect += connect(sock, packet.version, packet.destination, port)
+            self._counts.dropped_before_connect += connect(sock, packet.version, final, port)
         except OSError as error:
             sock.close()
             self._open_failed(packet, error)
@@ -257,7 +257,9 @@ class HostFlows(abc.ABC, Generic[F]):
             self._counts.errors_ignored += 1
             return
         source = error.offender
-        if source is not None and source != flow.destination and source == local_address(flow.sock, flow.version):
+        if source == flow.final:
+            source = flow.destination
+        elif source is not None and source == local_address(flow.sock, flow.version):
             source = None  # found here: the codespace knows this machine as its gateway
         self._tell(problem, quoted, source=source, mtu=error.mtu if problem is Problem.TOO_BIG else 0)
 

@@ -42,10 +42,10 @@ class EchoFlow(HostFlow):
 
     __slots__ = ("head", "identifier", "longest", "peer", "raw")
 
-    def __init__(self, protocol: int, key: Key, now: float, sock: socket, *, raw: bool) -> None:
-        super().__init__(protocol, key, now, sock)
+    def __init__(self, protocol: int, key: Key, now: float, sock: socket, final: bytes, *, raw: bool) -> None:
+        super().__init__(protocol, key, now, sock, final)
         self.raw = raw
-        self.peer = text(self.destination)
+        self.peer = text(final)
         """As recvmsg tells the sender: a datagram ICMP socket takes replies from anybody, connected or not."""
         # Linux's datagram socket is bound to its identifier as if it were a port; others leave it to the sender.
         self.identifier = sock.getsockname()[1] if LINUX and not raw else secrets.randbelow(65536)
@@ -117,7 +117,8 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         return True
 
     def _open(self, key: Key, packet: IpPacket) -> EchoFlow | None:
-        if not self._permitted(packet, 0):
+        final = self._permitted(key, packet)
+        if final is None:
             return None
         raw = False
 
@@ -130,10 +131,10 @@ class IcmpForwarder(HostFlows[EchoFlow]):
                 raise
             return sock
 
-        sock = self._connected(packet, 0, opener)
+        sock = self._connected(packet, final, 0, opener)
         if sock is None:
             return None
-        flow = EchoFlow(packet.protocol, key, self._time(), sock, raw=raw)
+        flow = EchoFlow(packet.protocol, key, self._time(), sock, final, raw=raw)
         return flow if self._add(flow) else None
 
     def _forbidden(self) -> None:

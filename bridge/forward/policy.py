@@ -3,21 +3,27 @@
 Everything this machine can reach is allowed, that being the purpose, except what this machine means by "me" or "this
 wire": its loopback, the unspecified address (connect() to it reaches loopback), link-local addresses and the cloud
 metadata service, which hands out credentials. Those need an allow rule that names them: a rule opens a protected
-network only when it lies inside it, so ``0.0.0.0/0`` opens nothing that was closed. Multicast and broadcast are never
-forwarded. A deny rule wins over everything.
+network only when it lies inside it, so ``0.0.0.0/0`` opens nothing that was closed. Multicast, broadcast and the
+bridge's own network are never forwarded. A deny rule wins over everything.
 
 The judgement is on the final address, after names and mappings, so DNS rebinding gains nothing; and on what an address
 *contains*: an IPv6 address that carries an IPv4 address (mapped, NAT64, 6to4, Teredo...) is held to the rules of both.
+The one mapping made here is that of aliases: an address of the bridge's own network that stands for this machine's
+loopback (``--host-alias``).
+
+This machine's addresses on its other interfaces are allowed like any other, as this machine reaches them; a connection
+to one goes over ``lo`` and so past a firewall on the interface. ``--deny local`` closes them, whatever they become.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from netbridge.stack.packet import TCP, UDP
+from .flows import Key
+from .rules import Block, OwnAddresses, parse_rule
 
-Network = IPv4Network | IPv6Network
+OnDenied = Callable[[Key, int, bytes, str], None]
+"""Told of each denied flow: its key as the codespace sees it, IP protocol, final address, reason."""
 
 
 class Verdict:
@@ -43,28 +49,6 @@ CACHE_ENTRIES = 8192
 """Verdicts remembered; a scan of a /16 must not grow it without end."""
 
 
-class Block:
-    """A network as integers: membership is one shift and one comparison."""
-
-    __slots__ = ("length", "name", "network", "prefix", "shift")
-
-    def __init__(self, network: Network | str, name: str = "") -> None:
-        self.network = ip_network(network) if isinstance(network, str) else network
-        self.length = self.network.max_prefixlen // 8
-        self.shift = self.network.max_prefixlen - self.network.prefixlen
-        self.prefix = int(self.network.network_address) >> self.shift
-        self.name = name
-
-    def __contains__(self, address: bytes) -> bool:
-        return len(address) == self.length and int.from_bytes(address, "big") >> self.shift == self.prefix
-
-    def covers(self, other: Block) -> bool:
-        """Whether every address of `other` is in this block."""
-        return other.length == self.length and other.shift <= self.shift and (
-            other.prefix >> (self.shift - other.shift) == self.prefix
-        )
-
-
 NEVER = (
     Block("224.0.0.0/4", "multicast"),
     Block("255.255.255.255/32", "broadcast"),
@@ -83,40 +67,59 @@ PROTECTED = (
 )
 
 
-class Rule:
-    """One ``CIDR[:PORTS]``; see :func:`parse_rule`."""
-
-    __slots__ = ("block", "ports", "text")
-
-    def __init__(self, text: str, block: Block, ports: tuple[tuple[int, int], ...]) -> None:
-        self.text = text
-        self.block = block
-        self.ports = ports
-        """Ranges, both ends included; empty means every port and also protocols without ports."""
-
-    def matches(self, address: bytes, port: int, protocol: int) -> bool:
-        """Whether the rule speaks of this destination. A rule with ports never speaks of ICMP."""
-        if address not in self.block:
-            return False
-        if not self.ports:
-            return True
-        return protocol in (TCP, UDP) and any(low <= port <= high for low, high in self.ports)
-
-    def __repr__(self) -> str:
-        return f"<Rule {self.text}>"
-
-
 class Policy:
     """The rules of one bridge, asked once for each new flow."""
 
-    def __init__(self, allow: Sequence[str] = (), deny: Sequence[str] = ()) -> None:
-        """Rules are ``CIDR[:PORTS]``, see :func:`parse_rule`. Raises ValueError naming the bad rule."""
+    def __init__(
+        self, allow: Sequence[str] = (), deny: Sequence[str] = (), *, aliases: Mapping[bytes, bytes] | None = None,
+        own: Iterable[str] = (),
+    ) -> None:
+        """Rules are ``CIDR[:PORTS]``, see :func:`.rules.parse_rule`. Raises ValueError naming the bad rule.
+
+        `aliases` maps packed addresses to those they stand for; `own` are the CIDRs of the bridge's own network.
+        """
         self.allow = tuple(parse_rule(rule) for rule in allow)
         self.deny = tuple(parse_rule(rule) for rule in deny)
+        if own_rules := [rule.text for rule in self.allow if isinstance(rule.block, OwnAddresses)]:
+            raise ValueError(f"rule {own_rules[0]!r}: this machine's own addresses are allowed, unless denied")
+        self.on_denied: OnDenied | None = None
+        self._aliases = dict(aliases or {})
+        self._never = (*NEVER, *(Block(network, "the bridge's own network") for network in own))
         self._openings = tuple(
             (block, tuple(rule for rule in self.allow if block.covers(rule.block))) for block in PROTECTED
         )
         self._cache: dict[tuple[bytes, int, int], Verdict] = {}
+
+    @property
+    def follows_own_addresses(self) -> bool:
+        """A rule speaks of this machine's own addresses: `own_addresses` must be told whenever they change."""
+        return any(isinstance(rule.block, OwnAddresses) for rule in self.deny)
+
+    def own_addresses(self, addresses: Iterable[bytes]) -> None:
+        """This machine's packed addresses (but its loopback) from now on."""
+        current = frozenset(addresses)
+        for rule in self.deny:
+            if isinstance(rule.block, OwnAddresses) and rule.block.addresses != current:
+                rule.block.addresses = current
+                self._cache.clear()
+
+    def opens(self, address: bytes) -> bool:
+        """Whether a rule opens anything of a protected address: a port of it, or all."""
+        return any(address in rule.block for block, openings in self._openings for rule in openings if address in block)
+
+    def final(self, address: bytes) -> bytes:
+        """The address that a host socket connects to when the codespace says `address`."""
+        return self._aliases.get(address, address)
+
+    def admit(self, key: Key, protocol: int) -> bytes | None:
+        """Judge a new flow: the final address, or None, which `on_denied` was told."""
+        final = self._aliases.get(key[2], key[2])
+        verdict = self.check(final, key[3], protocol)
+        if verdict.allowed:
+            return final
+        if self.on_denied is not None:
+            self.on_denied(key, protocol, final, verdict.reason)
+        return None
 
     def check(self, packed_address: bytes, port: int, protocol: int) -> Verdict:
         """Judge one destination: a packed address of 4 or 16 bytes, a port (0 for ICMP), an IP protocol number."""
@@ -136,7 +139,7 @@ class Policy:
         return ALLOWED
 
     def _objection(self, address: bytes, port: int, protocol: int) -> str:
-        for block in NEVER:
+        for block in self._never:
             if address in block:
                 return f"{block.name} is never forwarded"
         for rule in self.deny:
@@ -177,63 +180,3 @@ def disguised(address: bytes) -> Iterator[tuple[bytes, str]]:
         yield address[4:8], "a Teredo address"
     if address[8:12] in (b"\0\0\x5e\xfe", b"\2\0\x5e\xfe"):
         yield address[12:], "an ISATAP address"  # RFC 5214 section 6.1
-
-
-def parse_rule(text: str) -> Rule:
-    """Read ``CIDR[:PORTS]``: an address or network, then ports as numbers and ranges with commas between.
-
-    ``10.0.0.0/8``, ``10.1.2.3:5432``, ``10.0.0.0/8:80,443,8000-8099``, ``fd00::/8``, ``[fd00::/8]:443``. An IPv6
-    network with ports stands in brackets. Raises ValueError whose text names the rule and what is wrong with it.
-    """
-    rule = text.strip()
-    if rule.startswith("["):
-        network, bracket, rest = rule[1:].partition("]")
-        if not bracket:
-            raise ValueError(f"rule {text!r}: the bracket is not closed; write [fd00::/8]:443")
-        if rest and not rest.startswith(":"):
-            raise ValueError(f"rule {text!r}: after the bracket only :PORTS may follow; write [fd00::/8]:443")
-        if ":" not in network:
-            raise ValueError(f"rule {text!r}: brackets are for IPv6; write 10.0.0.0/8:443")
-        colon, ports = rest[:1], rest[1:]
-    elif rule.count(":") > 1:
-        network, colon, ports = rule, "", ""
-    else:
-        network, colon, ports = rule.partition(":")
-    if colon and not ports:
-        raise ValueError(f"rule {text!r}: no ports after the colon")
-    return Rule(rule, Block(_parse_network(text, network)), _parse_ports(text, ports))
-
-
-def _parse_network(text: str, network: str) -> Network:
-    if "%" in network:
-        raise ValueError(f"rule {text!r}: a zone (%) has no meaning in a rule")
-    try:
-        return ip_network(network)
-    except ValueError as error:
-        if "host bits" in str(error):
-            meant = ip_network(network, strict=False)
-            host = network.partition("/")[0]
-            raise ValueError(
-                f"rule {text!r}: {network} is an address inside a network; write {meant} for the network or {host} for"
-                " the address",
-            ) from None
-        raise ValueError(f"rule {text!r}: {network!r} is not an IP address or network") from None
-
-
-def _parse_ports(text: str, ports: str) -> tuple[tuple[int, int], ...]:
-    ranges = []
-    for part in ports.split(",") if ports else ():
-        low, dash, high = part.strip().partition("-")
-        if not (_is_number(low) and (_is_number(high) or not dash)):
-            raise ValueError(f"rule {text!r}: {part!r} is not a port (80) or a range of ports (8000-8099)")
-        first, last = int(low), int(high or low)
-        if not 1 <= first <= 65535 or not 1 <= last <= 65535:
-            raise ValueError(f"rule {text!r}: ports are 1 to 65535")
-        if last < first:
-            raise ValueError(f"rule {text!r}: the range {part} ends before it begins")
-        ranges.append((first, last))
-    return tuple(ranges)
-
-
-def _is_number(digits: str) -> bool:
-    return digits.isascii() and digits.isdigit()

@@ -36,8 +36,8 @@ class UdpFlow(HostFlow):
 
     __slots__ = ("far", "near")
 
-    def __init__(self, key: Key, now: float, sock: socket) -> None:
-        super().__init__(UDP, key, now, sock)
+    def __init__(self, key: Key, now: float, sock: socket, final: bytes) -> None:
+        super().__init__(UDP, key, now, sock, final)
         self.near = (self.source, self.source_port)
         """The codespace's end, as the stack wants it."""
         self.far = (self.destination, self.destination_port)
@@ -90,12 +90,13 @@ class UdpForwarder(HostFlows[UdpFlow]):
         self._counts.packets_up += 1
 
     def _open(self, key: Key, packet: IpPacket) -> UdpFlow | None:
-        if not self._permitted(packet, key[3]):
+        final = self._permitted(key, packet)
+        if final is None:
             return None
-        sock = self._connected(packet, key[3], open_udp)
+        sock = self._connected(packet, final, key[3], open_udp)
         if sock is None:
             return None
-        flow = UdpFlow(key, self._time(), sock)
+        flow = UdpFlow(key, self._time(), sock, final)
         return flow if self._add(flow) else None
 
     def _send_again(self, flow: UdpFlow, packet: IpPacket, payload: memoryview) -> UdpFlow | None:

@@ -6,7 +6,8 @@ import timeit
 
 import pytest
 
-from netbridge.bridge.forward.policy import CACHE_ENTRIES, Policy, parse_rule
+from netbridge.bridge.forward.policy import CACHE_ENTRIES, Policy
+from netbridge.bridge.forward.rules import parse_rule
 from netbridge.stack.packet import ICMP, ICMPV6, TCP, UDP
 from tests.bridge.forward.fakes import packed
 
