@@ -107,6 +107,11 @@ class TcpForwarder:
     def __len__(self) -> int:
         return len(self._flows)
 
+    @property
+    def half_open(self) -> tuple[int, int]:
+        """Connects under way: in all, and to the destination that has most."""
+        return len(self._connecting), max(self._half_open.values(), default=0)
+
     def close(self) -> None:
         """Reset every flow."""
         self._stack.tcp.forward = None
@@ -120,8 +125,9 @@ class TcpForwarder:
         """Decide one connection request."""
         counters = self.counters
         destination = request.destination
-        verdict = self._policy.check(destination, request.destination_port, TCP)
-        if not verdict:
+        key = (request.source, request.source_port, destination, request.destination_port)
+        final = self._policy.admit(key, TCP)
+        if final is None:
             counters.dropped_policy += 1
             request.unreachable(Problem.PROHIBITED)
             return
@@ -143,7 +149,7 @@ class TcpForwarder:
         sock = self._open_socket(request)
         if sock is None:
             return
-        flow = TcpFlow(self, request, sock, self.clock())
+        flow = TcpFlow(self, request, sock, self.clock(), final)
         self._flows.add(flow)
         self._table.add(flow)
         self._half_open[destination] = half_open + 1

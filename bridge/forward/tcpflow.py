@@ -50,9 +50,11 @@ class TcpFlow(Flow):
         "_sock", "_turn_due", "_up_done", "deadline", "version",
     )  # fmt: skip
 
-    def __init__(self, forwarder: TcpForwarder, request: TcpRequest, sock: socket.socket, now: float) -> None:
+    def __init__(
+        self, forwarder: TcpForwarder, request: TcpRequest, sock: socket.socket, now: float, final: bytes,
+    ) -> None:
         key = (request.source, request.source_port, request.destination, request.destination_port)
-        super().__init__(TCP, key, "connecting", now)
+        super().__init__(TCP, key, "connecting", now, final)
         self.version = 4 if len(self.destination) == 4 else 6
         self._forwarder = forwarder
         self._request: TcpRequest | None = request
@@ -80,7 +82,7 @@ class TcpFlow(Flow):
         assert self._sock is not None
         assert self._request is not None
         try:
-            error = self._sock.connect_ex((text(self.destination), self.destination_port))
+            error = self._sock.connect_ex((text(self.final), self.destination_port))
         except OSError as raised:
             error = raised.errno or EHOSTUNREACH
         if error not in (0, EINPROGRESS):
