@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.world import World
-from tests.world.addresses import BLACK_HOLE, CLOSED_PORT, CORP, ECHO_PORT, HTTP_PORT, PROHIBITED, SILENT, UNREACHABLE
+from tests.world.addresses import CORP, ECHO_PORT, HTTP_PORT, PROHIBITED, SILENT, UNREACHABLE
 from tests.world.machine import wait_until
 
 from .conftest import CONTROL, Through

@@ -113,7 +113,7 @@ def test_failure_03_hundred_connects_to_a_black_hole_delay_no_live_host(through:
 
 
 def test_failure_05_last_bytes_then_close_arrive_exactly(through: Through, world: World) -> None:
-    """Fifty servers that send an odd number of bytes and close at once; the client's kernel sees the end at once too."""
+    """Fifty servers that send an odd number of bytes and close at once; the client sees the end at once too."""
     with world.corp.listen(CORP[4]) as listener:
         closed: list[float] = []
 
