@@ -17,6 +17,11 @@ from netbridge.stack.icmp.wire import Problem, problem_of
 from netbridge.stack.packet import IpPacket
 
 LINUX = sys.platform == "linux"
+ANY = {4: "0.0.0.0", 16: "::"}
+"""The address that stands for all own ones, by the length of a packed address."""
+
+SO_REUSEPORT = 15
+"""asm-generic/socket.h; Windows' socket module has no such name."""
 
 # linux/in.h
 IP_TOS = 1

@@ -1,8 +1,9 @@
 """UDP to host sockets: one connected socket a flow.
 
 Only the peer can answer on a connected socket, so the kernel does the filtering (RFC 4787 calls it address and port
-dependent), and each flow gets a random host port of its own, which keeps DNS hard to forge. Mapping follows: a
-codespace socket that talks to two hosts has two flows, and two host ports.
+dependent). Mapping is endpoint-independent: the flows of one codespace socket share one random host port (see
+`udpports.py`). A resolver that asks each question from a new port is seen from a new random port each time, which
+keeps DNS hard to forge. docs/nat.md goes through all of RFC 4787.
 
 A zero-length datagram is data. TTL, DSCP and DF travel on to the host socket and errors travel back, so traceroute,
 tracepath and path MTU discovery in the codespace see the real path, this machine being its first hop.
@@ -24,6 +25,7 @@ from .limits import Limits
 from .policy import Policy
 from .poller import Poller
 from .seam import ForwardStack
+from .udpports import Mapping, UdpPorts
 
 DNS = 53
 LARGEST = 65536
@@ -34,10 +36,12 @@ HEADER_LEN = 8
 class UdpFlow(HostFlow):
     """One UDP flow."""
 
-    __slots__ = ("far", "near")
+    __slots__ = ("far", "mapping", "near")
 
-    def __init__(self, key: Key, now: float, sock: socket, final: bytes) -> None:
+    def __init__(self, key: Key, now: float, sock: socket, final: bytes, mapping: Mapping | None) -> None:
         super().__init__(UDP, key, now, sock, final)
+        self.mapping = mapping
+        """The host port it shares, or may share; None when it must not."""
         self.near = (self.source, self.source_port)
         """The codespace's end, as the stack wants it."""
         self.far = (self.destination, self.destination_port)
@@ -55,6 +59,8 @@ class UdpForwarder(HostFlows[UdpFlow]):
             capacity=limits.udp_flows,
             shortest_idle=min(limits.udp_idle_dns, limits.udp_idle_single, limits.udp_idle_stream),
         )
+        self._udp_counts = table.counters.udp
+        self._ports = UdpPorts()
         self._overdraft = 0
         """Bytes sent since the link was last seen ready."""
         stack.udp.forward = self.forward
@@ -93,11 +99,33 @@ class UdpForwarder(HostFlows[UdpFlow]):
         final = self._permitted(key, packet)
         if final is None:
             return None
-        sock = self._connected(packet, final, key[3], open_udp)
+        mapping: Mapping | None = None
+        source = key[:2]
+
+        def opener(version: int) -> socket:
+            nonlocal mapping
+            sock = open_udp(version)
+            # Two names for one address must not share a port: both sockets would have the same two ends.
+            if final == packet.destination:
+                mapping, as_wanted = self._ports.bind(sock, source)
+                if not as_wanted:
+                    self._udp_counts.ports_not_shared += 1
+            return sock
+
+        sock = self._connected(packet, final, key[3], opener)
         if sock is None:
             return None
-        flow = UdpFlow(key, self._time(), sock, final)
-        return flow if self._add(flow) else None
+        flow = UdpFlow(key, self._time(), sock, final, mapping)
+        if not self._add(flow):
+            return None
+        if mapping is not None:
+            self._ports.add(source, mapping, sock)
+        return flow
+
+    def _drop(self, flow: UdpFlow) -> None:
+        if flow.mapping is not None and self._flows.get(flow.key) is flow:
+            self._ports.remove(flow.near, flow.mapping)
+        super()._drop(flow)
 
     def _send_again(self, flow: UdpFlow, packet: IpPacket, payload: memoryview) -> UdpFlow | None:
         """The second and last try, on a new socket when the old one was useless; the flow that did it."""
