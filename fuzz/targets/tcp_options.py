@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from netbridge.stack.tcp.segment import MAX_WSCALE, parse_syn_options
+from netbridge.stack.tcp.segment import MAX_WSCALE, parse_options
 
 
 def run(data: bytes) -> object:
-    options = parse_syn_options(data)
+    options = parse_options(data)
     assert options.mss is None or 0 <= options.mss <= 0xFFFF
     assert options.wscale is None or 0 <= options.wscale <= MAX_WSCALE
     return options.mss is not None, options.wscale

@@ -7,9 +7,10 @@ their order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
-from .segment import ACK, FIN, MIN_MSS, RST, SYN, URG, Segment, SynOptions
+from .segment import ACK, FIN, MIN_MSS, RST, SYN, URG, Block, Options, Segment
 from .seq import HALF, MASK, add
 from .states import MAY_RECEIVE_DATA, SYNCHRONIZED, Event, State
 from .tcb import ControlBlock
@@ -32,15 +33,16 @@ class Arrival(ControlBlock):
     __slots__ = ()
 
     def receive(
-        self, seq: int, ack: int, flags: int, window: int, payload: memoryview, options: SynOptions | None, now: float
+        self, seq: int, ack: int, flags: int, window: int, payload: memoryview, options: Options | None, now: float
     ) -> None:
-        """One segment arrived. `window` is the raw field; `options` are given for a SYN."""
+        """One segment arrived. `window` is the raw field; `options` may be None without any, but for a SYN."""
         receiver = self.receiver
         if (
             self.state is ESTABLISHED
             and flags & PREDICTED == ACK
             and seq == receiver.nxt
             and len(payload) <= (receiver.adv - seq) & MASK
+            and options is None
         ):
             self._heard_at = now
             sender = self.sender
@@ -60,10 +62,10 @@ class Arrival(ControlBlock):
         if self.state is SYN_SENT:
             self._receive_in_syn_sent(seq, ack, flags, window, payload, options, now)
         elif self.state is not CLOSED:
-            self._receive(seq, ack, flags, window, payload, now)
+            self._receive(seq, ack, flags, window, payload, options.sacks if options is not None else (), now)
 
     def _receive_in_syn_sent(
-        self, seq: int, ack: int, flags: int, window: int, payload: memoryview, options: SynOptions | None, now: float
+        self, seq: int, ack: int, flags: int, window: int, payload: memoryview, options: Options | None, now: float
     ) -> None:
         """RFC 9293, section 3.10.7.3."""
         sender = self.sender
@@ -105,7 +107,9 @@ class Arrival(ControlBlock):
         self._retry_at = inf
         self._syn_again = False
 
-    def _receive(self, seq: int, ack: int, flags: int, window: int, payload: memoryview, now: float) -> None:
+    def _receive(
+        self, seq: int, ack: int, flags: int, window: int, payload: memoryview, sacks: Sequence[Block], now: float
+    ) -> None:
         """RFC 9293, section 3.10.7.4, for the states from SYN-RECEIVED on; RFC 5961 for what could be blind."""
         receiver, sender = self.receiver, self.sender
         if flags & SYN and seq == receiver.irs and self.state is SYN_RECEIVED and not flags & RST:
@@ -128,7 +132,7 @@ class Arrival(ControlBlock):
                 self._life_until = now + self._config.time_wait
             # A closed window still hears acknowledgements, resets and urgent data (same section).
             if flags & ACK and not flags & SYN and not (receiver.nxt - seq) & HALF and self.state in SYNCHRONIZED:
-                self._take_ack(seq, ack, window << sender.scale, 1, now)
+                self._take_ack(seq, ack, window << sender.scale, 1, now, sacks)
             self._heard_at = now
             # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
             old = (seq - receiver.nxt) & HALF
@@ -168,7 +172,7 @@ class Arrival(ControlBlock):
             self._user.connected()
             if self.state is CLOSED:
                 return
-        if not self._take_ack(seq, ack, window << sender.scale, length, now):
+        if not self._take_ack(seq, ack, window << sender.scale, length, now, sacks):
             return
         if self.state is CLOSED:
             return
@@ -208,7 +212,9 @@ class Arrival(ControlBlock):
             self._challenge_at = now
             self._ack_now = True
 
-    def _take_ack(self, seq: int, ack: int, window: int, length: int, now: float) -> bool:
+    def _take_ack(
+        self, seq: int, ack: int, window: int, length: int, now: float, sacks: Sequence[Block] = ()
+    ) -> bool:
         """The ACK field and the window; False when the segment is to be dropped."""
         sender = self.sender
         covered = (ack - sender.una) & MASK
@@ -222,6 +228,8 @@ class Arrival(ControlBlock):
                 self._challenge(now)
                 return False
             sender.acked(ack, now)
+            if sacks and sender.take_sacks(sacks) and not sender.in_recovery:
+                sender.duplicate()
             sender.update_window(seq, ack, window, now)
             if self._life_until < inf and self.state is not TIME_WAIT:
                 self._life_until = now + self._config.orphan  # an orphan may take its time while it gets on
@@ -229,7 +237,9 @@ class Arrival(ControlBlock):
                 self._fin_acked(now)
             self._user.acked()
         else:
-            if not length and sender.una != sender.nxt and window == sender.wnd:
+            if sender.una != sender.nxt and (
+                sacks and sender.take_sacks(sacks) if sender.sack else not length and window == sender.wnd
+            ):
                 sender.duplicate()
             elif sender.persisting:
                 sender.retries = 0  # the peer answers: its closed window is never given up on (RFC 6429)
@@ -252,13 +262,14 @@ class Arrival(ControlBlock):
         if self._fin_early and self.fin_seq == self.receiver.nxt and self.state in MAY_RECEIVE_DATA:
             self._take_fin(now)
 
-    def _take_syn(self, seq: int, window: int, options: SynOptions) -> None:
+    def _take_syn(self, seq: int, window: int, options: Options) -> None:
         sender = self.sender
         mss = max(min(options.mss or self._default_mss, self.mss), MIN_MSS)
         if mss != sender.mss:
             sender.max_payload = max(sender.max_payload // mss * mss, mss) if sender.max_payload > sender.mss else mss
             sender.mss = mss
             sender.cc = self._config.congestion(mss)
+        sender.sack = self._config.sack and options.sack_permitted
         scaled = options.wscale is not None
         sender.scale = options.wscale or 0
         self.receiver.start(seq, self._config.wscale if scaled else 0)

@@ -22,6 +22,8 @@ class TcpConfig:
     """Unread bytes of all connections together above which no window is opened further."""
     wscale: int = 8
     """Our window shift: 65,535 << 8 covers `max_receive_window`."""
+    sack: bool = True
+    """Offer and use selective acknowledgements (RFC 2018)."""
     congestion: Callable[[int], CongestionControl] = NewReno
     """Made for each connection with its segment size."""
     min_rto: float = MIN_RTO

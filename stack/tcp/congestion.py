@@ -24,13 +24,13 @@ class CongestionControl(Protocol):
         """New data was acknowledged outside recovery; `flight` was outstanding before."""
 
     def enter_recovery(self, flight: int) -> None:
-        """Three duplicate acknowledgements: one segment is lost (RFC 5681, section 3.2)."""
+        """A segment is lost (RFC 5681, section 3.2)."""
 
     def duplicate(self) -> None:
-        """One more duplicate acknowledgement in recovery: a segment left the network."""
+        """A duplicate acknowledgement, of a peer without SACK: a segment left the network."""
 
     def partial(self, count: int) -> None:
-        """A partial acknowledgement of `count` bytes in recovery (RFC 6582, section 3.2, step 3)."""
+        """A partial acknowledgement of `count` bytes in recovery, without SACK (RFC 6582, section 3.2, step 3)."""
 
     def leave_recovery(self, flight: int) -> None:
         """Everything that was outstanding at the loss is acknowledged."""
@@ -63,7 +63,7 @@ class NewReno:
 
     def enter_recovery(self, flight: int) -> None:
         self.ssthresh = max(flight // 2, 2 * self._mss)
-        self.cwnd = self.ssthresh + 3 * self._mss
+        self.cwnd = self.ssthresh
 
     def duplicate(self) -> None:
         self.cwnd = min(self.cwnd + self._mss, MAX_CWND)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import inf
 
 from .arrival import Arrival
-from .segment import ACK, RST, SYN, Segment, SynOptions, emit_syn_options
+from .segment import ACK, RST, SYN, Options, Segment, emit_sacks, emit_syn_options
 from .seq import add
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, Event, State
 
@@ -46,7 +46,7 @@ class Connection(Arrival):
         self.fire(Event.OPEN)
         self._syn_again = True
 
-    def accept(self, seq: int, window: int, options: SynOptions) -> None:
+    def accept(self, seq: int, window: int, options: Options) -> None:
         """Passive open by the peer's SYN: a SYN-ACK is to be sent (RFC 9293, section 3.10.7.2)."""
         self.fire(Event.ACCEPT)
         self._take_syn(seq, window, options)
@@ -123,6 +123,7 @@ class Connection(Arrival):
         if self._syn_again:
             self._transmit_syn(out, now)
         sender, receiver = self.sender, self.receiver
+        ack_due = self._ack_now
         if state is not SYN_SENT and state is not SYN_RECEIVED:
             if sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent):
                 for seq, flags, payload in sender.transmit(now, quantum):
@@ -132,9 +133,11 @@ class Connection(Arrival):
                 self._probe = False
                 out.append(Segment(sender.probe_seq(), receiver.nxt, ACK, receiver.advertise(self.mss)))
                 self._acknowledged()
-        if self._ack_now:
+        # Data packets carry no options: what is held beyond a hole is told by an acknowledgement of its own.
+        sacks = emit_sacks(receiver.sacks()) if sender.sack and ack_due and receiver.early else b""
+        if self._ack_now or sacks:
             # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
-            out.append(Segment(sender.largest, receiver.nxt, ACK, receiver.advertise(self.mss)))
+            out.append(Segment(sender.largest, receiver.nxt, ACK, receiver.advertise(self.mss), b"", sacks))
             self._acknowledged()
         return out
 
@@ -162,11 +165,11 @@ class Connection(Arrival):
         self._retry_at = now + sender.rtt.rto
         sender.nxt = sender.largest = add(sender.iss, 1)
         if self.state is SYN_SENT:
-            options = emit_syn_options(self.mss, self._config.wscale)
+            options = emit_syn_options(self.mss, self._config.wscale, sack=self._config.sack)
             window = min(receiver.buffer, 0xFFFF)
             out.append(Segment(sender.iss, 0, SYN, window, b"", options))
             return
-        options = emit_syn_options(self.mss, receiver.scale or None)
+        options = emit_syn_options(self.mss, receiver.scale or None, sack=sender.sack)
         window = min(receiver.buffer, 0xFFFF)
         receiver.adv = add(receiver.nxt, window)
         out.append(Segment(sender.iss, receiver.nxt, SYN | ACK, window, b"", options))

@@ -27,7 +27,7 @@ from .isn import IsnGenerator
 from .output import HeaderWriter
 from .receiver import Budget
 from .request import TcpRequest
-from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, SynOptions, parse_syn_options
+from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, Options, parse_options
 from .seq import HALF, MASK, add
 from .states import State
 from .user import ConnectionUser
@@ -124,8 +124,9 @@ class Tcp:
             flow = None
         if flow is not None:
             connection = flow.connection
-            options = parse_syn_options(bytes(packet[at + HEADER_LEN : data])) if flags & SYN else None
-            if connection.state is State.TIME_WAIT and options is not None and not flags & (ACK | RST):
+            has_options = flags & SYN or data != at + HEADER_LEN
+            options = parse_options(bytes(packet[at + HEADER_LEN : data])) if has_options else None
+            if connection.state is State.TIME_WAIT and options is not None and flags & (SYN | ACK | RST) == SYN:
                 # A new connection on the same ports: its sequence number is newer (RFC 9293, section 3.6.1).
                 if (connection.receiver.nxt - seq) & HALF:
                     connection.give_way()
@@ -147,7 +148,7 @@ class Tcp:
                 self._cancel(request)
             return
         if flags & (SYN | ACK | FIN) == SYN:
-            options = parse_syn_options(bytes(packet[at + HEADER_LEN : data]))
+            options = parse_options(bytes(packet[at + HEADER_LEN : data]))
             self._request(key, packet, ip, at, seq, window, options, source_port, destination_port)
             return
         if key in self.requests:
@@ -182,7 +183,7 @@ class Tcp:
         return verifies(packet[at:end], pseudo_header_sum(key[:half], key[half : 2 * half], TCP, end - at))
 
     def _request(
-        self, key: bytes, packet: memoryview, ip: int, at: int, seq: int, window: int, options: SynOptions,
+        self, key: bytes, packet: memoryview, ip: int, at: int, seq: int, window: int, options: Options,
         source_port: int, destination_port: int,
     ) -> None:  # fmt: skip
         held = self.requests.get(key)

@@ -11,17 +11,21 @@ from bisect import bisect_left
 from .seq import MASK
 
 MAX_BLOCKS = 64
+MAX_LATEST = 8
+"""Twice what one report holds: the last segments often lie in one range."""
 
 
 class Reassembly:
     """Blocks of payload beyond ``rcv_nxt``."""
 
-    __slots__ = ("_data", "_start", "size")
+    __slots__ = ("_data", "_latest", "_start", "size")
 
     def __init__(self) -> None:
         self._start: list[int] = []
         """Unwrapped start of each block: absolute positions, so that the order survives the wrap."""
         self._data: list[bytes] = []
+        self._latest: list[int] = []
+        """Where the last few segments lay, the latest first."""
         self.size = 0
         """Bytes held."""
 
@@ -34,6 +38,7 @@ class Reassembly:
     def insert(self, position: int, payload: bytes, limit: int) -> bool:
         """Keep `payload` at the absolute `position`; False when a bound forbids it. Known bytes are not kept twice."""
         starts, blocks = self._start, self._data
+        self._latest = [position, *self._latest[: MAX_LATEST - 1]]
         at = bisect_left(starts, position)
         if at:
             end = starts[at - 1] + len(blocks[at - 1])
@@ -75,6 +80,21 @@ class Reassembly:
         starts.insert(at, position)
         blocks.insert(at, piece)
         return at + 1
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """What is held, start and end; the range of the latest segment first (RFC 2018, section 4), then others."""
+        joined: list[tuple[int, int]] = []
+        for start, data in zip(self._start, self._data, strict=True):
+            if joined and joined[-1][1] == start:
+                joined[-1] = joined[-1][0], start + len(data)
+            else:
+                joined.append((start, start + len(data)))
+        ordered: list[tuple[int, int]] = []
+        for position in self._latest:
+            for one in joined:
+                if one[0] <= position < one[1] and one not in ordered:
+                    ordered.append(one)
+        return ordered + [one for one in joined if one not in ordered]
 
     def take(self, position: int) -> bytes | None:
         """The block that continues at the absolute `position`, or None."""

@@ -17,6 +17,7 @@ from math import inf
 
 from .config import TcpConfig
 from .reassembly import Reassembly, unwrap
+from .segment import Block
 from .seq import MASK
 
 Reader = Callable[[memoryview], int]
@@ -124,6 +125,10 @@ class Receiver:
         kept = early.insert(unwrap(self._position, seq), bytes(payload), self.buffer * 3 // 4)
         budget.used += early.size - before
         return kept
+
+    def sacks(self) -> list[Block]:
+        """What is held beyond RCV.NXT, for the SACK option."""
+        return [(start & MASK, end & MASK) for start, end in self.early.ranges()]
 
     def drain(self, now: float) -> None:
         """The reader has room again: offer it what waits."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..icmp.wire import Problem
     from .endpoint import Tcp
     from .flow import Flow
-    from .segment import SynOptions
+    from .segment import Options
     from .user import ConnectionUser
 
 
@@ -27,7 +27,7 @@ class TcpRequest:
 
     def __init__(
         self, tcp: Tcp, key: bytes, source: bytes, source_port: int, destination: bytes, destination_port: int,
-        seq: int, window: int, options: SynOptions, ttl: int, quoted: bytes,
+        seq: int, window: int, options: Options, ttl: int, quoted: bytes,
     ) -> None:  # fmt: skip
         self._tcp = tcp
         self.key = key

@@ -1,4 +1,5 @@
-"""The TCP header and its options: layout, parse, emit (RFC 9293, section 3.1; RFC 7323, section 2 for the scale).
+"""The TCP header and its options: layout, parse, emit (RFC 9293, section 3.1; RFC 7323, section 2 for the scale; RFC
+2018 for selective acknowledgements).
 
 Layout, big-endian: source port u16, destination port u16, sequence u32, acknowledgement u32, data offset and flags
 u16, window u16, checksum u16, urgent pointer u16, then options up to the data offset.
@@ -7,6 +8,7 @@ u16, window u16, checksum u16, urgent pointer u16, then options up to the data o
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 TCP_HEADER = struct.Struct("!HHIIBBHHH")
 HEADER_LEN = 20
@@ -23,6 +25,8 @@ OPT_END = 0
 OPT_NOP = 1
 OPT_MSS = 2
 OPT_WSCALE = 3
+OPT_SACK_PERMITTED = 4
+OPT_SACK = 5
 
 DEFAULT_MSS_V4 = 536
 DEFAULT_MSS_V6 = 1220
@@ -33,24 +37,39 @@ MAX_WSCALE = 14
 """RFC 7323, section 2.3."""
 
 
-class SynOptions:
-    """The options that count only on a SYN."""
+MAX_SACK_BLOCKS = 4
+"""What fits into 40 bytes of options (RFC 2018, section 3)."""
+_BLOCK = struct.Struct("!II")
 
-    __slots__ = ("mss", "wscale")
+Block = tuple[int, int]
+"""Left and right edge of what a receiver holds beyond its acknowledgement: first sequence number, one past the last."""
 
-    def __init__(self, mss: int | None = None, wscale: int | None = None) -> None:
+
+class Options:
+    """What a segment's options say."""
+
+    __slots__ = ("mss", "sack_permitted", "sacks", "wscale")
+
+    def __init__(
+        self, mss: int | None = None, wscale: int | None = None, *, sack_permitted: bool = False,
+        sacks: Sequence[Block] = (),
+    ) -> None:  # fmt: skip
         self.mss = mss
-        """Largest payload the peer takes, or None."""
+        """Of a SYN: largest payload the peer takes, or None."""
         self.wscale = wscale
-        """The peer's window shift, or None: no scaling either way."""
+        """Of a SYN: the peer's window shift, or None: no scaling either way."""
+        self.sack_permitted = sack_permitted
+        """Of a SYN: whether the peer understands SACK."""
+        self.sacks = sacks
+        """What the peer holds beyond its acknowledgement, the latest first; as claimed, nothing is checked yet."""
 
     def __repr__(self) -> str:
-        return f"SynOptions(mss={self.mss}, wscale={self.wscale})"
+        return f"Options(mss={self.mss}, wscale={self.wscale}, sack={self.sack_permitted}, sacks={self.sacks})"
 
 
-def parse_syn_options(options: bytes) -> SynOptions:
-    """Read the options of a SYN. Untrusted bytes: a length below 2 or beyond the end stops the walk."""
-    found = SynOptions()
+def parse_options(options: bytes) -> Options:
+    """Read a segment's options. Untrusted bytes: a length below 2 or beyond the end stops the walk."""
+    found = Options()
     at, end = 0, len(options)
     while at < end:
         kind = options[at]
@@ -68,16 +87,31 @@ def parse_syn_options(options: bytes) -> SynOptions:
             found.mss = options[at + 2] << 8 | options[at + 3]
         elif kind == OPT_WSCALE and length == 3:
             found.wscale = min(options[at + 2], MAX_WSCALE)
+        elif kind == OPT_SACK_PERMITTED and length == 2:
+            found.sack_permitted = True
+        elif kind == OPT_SACK and length > 2 and (length - 2) % 8 == 0:
+            found.sacks = tuple(_BLOCK.iter_unpack(options[at + 2 : at + length]))
         at += length
     return found
 
 
-def emit_syn_options(mss: int, wscale: int | None) -> bytes:
-    """The options of our SYN or SYN-ACK, padded to whole words."""
+def emit_syn_options(mss: int, wscale: int | None, *, sack: bool = False) -> bytes:
+    """The options of our SYN or SYN-ACK, padded to whole words, in Linux's order."""
     options = struct.pack("!BBH", OPT_MSS, 4, mss)
+    if sack:
+        options += bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
     if wscale is not None:
         options += struct.pack("!BBBB", OPT_NOP, OPT_WSCALE, 3, wscale)
     return options
+
+
+def emit_sacks(blocks: Sequence[Block]) -> bytes:
+    """The SACK option with up to `MAX_SACK_BLOCKS` of `blocks`, padded to whole words; empty without any."""
+    if not blocks:
+        return b""
+    blocks = blocks[:MAX_SACK_BLOCKS]
+    head = bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + 8 * len(blocks)))
+    return head + b"".join(_BLOCK.pack(left, right) for left, right in blocks)
 
 
 def flag_names(flags: int) -> str:

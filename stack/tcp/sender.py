@@ -3,18 +3,20 @@
 Data stays in the chunks it came in (what one read of a host socket returned), from `unsent` to `sent` to acknowledged;
 only small chunks are joined, so that a chunk of up to 64 KiB leaves as one super-segment without a copy. A
 retransmission timeout moves everything in flight back to `unsent` and goes on from SND.UNA (go-back-N, as BSD does):
-an acknowledgement that then jumps ahead drops what the peer already has. Fast retransmit and recovery follow RFC 5681
-and RFC 6582.
+an acknowledgement that then jumps ahead drops what the peer already has. Lost segments are sent again by RFC 6675 from
+what the peer reports to hold (:mod:`.scoreboard`), and to a peer without SACK by RFC 5681 and RFC 6582.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from math import inf
 
 from .congestion import CongestionControl
 from .rto import MAX_RTO, MIN_RTO, RtoEstimator
-from .segment import ACK, FIN, PSH
+from .scoreboard import DUPLICATE_THRESHOLD, Scoreboard
+from .segment import ACK, FIN, PSH, Block
 from .seq import HALF, MASK, add
 
 Chunk = bytes | memoryview
@@ -23,17 +25,15 @@ Piece = tuple[int, int, Chunk]
 
 JOIN_BELOW = 16 * 1024
 """Chunks smaller than this are joined with what follows: a copy costs less than one more packet."""
-DUPLICATE_THRESHOLD = 3
-"""RFC 5681, section 3.2."""
 
 
 class Sender:
     """Sequence space and buffers of the data that goes out."""
 
     __slots__ = (
-        "cc", "deadline", "duplicates", "fin_end", "fin_queued", "fin_sent", "in_recovery", "iss", "largest",
+        "board", "cc", "deadline", "duplicates", "fin_end", "fin_queued", "fin_sent", "in_recovery", "iss", "largest",
         "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued", "recover", "retransmit_now", "retransmitted",
-        "retries", "rtt", "scale", "sent", "una", "unsent", "wl1", "wl2", "wnd",
+        "retries", "rtt", "sack", "scale", "sent", "una", "unsent", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(self, iss: int, mss: int, max_payload: int, cc: CongestionControl, min_rto: float = MIN_RTO) -> None:
@@ -73,6 +73,10 @@ class Sender:
         self.retries = 0
         """Expiries in a row without an answer."""
         self.duplicates = 0
+        self.sack = False
+        """Both sides use selective acknowledgements."""
+        self.board: Scoreboard | None = None
+        """What the peer holds beyond SND.UNA; None while there is nothing."""
         self.in_recovery = False
         self.recover = iss
         """RFC 6582's recover: where recovery ends."""
@@ -89,6 +93,8 @@ class Sender:
     @property
     def room(self) -> int:
         """Bytes that would leave at once if they were written now."""
+        if self.board is not None:
+            return self._usable() - self.queued
         limit = self.wnd if self.wnd < self.cc.cwnd else self.cc.cwnd
         return limit - ((self.nxt - self.una) & MASK) - self.queued
 
@@ -117,8 +123,21 @@ class Sender:
         """Whether `transmit` would send data now."""
         if not self.unsent:
             return False
-        usable = min(self.wnd, self.cc.cwnd) - ((self.nxt - self.una) & MASK)
+        usable = self._usable()
         return usable >= self.mss or usable >= self.queued or self._worth_sending(usable)
+
+    def _usable(self) -> int:
+        """Bytes that both windows take now."""
+        flight = (self.nxt - self.una) & MASK
+        if self.board is not None and self.in_recovery:
+            pipe = self.board.pipe(flight, self._enough, head_lost=True)
+            return min(self.wnd - flight, self.cc.cwnd - pipe)
+        return min(self.wnd, self.cc.cwnd) - flight
+
+    @property
+    def _enough(self) -> int:
+        """Bytes reported above a hole that make it lost: two packets, as the link's may be super-segments."""
+        return (DUPLICATE_THRESHOLD - 1) * self.max_payload
 
     def write(self, data: bytes) -> None:
         """Queue a chunk. It is kept, not copied."""
@@ -135,6 +154,11 @@ class Sender:
         if (self.nxt - ack) & HALF:
             self.nxt = ack
         self._drop(count)
+        board = self.board
+        if board is not None:
+            board.advance(count)
+            if not board:
+                board = self.board = None
         if ack == self.fin_end:
             self.fin_sent = True  # the peer has it, though a timeout meanwhile put it back to be sent again
         rtt = self.rtt
@@ -146,8 +170,10 @@ class Sender:
             self.duplicates = 0
             self.cc.acked(count, before)
         elif (ack - self.recover) & HALF:
-            # RFC 6582, section 3.2, step 3: the next hole is lost as well.
-            self.cc.partial(count)
+            # RFC 6582, section 3.2, step 3: the next hole is lost as well. With SACK and nothing reported beyond it, it
+            # may only be late; one segment of it is then what RFC 6675 calls a rescue.
+            if not self.sack:
+                self.cc.partial(count)
             self.retransmit_now = True
         else:
             self.in_recovery = False
@@ -155,16 +181,45 @@ class Sender:
             self.cc.leave_recovery(self.flight)
         return count
 
+    def take_sacks(self, blocks: Sequence[Block]) -> bool:
+        """Note what the peer reports to hold; whether that is news."""
+        # After a timeout everything is sent again in order, whatever was reported before (RFC 2018, section 8).
+        if not self.sack or self.nxt != self.largest or self.nxt == self.una:
+            return False
+        board = self.board or Scoreboard(self.una)
+        if not board.take(blocks, self.flight, self.flight - self.fin_sent):
+            return False
+        self.board = board
+        return True
+
     def duplicate(self) -> None:
-        """An acknowledgement that covers nothing new while data is in flight (RFC 5681, section 2)."""
+        """An acknowledgement that covers nothing new while data is in flight (RFC 5681, section 2).
+
+        With SACK: one that reports something new (RFC 6675, section 2).
+        """
         self.duplicates += 1
+        board = self.board
         if self.in_recovery:
-            self.cc.duplicate()
-        elif self.duplicates == DUPLICATE_THRESHOLD and not (self.una - self.recover) & HALF:
-            self.in_recovery = True
-            self.recover = self.largest
-            self.retransmit_now = True
-            self.cc.enter_recovery(self.flight)
+            if board is None:
+                self.cc.duplicate()
+            else:
+                self.retransmit_now = True
+        elif not (self.una - self.recover) & HALF and (
+            self.duplicates >= DUPLICATE_THRESHOLD
+            or (board is not None and board.next_hole(self._enough, head_lost=False, any_hole=False) is not None)
+        ):
+            self._enter_recovery()
+
+    def _enter_recovery(self) -> None:
+        self.in_recovery = True
+        self.recover = self.largest
+        self.retransmit_now = True
+        self.cc.enter_recovery(self.flight)
+        if self.board is not None:
+            self.board.high_rxt = self.board.base
+        else:
+            for _ in range(DUPLICATE_THRESHOLD):  # as many segments have left the network (RFC 5681, section 3.2)
+                self.cc.duplicate()
 
     def update_window(self, seq: int, ack: int, window: int, now: float) -> None:
         """Take the window if the segment is newer than the one that set it last (RFC 9293, section 3.10.7.4)."""
@@ -210,10 +265,13 @@ class Sender:
         pieces: list[Piece] = []
         if self.retransmit_now and quantum > 0:
             self.retransmit_now = False
-            self._fast_retransmit(pieces, now)
+            if self.board is None:
+                self._fast_retransmit(pieces, now)
+            else:
+                quantum = self._fill_holes(self.board, pieces, now, quantum)
         limit = self.wnd if self.wnd < self.cc.cwnd else self.cc.cwnd
         while self.unsent and quantum > 0:
-            usable = limit - ((self.nxt - self.una) & MASK)
+            usable = limit - ((self.nxt - self.una) & MASK) if self.board is None else self._usable()
             if usable < self.mss and usable < self.queued and not self._worth_sending(usable):
                 break
             payload = self._next_payload(usable if usable < self.max_payload else self.max_payload)
@@ -295,6 +353,48 @@ class Sender:
         self.retransmitted += 1
         self.deadline = now + self.rtt.rto
 
+    def _fill_holes(self, board: Scoreboard, pieces: list[Piece], now: float, quantum: int) -> int:
+        """Send again what is lost, as far as the congestion window lets (RFC 6675, section 5, step C).
+
+        Returns what is left of the quantum. When the window stops it, the next acknowledgement goes on.
+        """
+        self.rtt.stop_timing()
+        flight, enough = self.flight, self._enough
+        data = flight - self.fin_sent
+        first = True
+        while (hole := board.next_hole(enough, head_lost=True, any_hole=not self.unsent)) is not None:
+            if quantum <= 0:
+                self.retransmit_now = True
+                break
+            room = self.cc.cwnd - board.pipe(flight, enough, head_lost=True)
+            if room < self.mss and not first:
+                break
+            first = False
+            start, end = hole
+            payload = self._copy(start - board.base, min(end - start, self.max_payload, max(room, self.mss)))
+            board.high_rxt = start + len(payload)
+            # A hole ends where the peer holds something, so the FIN, which is behind all data, is never in one.
+            pieces.append((start & MASK, ACK | PSH if board.high_rxt - board.base == data else ACK, payload))
+            quantum -= len(payload)
+            self.retransmitted += 1
+            self.deadline = now + self.rtt.rto
+        return quantum
+
+    def _copy(self, offset: int, size: int) -> Chunk:
+        """`size` bytes in flight from `offset` behind SND.UNA on."""
+        parts: list[Chunk] = []
+        for chunk in self.sent:
+            if offset >= len(chunk):
+                offset -= len(chunk)
+                continue
+            part = memoryview(chunk)[offset : offset + size]
+            parts.append(part)
+            size -= len(part)
+            offset = 0
+            if not size:
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     # -- the timer
 
     def expire(self, now: float) -> bool:
@@ -318,6 +418,7 @@ class Sender:
         self.rtt.stop_timing()
         self.recover = self.largest
         self.in_recovery = False
+        self.board = None
         self.duplicates = 0
         self.retransmit_now = False
         while self.sent:
@@ -341,6 +442,7 @@ class Sender:
         """The connection ended: let go of the data."""
         self.unsent.clear()
         self.sent.clear()
+        self.board = None
         self.queued = 0
         self.deadline = inf
         self.retransmit_now = False

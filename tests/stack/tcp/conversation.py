@@ -7,12 +7,13 @@ each side's ISN, as packet sniffers show them. A failure prints the dialogue so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.connection import Connection
 from netbridge.stack.tcp.receiver import Budget
-from netbridge.stack.tcp.segment import ACK, FIN, PSH, RST, SYN, URG, Segment, SynOptions, flag_names
+from netbridge.stack.tcp.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, flag_names, parse_options
 from netbridge.stack.tcp.seq import MASK
 
 FLAGS = {"S": SYN, "F": FIN, "R": RST, "P": PSH, "A": ACK, "U": URG}
@@ -71,11 +72,11 @@ class Talk:
     @classmethod
     def established(
         cls, config: TcpConfig | None = None, *, window: int = 65535, mss: int = MSS, max_payload: int | None = None,
-        wscale: int | None = None,
+        wscale: int | None = None, sack: bool = False,
     ) -> Talk:
         """Passively opened, handshake done; both sides' next sequence number is 1."""
         talk = cls(config, mss=mss, max_payload=max_payload)
-        talk.connection.accept(PEER_ISN, min(window, 65535), SynOptions(mss, wscale))
+        talk.connection.accept(PEER_ISN, min(window, 65535), Options(mss, wscale, sack_permitted=sack))
         talk.hears("SA", 0, 1)
         talk.wscale = talk.connection.sender.scale
         talk.now += 0.25  # the round trip; the RTO becomes 0.75 s
@@ -92,18 +93,21 @@ class Talk:
 
     def says(
         self, flags: str, seq: int, ack: int = 0, data: bytes = b"", *, window: int = 65535,
-        options: SynOptions | None = None,
+        options: Options | None = None, sacks: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """A segment arrives."""
+        """A segment arrives; `sacks` are ranges of our data that the peer reports to hold."""
         bits = sum(FLAGS[letter] for letter in flags)
         said = f"{flag_names(bits)} seq={seq} ack={ack} len={len(data)} win={window}"
         self._log.append(f"{self.now - 1000:9.3f} < {said}")
         if bits & SYN and options is None:
-            options = SynOptions(MSS, None)
+            options = Options(MSS, None)
+        if sacks:
+            options = Options(sacks=[((OUR_ISN + left) & MASK, (OUR_ISN + right) & MASK) for left, right in sacks])
+            self._log[-1] += f" sack={sacks}"
         self.connection.receive(
             (PEER_ISN + seq) & MASK, (OUR_ISN + ack) & MASK if bits & ACK else 0, bits,
             window >> (0 if bits & SYN else self.wscale),
-            memoryview(data), options if bits & SYN else None, self.now,
+            memoryview(data), options, self.now,
         )
         self._pump()
 
@@ -111,7 +115,8 @@ class Talk:
         self._out += self.connection.transmit(self.now)
 
     def hears(
-        self, flags: str, seq: int, ack: int | None = None, data: bytes | None = None, *, window: int | None = None
+        self, flags: str, seq: int, ack: int | None = None, data: bytes | None = None, *, window: int | None = None,
+        sacks: Sequence[tuple[int, int]] | None = None,
     ) -> Segment:
         """The next segment leaves, with these flags (PSH does not matter), and is returned."""
         self._pump()
@@ -127,6 +132,11 @@ class Talk:
             same = same and bytes(segment.payload) == data
         if window is not None:
             same = same and segment.window << self.connection.receiver.scale == window
+        if sacks is not None:
+            blocks = parse_options(segment.options).sacks
+            told = [((left - PEER_ISN) & MASK, (right - PEER_ISN) & MASK) for left, right in blocks]
+            self._log[-1] += f" sack={told}"
+            same = same and told == list(sacks)
         if not same:
             wanted = f"{flag_names(bits)} seq={seq} ack={ack} len={None if data is None else len(data)} win={window}"
             raise AssertionError(self._dialogue(f"expected {wanted}"))

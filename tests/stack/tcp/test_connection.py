@@ -7,7 +7,7 @@ import pytest
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import Unlimited
 from netbridge.stack.tcp.connection import Connection
-from netbridge.stack.tcp.segment import SynOptions
+from netbridge.stack.tcp.segment import Options
 from netbridge.stack.tcp.states import TRANSITIONS, Event, State
 
 from .conversation import MSS, OUR_ISN, RecordingUser, Talk
@@ -17,7 +17,7 @@ from .conversation import MSS, OUR_ISN, RecordingUser, Talk
 
 def test_passive_open_answers_syn_and_names_mss_and_scale() -> None:
     talk = Talk()
-    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(1460, 7))
+    talk.connection.accept(0xFFFFFFF0, 65535, Options(1460, 7))
     segment = talk.hears("SA", 0, 1)
     assert segment.options == bytes([2, 4, MSS >> 8, MSS & 255, 1, 3, 3, 8])
     assert segment.window == 65535  # never scaled on a SYN (RFC 7323, section 2.2)
@@ -32,7 +32,7 @@ def test_no_scaling_unless_the_peer_offers_it() -> None:
 
 def test_lost_syn_ack_is_sent_again_by_timer_and_by_repeated_syn() -> None:
     talk = Talk()
-    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.connection.accept(0xFFFFFFF0, 65535, Options(MSS, None))
     talk.hears("SA", 0, 1)
     talk.passes(1.01)
     talk.hears("SA", 0, 1)
@@ -43,7 +43,7 @@ def test_lost_syn_ack_is_sent_again_by_timer_and_by_repeated_syn() -> None:
 
 def test_syn_ack_is_given_up_after_its_retries() -> None:
     talk = Talk(TcpConfig(syn_retries=2))
-    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.connection.accept(0xFFFFFFF0, 65535, Options(MSS, None))
     for _ in range(3):
         talk.hears("SA", 0, 1)
         talk.passes(8.1)
@@ -56,7 +56,7 @@ def test_active_open() -> None:
     talk = Talk()
     talk.connection.open()
     talk.hears("S", 0)
-    talk.says("SA", 0, 1, options=SynOptions(500, None))
+    talk.says("SA", 0, 1, options=Options(500, None))
     talk.hears("A", 1, 1)
     assert talk.state == "ESTABLISHED"
     assert talk.connection.sender.mss == 500
@@ -100,7 +100,7 @@ def test_simultaneous_open() -> None:
 
 def test_tiny_mss_is_raised() -> None:
     talk = Talk()
-    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(1, None))
+    talk.connection.accept(0xFFFFFFF0, 65535, Options(1, None))
     assert talk.connection.sender.mss == 88
 
 
@@ -282,7 +282,7 @@ def test_a_silly_window_waits_for_a_segment() -> None:
 
 def test_small_writes_are_joined_while_they_wait() -> None:
     talk = Talk()
-    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.connection.accept(0xFFFFFFF0, 65535, Options(MSS, None))
     talk.hears("SA", 0, 1)
     for byte in b"abc":
         talk.writes(bytes([byte]))
@@ -654,7 +654,7 @@ def test_an_ack_of_everything_after_a_timeout_covers_the_fin_too() -> None:
 
 def test_data_written_before_the_handshake_ends_waits_for_it() -> None:
     talk = Talk()
-    talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+    talk.connection.accept(0xFFFFFFF0, 65535, Options(MSS, None))
     talk.hears("SA", 0, 1)
     talk.writes(b"a server that speaks first")
     assert not talk.connection.wants_to_send  # whoever pumps while it wants to send would pump for ever
@@ -700,7 +700,7 @@ def test_a_repeated_syn_makes_the_first_timeout_three_seconds() -> None:
         if active:
             talk.connection.open()
         else:
-            talk.connection.accept(0xFFFFFFF0, 65535, SynOptions(MSS, None))
+            talk.connection.accept(0xFFFFFFF0, 65535, Options(MSS, None))
         first = "S" if active else "SA"
         talk.hears(first, 0)
         talk.passes(3.1)  # twice more, at 1 and 3 seconds: the last back-off was to 4
@@ -722,7 +722,7 @@ def test_data_on_a_syn_ack_is_taken_within_the_window() -> None:
     talk.hears("S", 0)
     ack = (OUR_ISN + 1) & 0xFFFFFFFF
     # One burst: nothing leaves in between.
-    talk.connection.receive(0xFFFFFFF0, ack, 0x12, 65535, memoryview(b"a" * 1500), SynOptions(MSS, None), talk.now)
+    talk.connection.receive(0xFFFFFFF0, ack, 0x12, 65535, memoryview(b"a" * 1500), Options(MSS, None), talk.now)
     talk.connection.receive(1500 - 15, ack, 0x10, 65535, memoryview(b"b" * 1500), None, talk.now)
     assert talk.user.data == b"a" * 1500 + b"b" * 500
     talk.hears("A", 1, 2001)

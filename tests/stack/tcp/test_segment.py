@@ -11,7 +11,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 from netbridge.stack.tcp.output import HeaderWriter, largest_payload
-from netbridge.stack.tcp.segment import SYN, emit_syn_options, parse_syn_options
+from netbridge.stack.tcp.segment import SYN, emit_syn_options, parse_options
 from netbridge.stack.vnet import F_NEEDS_CSUM, GSO_TCPV4, GSO_TCPV6, VNET
 
 V4 = (socket.inet_pton(socket.AF_INET, "10.0.0.1"), socket.inet_pton(socket.AF_INET, "10.0.0.2"))
@@ -20,22 +20,22 @@ V6 = (socket.inet_pton(socket.AF_INET6, "fd00::1"), socket.inet_pton(socket.AF_I
 
 @given(st.binary(max_size=40))
 def test_any_options_are_read_without_harm(options: bytes) -> None:
-    parse_syn_options(options)
+    parse_options(options)
 
 
 @given(st.integers(0, 65535), st.one_of(st.none(), st.integers(0, 14)))
 def test_what_is_emitted_is_parsed(mss: int, wscale: int | None) -> None:
-    found = parse_syn_options(emit_syn_options(mss, wscale))
+    found = parse_options(emit_syn_options(mss, wscale))
     assert (found.mss, found.wscale) == (mss, wscale)
 
 
 @pytest.mark.parametrize("options", [b"\x02", b"\x02\x00", b"\x02\x01\x05", b"\x02\xff", b"\x03\x03", b"\x01\x01\x02"])
 def test_lengths_that_lie_end_the_walk(options: bytes) -> None:
-    assert parse_syn_options(options).mss is None
+    assert parse_options(options).mss is None
 
 
 def test_a_scale_above_fourteen_counts_as_fourteen() -> None:
-    assert parse_syn_options(bytes([3, 3, 255])).wscale == 14
+    assert parse_options(bytes([3, 3, 255])).wscale == 14
 
 
 @pytest.mark.parametrize(("source", "destination"), [V4, V6])

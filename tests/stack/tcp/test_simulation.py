@@ -15,7 +15,7 @@ from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import NewReno, Unlimited
 from netbridge.stack.tcp.connection import Connection
 from netbridge.stack.tcp.receiver import Budget
-from netbridge.stack.tcp.segment import RST, SYN, Segment, parse_syn_options
+from netbridge.stack.tcp.segment import RST, SYN, Segment, parse_options
 from netbridge.stack.tcp.states import State
 
 MSS = 1000
@@ -66,11 +66,12 @@ class Side:
 
 
 def simulate(
-    seed: int, *, loss: float, reorder: float, duplicate: float, size: int, congestion: type = NewReno
+    seed: int, *, loss: float, reorder: float, duplicate: float, size: int, congestion: type = NewReno,
+    sack: bool = True,
 ) -> tuple[Side, Side, int]:
     """Run until both ends are over; returns both and the number of packets sent."""
     random = Random(seed)
-    config = TcpConfig(congestion=congestion)
+    config = TcpConfig(congestion=congestion, sack=sack)
     left = Side(config, random.getrandbits(32), random.randbytes(size), random)
     right = Side(config, random.getrandbits(32), random.randbytes(size // 2), random)
     expected = (bytes(left.unsent), bytes(right.unsent))
@@ -106,7 +107,7 @@ def simulate(
                 side.connection.handle_timeout(now)
         while wire and wire[0][0] <= now:
             _, _, to, segment = heapq.heappop(wire)
-            options = parse_syn_options(segment.options) if segment.flags & SYN else None
+            options = parse_options(segment.options) if segment.options else None
             if to is right and not accepted:
                 if segment.flags & SYN:
                     assert options is not None
@@ -136,6 +137,7 @@ def test_a_bad_path_delivers_everything_once_and_in_order(seed: int) -> None:
     left, right, packets = simulate(
         seed, loss=random.choice((0.0, 0.01, 0.1)), reorder=random.choice((0.0, 0.2)),
         duplicate=random.choice((0.0, 0.05)), size=random.choice((1, 5_000, 150_000)),
+        congestion=random.choice((NewReno, Unlimited)), sack=random.random() < 0.7,
     )
     for side in (left, right):
         assert side.connection.next_timeout() > 1e9
@@ -155,7 +157,7 @@ def test_a_link_that_stands_still_is_not_flooded() -> None:
     config = TcpConfig(congestion=Unlimited, min_rto=2.0)
     random = Random(1)
     side = Side(config, 0, b"", random)
-    side.connection.accept(0, 65535, parse_syn_options(bytes([3, 3, 8])))
+    side.connection.accept(0, 65535, parse_options(bytes([3, 3, 8])))
     side.connection.transmit(0.0)
     side.connection.receive(1, 1, 0x10, 4096, memoryview(b""), None, 0.01)
     side.connection.write(b"x" * 500_000)
