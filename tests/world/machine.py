@@ -9,6 +9,7 @@ serve the whole test process.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shlex
 import signal
@@ -24,6 +25,8 @@ from typing import IO, TypeVar
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
+NS_GET_PARENT = 0xB702
+"""linux/nsfs.h"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -338,21 +341,38 @@ class Machine:
 
         `below`: those in PID namespaces below the machine's as well.
         """
-        mine = os.readlink(f"/proc/{self.init}/ns/pid")
-        depth = len(_status(self.init, "NSpid:"))
+        mine = os.stat(f"/proc/{self.init}/ns/pid").st_ino
         found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == self.init:
                 continue
             try:
-                theirs = os.readlink(entry / "ns/pid")
-                if theirs != mine and not (below and len(_status(int(entry.name), "NSpid:")) > depth):
+                if os.stat(entry / "ns/pid").st_ino != mine and not (below and mine in _outer_namespaces(entry)):
                     continue
                 if _status(int(entry.name), "State:")[0] != "Z":
                     found[int(entry.name)] = text((entry / "cmdline").read_bytes().replace(b"\0", b" ")).strip()
             except OSError:
                 continue
         return found
+
+
+def _outer_namespaces(process: Path) -> list[int]:
+    """The PID namespaces around the process's own, by inode number, as far out as this program may look.
+
+    Depth alone does not tell one machine's from another's: test runs beside this one have worlds of their own.
+    """
+    found = []
+    namespace = os.open(process / "ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            outer = fcntl.ioctl(namespace, NS_GET_PARENT)
+            os.close(namespace)
+            namespace = outer
+            found.append(os.fstat(outer).st_ino)
+    except OSError:  # the one this program runs in has none that it may know
+        return found
+    finally:
+        os.close(namespace)
 
 
 def _status(pid: int, key: str) -> list[str]:
