@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench fuzz constraints clean
+.PHONY: help venv demo test lint bench soak fuzz constraints clean
 
 BIN := .venv/bin
 
@@ -32,6 +32,12 @@ bench: ## throughput, round trips, CPU and memory, side by side with other tools
 	@scripts/system-packages bench
 	@scripts/venv
 	@$(BIN)/python bench/run.py
+
+soak: ## mixed traffic while packets are lost and overtaken (root); MINUTES=20 SEED=n TRANSPORT=openssh
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
+		--transport $(or $(TRANSPORT),openssh)
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)

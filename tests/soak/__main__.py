@@ -1,0 +1,79 @@
+"""`python -m tests.soak [--minutes N] [--seed N] [--transport openssh|asyncssh|sandbox] [--loss P] [--reorder P]`.
+
+Prints a line each ten seconds and a table at the end. Exit status 1 when anything was wrong, with what it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.world import Bridge, World, missing
+from tests.world.addresses import CODESPACE, SSH_PORT
+
+from .run import Soak, stormy
+from .watch import Watch
+from .workers import Place
+
+PATIENCE = 360.0
+"""Seconds for everything to go: a UDP flow's time is 300 s; a reset that was lost is found out by two keepalives."""
+
+
+def start(world: World, transport: str, prefix: tuple[str, ...]) -> Bridge:
+    if transport == "sandbox":
+        return Bridge(world.laptop, "sandbox", prefix=prefix)
+    return Bridge(world.laptop, f"ssh://root@{CODESPACE[4]}:{SSH_PORT}", "--ssh", transport, prefix=prefix)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--transport", choices=["openssh", "asyncssh", "sandbox"], default="openssh")
+    parser.add_argument("--loss", type=float, default=0.01)
+    parser.add_argument("--reorder", type=float, default=0.01)
+    given = parser.parse_args()
+    if reason := missing():
+        print(f"soak: not run: {reason}")
+        return 1
+    print(
+        f"soak: {given.minutes:g} minutes over {given.transport}, {given.loss:.1%} lost and {given.reorder:.1%} "
+        f"overtaken each way, --seed {given.seed}", flush=True,
+    )  # fmt: skip
+    with World() as world:
+        vitals = world.folder / "vitals"
+        machine = world.laptop if given.transport == "sandbox" else world.codespace
+        before = set(machine.processes(below=True))
+        weather = "--loss", str(given.loss), "--reorder", str(given.reorder)
+        bridge = start(world, given.transport, stormy(given.seed, vitals, *weather))
+        begun = time.monotonic()
+        try:
+            bridge.ready()
+            watch = Watch(bridge, vitals, machine, before)
+            place = Place(machine, bridge.inside() if bridge.sandbox else None)
+            soak = Soak(
+                world, place, watch, seed=given.seed, seconds=given.minutes * 60, patience=PATIENCE,
+                losses=bool(given.loss and given.reorder), say=lambda line: print(line, flush=True),
+            )  # fmt: skip
+            wrong = soak.run()
+            print(f"\n{soak.table()}\n")
+            watch.close()
+            if not wrong and (status := bridge.stop()):
+                wrong = [f"netbridge ended with status {status}"]
+        finally:
+            bridge.program.kill()
+    took = time.monotonic() - begun
+    for sentence in wrong:
+        print(f"soak: wrong: {sentence}")
+    print(f"soak: {'FAILED' if wrong else 'passed'} after {took / 60:.1f} minutes, --seed {given.seed}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
