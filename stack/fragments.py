@@ -17,6 +17,7 @@ argument: `now` is monotonic seconds.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from os import urandom
 
 from . import ipv4, ipv6
@@ -63,6 +64,24 @@ class _Datagram:
         return self.total >= 0 and self.first != b"" and sum(map(len, self.pieces)) == self.total
 
 
+@dataclass(slots=True)
+class FragmentCounters:
+    """What became of datagrams in pieces."""
+
+    reassembled: int = 0
+    """Datagrams put together."""
+    contradicting: int = 0
+    """Datagrams dropped because their fragments overlapped or contradicted each other."""
+    too_many: int = 0
+    """Datagrams dropped because they came in too many fragments."""
+    evicted: int = 0
+    """Datagrams dropped because the memory for all of them was used up."""
+    expired: int = 0
+    """Datagrams dropped because the rest did not come in time."""
+    after_drop: int = 0
+    """Fragments of datagrams that had been dropped already."""
+
+
 class Reassembler:
     """Puts fragments of both versions together."""
 
@@ -72,12 +91,7 @@ class Reassembler:
         self.timeout = timeout
         self.bytes_held = 0
         """What all unfinished datagrams cost now."""
-        self.overlaps = 0
-        """Datagrams dropped because their fragments overlapped or contradicted each other."""
-        self.evicted = 0
-        """Datagrams dropped because the budget was spent."""
-        self.expired = 0
-        """Datagrams whose time ran out."""
+        self.counters = FragmentCounters()
         self._datagrams: dict[tuple[bytes, bytes, int, int], _Datagram] = {}  # oldest first, so by deadline
 
     def __len__(self) -> int:
@@ -93,11 +107,13 @@ class Reassembler:
             datagram = self._datagrams[fragment.key] = _Datagram(now + self.timeout)
             self.bytes_held += OVERHEAD
         elif datagram.dropped:
+            self.counters.after_drop += 1
             return None
         if not self._insert(datagram, fragment):
             return None
         if datagram.complete():
             self._remove(fragment.key, datagram)
+            self.counters.reassembled += 1
             return _rebuild(fragment.version, datagram)
         if self.bytes_held > self.max_bytes:
             self._evict()
@@ -112,6 +128,7 @@ class Reassembler:
             # A duplicate of the last piece, or of one whose "more" bit it contradicts?
             if fragment.more != (end == datagram.total):
                 return False
+            self.counters.contradicting += 1
             self._drop(datagram)
             return False
         if (
@@ -119,8 +136,12 @@ class Reassembler:
             or (index < len(datagram.starts) and datagram.starts[index] < end)
             or (datagram.total >= 0 and (end > datagram.total or not fragment.more))
             or (not fragment.more and datagram.starts and index < len(datagram.starts))
-            or len(datagram.starts) >= MAX_FRAGMENTS
         ):
+            self.counters.contradicting += 1
+            self._drop(datagram)
+            return False
+        if len(datagram.starts) >= MAX_FRAGMENTS:
+            self.counters.too_many += 1
             self._drop(datagram)
             return False
         datagram.starts.insert(index, start)
@@ -141,7 +162,6 @@ class Reassembler:
 
     def _drop(self, datagram: _Datagram) -> None:
         """Forget what came of a datagram and leave a tombstone for what is still to come."""
-        self.overlaps += 1
         self.bytes_held -= datagram.cost - OVERHEAD
         datagram.cost = OVERHEAD
         datagram.dropped = True
@@ -157,7 +177,7 @@ class Reassembler:
         while self.bytes_held > self.low_bytes:
             key = next(iter(self._datagrams))
             self._remove(key, self._datagrams[key])
-            self.evicted += 1
+            self.counters.evicted += 1
 
     def next_timeout(self) -> float | None:
         """When `expire` has something to do, or None."""
@@ -175,7 +195,7 @@ class Reassembler:
                 break
             self._remove(key, datagram)
             if not datagram.dropped:
-                self.expired += 1
+                self.counters.expired += 1
                 if datagram.first:
                     told.append(datagram.first)
         return told

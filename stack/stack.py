@@ -112,7 +112,7 @@ class Stack:
         self.icmp.tcp_error = self.tcp.icmp_error
         self.on_lost: Callable[[Exception | None], None] | None = None
         """Called when the link is lost or closed."""
-        self._reassembly = Reassembler()
+        self.fragments = Reassembler()
         self.scheduled = inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self.timers: Timers
@@ -213,7 +213,7 @@ class Stack:
                 raise WireError("neither IPv4 nor IPv6")
             if isinstance(packet, Fragment):
                 self.counters.fragments += 1
-                whole = self._reassembly.add(packet, monotonic())
+                whole = self.fragments.add(packet, monotonic())
                 if whole is None:
                     self.timers.update(self)
                     return
@@ -308,12 +308,12 @@ class Stack:
 
     def next_timeout(self) -> float:
         """See `Timed`."""
-        at = self._reassembly.next_timeout()
+        at = self.fragments.next_timeout()
         return inf if at is None else at
 
     def handle_timeout(self, now: float) -> None:
         """See `Timed`."""
-        for first in self._reassembly.expire(now):
+        for first in self.fragments.expire(now):
             self.icmp.error(Problem.REASSEMBLY_TIME_EXCEEDED, first)
 
     # -- the asyncio face

@@ -50,4 +50,5 @@ def run(data: bytes) -> object:
     assert (timeout is None) == (len(reassembler) == 0)
     reassembler.expire(now + 1000)
     assert reassembler.bytes_held == len(reassembler) == 0
-    return completed, min(reassembler.overlaps, 3), min(reassembler.evicted, 3), min(reassembler.expired, 3)
+    counters = reassembler.counters
+    return completed, min(counters.contradicting, 3), min(counters.evicted, 3), min(counters.expired, 3)

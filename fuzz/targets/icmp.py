@@ -26,12 +26,13 @@ def run(data: bytes) -> object:
         return "fragment"
     heard: list[str] = []
 
-    def hear(quoted: Quoted, problem: Problem, mtu: int) -> None:
+    def hear(quoted: Quoted, problem: Problem, mtu: int) -> bool:
         assert len(quoted.transport) >= 8
         assert quoted.source == packet.destination
         assert not mtu or problem is Problem.TOO_BIG
         assert 0 <= quoted.sequence < 1 << 32
         heard.append(problem.name)
+        return True
 
     def forward(packet: IpPacket, _identifier: int, _sequence: int, payload: memoryview) -> None:
         assert bytes(payload) in data

@@ -29,7 +29,8 @@ ERROR_TOS = 0xC0
 """Internetwork control, as RFC 1812 section 4.3.2.5 asks of ICMP errors."""
 
 ForwardEcho = Callable[[IpPacket, int, int, memoryview], None]
-ErrorHandler = Callable[[Quoted, Problem, int], None]
+ErrorHandler = Callable[[Quoted, Problem, int], bool]
+"""Takes the quoted packet, the problem, and the MTU of TOO_BIG; says whether the quoted packet is one it sent."""
 PingCallback = Callable[[IpPacket | None, Problem | None], None]
 
 
@@ -50,7 +51,9 @@ class IcmpCounters:
     echo_replies_sent: int = 0
     """Echo replies sent, the forwarder's included."""
     errors_received: int = 0
-    """Errors that were well-formed and told to whom they concern."""
+    """Errors that were well-formed."""
+    errors_disbelieved: int = 0
+    """Of these, ignored: they quote nothing that was sent from here and may still be on its way (RFC 5927)."""
     errors_sent: int = 0
     """Errors sent."""
     errors_withheld: int = 0
@@ -78,9 +81,9 @@ class Icmp:
         self.forward: ForwardEcho | None = None
         """Takes echo requests to other addresses: packet (its ttl already lowered), identifier, sequence, payload."""
         self.tcp_error: ErrorHandler | None = None
-        """Takes errors about TCP segments: quoted packet, problem, and the MTU of TOO_BIG."""
+        """Takes errors about TCP segments."""
         self.udp_error: ErrorHandler | None = None
-        """Takes errors about UDP datagrams, likewise."""
+        """Takes errors about UDP datagrams."""
         self._stack = stack
         self._limit = limit or TokenBucket()
         self._pings: dict[tuple[bytes, int, int], _Ping] = {}
@@ -131,18 +134,24 @@ class Icmp:
         if problem is not Problem.TOO_BIG:
             mtu = 0
         self.counters.errors_received += 1
+        if not self._tell_sender(packet.version, quoted, problem, mtu):
+            self.counters.errors_disbelieved += 1
+
+    def _tell_sender(self, version: int, quoted: Quoted, problem: Problem, mtu: int) -> bool:
+        """Tell whoever sent the quoted packet; False when nobody did."""
         if quoted.protocol == TCP:
-            if self.tcp_error is not None:
-                self.tcp_error(quoted, problem, mtu)
-        elif quoted.protocol == UDP:
-            if self.udp_error is not None:
-                self.udp_error(quoted, problem, mtu)
-        elif quoted.protocol in (ICMP, ICMPV6) and quoted.transport[0] == wire.ECHO_REQUEST[packet.version]:
-            _, _, _, identifier, sequence = wire.HEADER.unpack_from(quoted.transport)
-            ping = self._pings.get((quoted.destination, identifier, sequence))
-            if ping is not None and ping.source == quoted.source:
-                del self._pings[quoted.destination, identifier, sequence]
-                ping.callback(None, problem)
+            return self.tcp_error is not None and self.tcp_error(quoted, problem, mtu)
+        if quoted.protocol == UDP:
+            return self.udp_error is not None and self.udp_error(quoted, problem, mtu)
+        if quoted.protocol not in (ICMP, ICMPV6) or quoted.transport[0] != wire.ECHO_REQUEST[version]:
+            return False
+        _, _, _, identifier, sequence = wire.HEADER.unpack_from(quoted.transport)
+        ping = self._pings.get((quoted.destination, identifier, sequence))
+        if ping is None or ping.source != quoted.source:
+            return False
+        del self._pings[quoted.destination, identifier, sequence]
+        ping.callback(None, problem)
+        return True
 
     def echo_reply(
         self, source: bytes, destination: bytes, identifier: int, sequence: int, payload: Buffer, *, ttl: int = 64,

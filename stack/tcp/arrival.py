@@ -127,6 +127,7 @@ class Arrival(ControlBlock):
             length == 1 and flags & FIN and seq == receiver.nxt
         ):
             if flags & RST:
+                self._counters.out_of_window += 1
                 return
             if self.state is TIME_WAIT and flags & FIN:
                 self._life_until = now + self._config.time_wait
@@ -139,6 +140,7 @@ class Arrival(ControlBlock):
             if seq == add(receiver.nxt, -1) or receiver.window == 0 or (old and payload):
                 self._ack_now = True
             else:
+                self._counters.out_of_window += 1
                 self._challenge(now)
             return
         # Second: RST (RFC 5961, section 3.2).
@@ -157,6 +159,7 @@ class Arrival(ControlBlock):
             return
         # Fifth: ACK.
         if not flags & ACK:
+            self._counters.without_ack += 1
             return
         self._heard_at = now
         if self.state is SYN_RECEIVED:
@@ -198,7 +201,9 @@ class Arrival(ControlBlock):
                 if seq == receiver.nxt:
                     self._take_payload(payload, now)
                 else:
-                    receiver.keep_early(seq, payload)
+                    self._counters.early += 1
+                    if not receiver.keep_early(seq, payload):
+                        self._counters.early_refused += 1
                     self._ack_now = True  # a duplicate ACK tells of the hole (RFC 5681, section 4.2)
             # Eighth: FIN, once everything before it is here.
             if fin and self.fin_seq == receiver.nxt and self.state in MAY_RECEIVE_DATA:
@@ -208,9 +213,12 @@ class Arrival(ControlBlock):
                 self._ack_now = True
 
     def _challenge(self, now: float) -> None:
+        self._counters.challenges += 1
         if now - self._challenge_at >= self._config.challenge_interval:
             self._challenge_at = now
             self._ack_now = True
+        else:
+            self._counters.challenges_withheld += 1
 
     def _take_ack(
         self, seq: int, ack: int, window: int, length: int, now: float, sacks: Sequence[Block] = ()

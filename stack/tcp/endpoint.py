@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, ENETDOWN
 from os import strerror, urandom
 from time import monotonic
@@ -22,6 +21,7 @@ from ..checksum import pseudo_header_sum, verifies
 from ..icmp.wire import Problem, Quoted
 from ..packet import TCP
 from .config import TcpConfig
+from .counters import TcpCounters
 from .flow import Flow
 from .isn import IsnGenerator
 from .output import HeaderWriter
@@ -42,42 +42,6 @@ NOT_FATAL = (Problem.TOO_BIG, Problem.TIME_EXCEEDED, Problem.REASSEMBLY_TIME_EXC
 """Errors that do not end a connection that is being opened (RFC 1122, section 4.2.3.9)."""
 
 Accept = Callable[["TcpRequest"], None]
-
-
-@dataclass(slots=True)
-class TcpCounters:
-    """What TCP saw."""
-
-    segments_in: int = 0
-    """Segments received."""
-    segments_out: int = 0
-    """Packets sent, a super-segment counting as one."""
-    bytes_in: int = 0
-    """Payload bytes received, repeated ones included."""
-    bytes_out: int = 0
-    """Payload bytes sent, repeated ones included."""
-    bad_header: int = 0
-    """Dropped: a header that lies about its length, or port 0."""
-    bad_checksum: int = 0
-    """Dropped: wrong checksum."""
-    resets_sent: int = 0
-    """RSTs in answer to segments that belong to no connection."""
-    syn_repeated: int = 0
-    """SYNs of requests that are still being decided."""
-    requests: int = 0
-    """Connection requests received."""
-    dropped: int = 0
-    """Of these, answered with silence: a queue or a limit was full, or nobody answered them."""
-    opened: int = 0
-    """Connections accepted or opened."""
-    closed: int = 0
-    """Connections ended."""
-    failed: int = 0
-    """Of these, ended by reset or timeout."""
-    broken: int = 0
-    """Callbacks of a connection's user that raised; the connection was reset."""
-    retransmitted: int = 0
-    """Segments sent again, of ended connections."""
 
 
 class Tcp:
@@ -325,19 +289,20 @@ class Tcp:
             if error is not None:
                 self.counters.failed += 1
 
-    def icmp_error(self, quoted: Quoted, problem: Problem, _mtu: int) -> None:
+    def icmp_error(self, quoted: Quoted, problem: Problem, _mtu: int) -> bool:
         """An ICMP error about a segment of ours; believed only if it quotes what is in flight (RFC 5927, section 4)."""
         ports = quoted.destination_port.to_bytes(2, "big") + quoted.source_port.to_bytes(2, "big")
         flow = self.flows.get(quoted.destination + quoted.source + ports)
         if flow is None:
-            return
+            return False
         connection = flow.connection
         sender = connection.sender
         if ((quoted.sequence - sender.una) & MASK) > sender.flight:
-            return
+            return False
         # In a synchronized state hard errors are soft (RFC 1122 §4.2.3.9 as RFC 5927 §5.2 reads it).
         if connection.state is State.SYN_SENT and problem not in NOT_FATAL:
             self._cut(flow, problem.error())
+        return True
 
     def broke(self, flow: Flow, error: Exception) -> None:
         """A callback of the flow's user raised: that flow is reset, and no other suffers."""

@@ -56,7 +56,7 @@ class Flow:
         self.connection = Connection(
             tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, monotonic()), mss=mss,
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
-            default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6,
+            default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6, counters=tcp.counters,
         )  # fmt: skip
         self.connection.receiver.reader = user.data_received  # straight: it is called for every segment
 

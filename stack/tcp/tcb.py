@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from .config import TcpConfig
+from .counters import TcpCounters
 from .receiver import Budget, Receiver
 from .segment import DEFAULT_MSS_V4, Segment
 from .sender import Sender
@@ -23,20 +24,21 @@ class ControlBlock:
     """The state of one connection, and how it ends. Its key and addresses are its owner's business."""
 
     __slots__ = (
-        "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_config", "_default_mss", "_delayed_ack_at",
-        "_end_told_later", "_eof_told",
+        "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_config", "_counters", "_default_mss",
+        "_delayed_ack_at", "_end_told_later", "_eof_told",
         "_fin_early", "_fin_received", "_heard_at", "_keepalive", "_life_until", "_probe", "_probes", "_reset",
         "_retry_at", "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
     )  # fmt: skip
 
     def __init__(
         self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int,
-        default_mss: int = DEFAULT_MSS_V4,
+        default_mss: int = DEFAULT_MSS_V4, counters: TcpCounters | None = None,
     ) -> None:  # fmt: skip
         """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes;
         `default_mss`: what a peer takes that does not say.
         """
         self._config = config
+        self._counters = counters or TcpCounters()
         self._user = user
         self.state = CLOSED
         self.mss = mss

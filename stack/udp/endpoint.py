@@ -173,14 +173,14 @@ class Udp:
     def _find(self, address: bytes, port: int) -> _Binding | None:
         return self._bindings.get((address, port)) or self._bindings.get((bytes(len(address)), port))
 
-    def _error_received(self, quoted: Quoted, problem: Problem, mtu: int) -> None:
+    def _error_received(self, quoted: Quoted, problem: Problem, mtu: int) -> bool:
         if not self._stack.is_local(quoted.source):
-            if self.forward_error is not None:
-                self.counters.errors += 1
-                self.forward_error(quoted, problem, mtu)
-            return
-        binding = self._find(quoted.source, quoted.source_port)
-        # Like the kernel, tell only connected endpoints: others could not know whom the error is about.
-        if binding is not None and binding.remote == (quoted.destination, quoted.destination_port):
-            self.counters.errors += 1
-            binding.receiver.problem_received(problem, mtu)
+            believed = self.forward_error is not None and self.forward_error(quoted, problem, mtu)
+        else:
+            binding = self._find(quoted.source, quoted.source_port)
+            # Like the kernel, tell only connected endpoints: others could not know whom the error is about.
+            believed = binding is not None and binding.remote == (quoted.destination, quoted.destination_port)
+            if binding is not None and believed:
+                binding.receiver.problem_received(problem, mtu)
+        self.counters.errors += believed
+        return believed

@@ -84,7 +84,7 @@ def test_exact_duplicates_are_fine() -> None:
     reassembler = Reassembler()
     results = [add(reassembler, data) for data in (*PIECES4[:2], *PIECES4[:2], PIECES4[2])]
     assert results[-1] is not None
-    assert reassembler.overlaps == 0
+    assert reassembler.counters.contradicting == 0
 
 
 FIRST = (8, b"a" * 64, True)
@@ -105,7 +105,7 @@ def test_any_overlap_drops_the_datagram_and_all_that_still_comes(other: tuple[in
         reassembler = Reassembler()
         for offset, data, more in sequence:
             assert reassembler.add(piece(offset, data, more=more), 0.0) is None
-        assert reassembler.overlaps == 1
+        assert reassembler.counters.contradicting == 1
         for offset, data, more in (FIRST, (0, b"c" * 8, True), (72, b"c" * 8, False)):
             assert reassembler.add(piece(offset, data, more=more), 1.0) is None
         assert len(reassembler) == 1  # the tombstone
@@ -118,18 +118,18 @@ def test_two_ends_contradict_each_other() -> None:
     reassembler = Reassembler()
     reassembler.add(piece(64, b"z" * 8, more=False), 0.0)
     reassembler.add(piece(128, b"z" * 8, more=False), 0.0)
-    assert reassembler.overlaps == 1
+    assert reassembler.counters.contradicting == 1
     reassembler.add(piece(64, b"z" * 8, more=False, identification=2), 0.0)
     reassembler.add(piece(72, b"z" * 8, more=True, identification=2), 0.0)
-    assert reassembler.overlaps == 2
+    assert reassembler.counters.contradicting == 2
 
 
 def test_a_datagram_has_at_most_so_many_pieces() -> None:
     reassembler = Reassembler()
     for index in range(MAX_FRAGMENTS + 1):
-        assert reassembler.overlaps == 0
+        assert reassembler.counters.too_many == 0
         reassembler.add(piece(16 * index, b"12345678"), 0.0)
-    assert reassembler.overlaps == 1
+    assert reassembler.counters.too_many == 1
 
 
 def test_bomb_of_first_fragments_stays_within_the_budget() -> None:
@@ -138,7 +138,7 @@ def test_bomb_of_first_fragments_stays_within_the_budget() -> None:
         fragment = piece(0, b"x" * 1024, identification=index & 0xFFFF)
         reassembler.add(fragment, index * 1e-5)
         assert reassembler.bytes_held <= MAX_BYTES
-    assert reassembler.evicted > 0
+    assert reassembler.counters.evicted > 0
     assert len(reassembler) < 4096
     reassembler.expire(100.0)
     assert reassembler.bytes_held == 0
@@ -157,7 +157,7 @@ def test_the_oldest_go_first_when_the_budget_is_spent() -> None:
     reassembler = Reassembler(max_bytes=8000)
     for index in range(10):
         reassembler.add(piece(0, bytes(1000), identification=index), float(index))
-    assert reassembler.evicted > 0
+    assert reassembler.counters.evicted > 0
     last = reassembler.add(piece(1000, b"end", more=False, identification=9), 9.0)
     assert last is not None
 
@@ -199,7 +199,7 @@ def test_timeout_tells_those_whose_first_fragment_came() -> None:
     assert reassembler.expire(10.0 + TIMEOUT) == [PIECES4[0]]
     assert reassembler.next_timeout() == 11.0 + TIMEOUT
     assert reassembler.expire(50.0) == []
-    assert reassembler.expired == 2
+    assert reassembler.counters.expired == 2
     assert add(reassembler, PIECES4[1], 51.0) is None
     assert add(reassembler, PIECES4[2], 51.0) is None
 

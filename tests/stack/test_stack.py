@@ -201,7 +201,7 @@ async def test_a_fragment_bomb_moves_nothing(world: World) -> None:
         bomb[10:12] = b"\0\0"
         bomb[10:12] = checksum(bomb[:20]).to_bytes(2, "big")
         world.stack.packet_received(memoryview(NO_OFFLOAD + bomb))
-    assert world.stack._reassembly.bytes_held <= 4 << 20
+    assert world.stack.fragments.bytes_held <= 4 << 20
     assert len(world.give(IP(src=CLIENT4, dst=GATEWAY4) / ICMP(type=8))) == 1
 
 

@@ -19,7 +19,7 @@ from scapy.layers.inet6 import (
 )
 
 from netbridge.stack.errors import WireError
-from netbridge.stack.icmp.endpoint import Icmp
+from netbridge.stack.icmp.endpoint import ErrorHandler, Icmp
 from netbridge.stack.icmp.limit import BURST
 from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import IpPacket
@@ -219,12 +219,22 @@ def receive(stack: FakeStack, icmp: Any, quoted: Any, *, to: str = GATEWAY4) -> 
     stack.icmp.packet_received(whole(IP(src=CLIENT4, dst=to) / icmp / raw(quoted)))
 
 
+def into(seen: list[tuple[Quoted, Problem, int]]) -> ErrorHandler:
+    """Believes every error, and writes it down."""
+
+    def hear(quoted: Quoted, problem: Problem, mtu: int) -> bool:
+        seen.append((quoted, problem, mtu))
+        return True
+
+    return hear
+
+
 def test_errors_go_to_whom_they_concern() -> None:
     stack = FakeStack()
     tcp: list[tuple[Quoted, Problem, int]] = []
     udp: list[tuple[Quoted, Problem, int]] = []
-    stack.icmp.tcp_error = lambda *error: tcp.append(error)
-    stack.icmp.udp_error = lambda *error: udp.append(error)
+    stack.icmp.tcp_error = into(tcp)
+    stack.icmp.udp_error = into(udp)
     segment = IP(src=SERVER4, dst=CLIENT4) / TCP(sport=80, dport=9, seq=5)
     receive(stack, ICMP(type=3, code=4, nexthopmtu=1300), segment, to=SERVER4)
     receive(stack, ICMP(type=11), IP(src=GATEWAY4, dst=CLIENT4) / UDP(sport=53, dport=9))
@@ -237,20 +247,28 @@ def test_errors_go_to_whom_they_concern() -> None:
 
 def test_a_big_ipv6_mtu_is_32_bits() -> None:
     stack = FakeStack()
-    seen: list[int] = []
-    stack.icmp.tcp_error = lambda _quoted, _problem, mtu: seen.append(mtu)
+    seen: list[tuple[Quoted, Problem, int]] = []
+    stack.icmp.tcp_error = into(seen)
     quoted = raw(IPv6(src=GATEWAY6, dst=CLIENT6) / TCP(sport=80, dport=9))
     stack.icmp.packet_received(whole(IPv6(src=CLIENT6, dst=GATEWAY6) / ICMPv6PacketTooBig(mtu=70000) / quoted))
-    assert seen == [70000]
+    assert [mtu for _, _, mtu in seen] == [70000]
 
 
 def test_an_error_about_somebody_elses_packet_is_not_believed() -> None:
     stack = FakeStack()
-    seen: list[Problem] = []
-    stack.icmp.tcp_error = lambda _quoted, problem, _mtu: seen.append(problem)
+    seen: list[tuple[Quoted, Problem, int]] = []
+    stack.icmp.tcp_error = into(seen)
     receive(stack, ICMP(type=3, code=1), IP(src=SERVER4, dst=CLIENT4) / TCP(), to=GATEWAY4)
     assert seen == []
     assert stack.icmp.counters.malformed == 1
+
+
+def test_an_error_that_its_room_does_not_believe_is_counted() -> None:
+    stack = FakeStack()
+    stack.icmp.tcp_error = lambda _quoted, _problem, _mtu: False
+    receive(stack, ICMP(type=3, code=1), IP(src=SERVER4, dst=CLIENT4) / TCP(), to=SERVER4)
+    receive(stack, ICMP(type=3, code=1), IP(src=SERVER4, dst=CLIENT4) / UDP(), to=SERVER4)
+    assert (stack.icmp.counters.errors_received, stack.icmp.counters.errors_disbelieved) == (2, 2)
 
 
 # -- pings of our own

@@ -12,6 +12,7 @@ from math import inf
 
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.connection import Connection
+from netbridge.stack.tcp.counters import TcpCounters
 from netbridge.stack.tcp.receiver import Budget
 from netbridge.stack.tcp.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, flag_names, parse_options
 from netbridge.stack.tcp.seq import MASK
@@ -58,11 +59,13 @@ class Talk:
     def __init__(self, config: TcpConfig | None = None, *, mss: int = MSS, max_payload: int | None = None) -> None:
         self.config = config or TcpConfig()
         self.user = RecordingUser()
+        self.counters = TcpCounters()
         self.now = 1000.0
         self.budget = Budget(self.config.receive_budget)
         self.connection = Connection(
-            self.config, self.budget, self.user, iss=OUR_ISN, mss=mss, max_payload=max_payload or mss
-        )
+            self.config, self.budget, self.user, iss=OUR_ISN, mss=mss, max_payload=max_payload or mss,
+            counters=self.counters,
+        )  # fmt: skip
         self.wscale = 0
         self._out: list[Segment] = []
         self._log: list[str] = []

@@ -524,12 +524,14 @@ def test_a_reset_elsewhere_in_the_window_is_challenged_at_a_rate() -> None:
     talk.says("R", 300)
     talk.hears("A", 1, 1)
     assert talk.state == "ESTABLISHED"
+    assert (talk.counters.challenges, talk.counters.challenges_withheld) == (3, 1)
 
 
 def test_a_reset_outside_the_window_is_nothing() -> None:
     talk = Talk.established()
     talk.says("R", 900_000)
     talk.silent()
+    assert talk.counters.out_of_window == 1
     assert talk.state == "ESTABLISHED"
 
 

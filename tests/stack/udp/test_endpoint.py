@@ -7,7 +7,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
-from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import IpPacket
 from netbridge.stack.udp.endpoint import EPHEMERAL, Address
 from tests.stack.fake import CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, SERVER4, SERVER6, FakeStack, packed, raw, whole
@@ -167,9 +167,12 @@ def test_errors_reach_the_connected_endpoint_they_are_about() -> None:
 def test_errors_about_forwarded_datagrams_reach_the_forwarder() -> None:
     stack = FakeStack()
     seen: list[tuple[bytes, int, bytes, int, Problem]] = []
-    stack.udp.forward_error = lambda quoted, problem, _: seen.append(
-        (quoted.source, quoted.source_port, quoted.destination, quoted.destination_port, problem),
-    )
+
+    def hear(quoted: Quoted, problem: Problem, _mtu: int) -> bool:
+        seen.append((quoted.source, quoted.source_port, quoted.destination, quoted.destination_port, problem))
+        return True
+
+    stack.udp.forward_error = hear
     quoted = IP(src=SERVER4, dst=CLIENT4) / UDP(sport=53, dport=5000) / b"late answer"
     stack.icmp.packet_received(unreachable(quoted, to=SERVER4))
     assert seen == [(packed(SERVER4), 53, packed(CLIENT4), 5000, Problem.PORT_UNREACHABLE)]

@@ -1,0 +1,53 @@
+"""What TCP counts; one set for all connections of a stack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class TcpCounters:
+    """What TCP saw."""
+
+    segments_in: int = 0
+    """Segments received."""
+    segments_out: int = 0
+    """Packets sent, a super-segment counting as one."""
+    bytes_in: int = 0
+    """Payload bytes received, repeated ones included."""
+    bytes_out: int = 0
+    """Payload bytes sent, repeated ones included."""
+    bad_header: int = 0
+    """Dropped: a header that lies about its length, or port 0."""
+    bad_checksum: int = 0
+    """Dropped: wrong checksum."""
+    resets_sent: int = 0
+    """RSTs in answer to segments that belong to no connection."""
+    syn_repeated: int = 0
+    """SYNs of requests that are still being decided."""
+    requests: int = 0
+    """Connection requests received."""
+    dropped: int = 0
+    """Of these, answered with silence: a queue or a limit was full, or nobody answered them."""
+    opened: int = 0
+    """Connections accepted or opened."""
+    closed: int = 0
+    """Connections ended."""
+    failed: int = 0
+    """Of these, ended by reset or timeout."""
+    broken: int = 0
+    """Callbacks of a connection's user that raised; the connection was reset."""
+    retransmitted: int = 0
+    """Segments sent again, of ended connections."""
+    out_of_window: int = 0
+    """Dropped: segments and resets outside the receive window; neither a probe nor data sent again."""
+    challenges: int = 0
+    """Challenge ACKs due to segments that may be forged (RFC 5961)."""
+    challenges_withheld: int = 0
+    """Of these, not sent because one was sent a moment ago (RFC 5961, section 7)."""
+    without_ack: int = 0
+    """Dropped: segments that have to carry an acknowledgement and do not."""
+    early: int = 0
+    """Segments that came before their turn."""
+    early_refused: int = 0
+    """Of these, not kept (or not wholly): too many gaps or bytes; the peer sends them again."""
