@@ -2,7 +2,8 @@
 
 198.18.0.0/15 is set aside for benchmarks (RFC 2544, section C.2.2) and routed nowhere; fd6e:6272::/32 is a piece of
 the unique local range (RFC 4193; its digits spell "nbr"). Bridge N uses 198.18.N.0/30 and fd6e:6272:N::/64: address 1
-is the stack on this side, the gateway that traceroute shows, address 2 the TUN over there.
+is the stack on this side, the gateway that traceroute shows, address 2 the TUN over there, and address 4, which lies
+beside the /30 so that no broadcast address is in its way, stands for this machine's loopback (`--host-alias`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,16 @@ class Addresses:
         return self._with_prefixes(2)
 
     @property
+    def alias(self) -> tuple[str, str]:
+        """What the host alias resolves to, whether it is switched on or not."""
+        return self._address(4)
+
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """CIDRs of all addresses that are this bridge's."""
+        return *self.networks, f"{self.alias[0]}/32"
+
+    @property
     def networks(self) -> tuple[str, str]:
         """The two networks; sources from elsewhere are not accepted (BCP 38)."""
         return self._with_prefixes(0)
@@ -47,7 +58,7 @@ class Addresses:
 
     def fits(self, networks: Iterable[str]) -> bool:
         """Whether none of `networks` (CIDRs of either version) overlaps ours. A default route is no obstacle."""
-        own = [ip_network(network) for network in self.networks]
+        own = [ip_network(network) for network in self.everything]
         for text in networks:
             try:
                 other = ip_network(text, strict=False)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from . import events
 from .errors import BridgeError, UsageError
+from .forward.policy import Policy
 from .options import Options
 from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks
 
@@ -39,6 +40,8 @@ class Capturing:
         self._snapshot: Snapshot | None = None
         self._peers: tuple[str, ...] = ()
         self._own: tuple[str, ...] = ()
+        self._alias: tuple[str, ...] = ()
+        self._policy: Policy | None = None
         self._choice: Capture | None = None
         self._told: tuple[tuple[events.Network, ...], tuple[events.Network, ...]] | None = None
         self._installed: tuple[str, ...] = ()
@@ -89,15 +92,38 @@ class Capturing:
             self._tell(events.Hint(f"{error}; only networks named by --route are captured"))
         self.decide()
 
-    def decide(self, *, peers: Iterable[str] = (), own: Iterable[str] = ()) -> None:
-        """Choose. `peers` are the tunnel's own addresses, `own` the bridge's networks. Raises UsageError."""
+    def tell_own_addresses(self, policy: Policy) -> None:
+        """Tell `policy`, now and whenever they change, which addresses this machine has. Raises UsageError.
+
+        A rule that speaks of addresses nobody can find out would deny nothing, so there is no bridge then.
+        """
+        if self._snapshot is None and policy.follows_own_addresses:
+            raise UsageError(
+                "The rule `local` cannot be kept.", "This machine's own addresses cannot be looked up.",
+                "Name them by --deny CIDR instead.",
+            )
+        self._policy = policy
+        self._pass_own_addresses()
+
+    def _pass_own_addresses(self) -> None:
+        if self._policy is not None and self._snapshot is not None:
+            self._policy.own_addresses(
+                address.packed for interface in self._snapshot.interfaces if not interface.loopback
+                for address in interface.addresses
+            )
+
+    def decide(self, *, peers: Iterable[str] = (), own: Iterable[str] = (), alias: Iterable[str] = ()) -> None:
+        """Choose. `peers` are the tunnel's own addresses, `own` the bridge's networks, `alias` what of them is captured
+        nevertheless. Raises UsageError.
+        """
         self._peers = tuple(peers) or self._peers
         self._own = tuple(own) or self._own
+        self._alias = tuple(alias) or self._alias
         options = self._options
         try:
             self._choice = choose(
                 self._snapshot, routes=options.route, exclude=options.exclude, everything=options.capture_all,
-                peers=self._peers, own=self._own,
+                peers=self._peers, own=self._own, alias=self._alias,
             )
         except ValueError as error:
             raise UsageError(
@@ -127,6 +153,7 @@ class Capturing:
             before = self.routes
             try:
                 self._snapshot = await local_networks().snapshot()
+                self._pass_own_addresses()
                 self.decide()
                 if self.routes != before:
                     self.answered(await agent.change_routes(self.routes, self.exclude))

@@ -16,57 +16,40 @@ from typing import Any
 
 from netbridge.stack.link.base import Link
 from netbridge.stack.link.pcap import PcapLink
-from netbridge.stack.packet import text
 from netbridge.stack.stack import Stack
 
 from . import events
 from .addresses import Addresses
-from .dns import DnsService, Upstream
+from .audit import Audit
+from .dns import DnsService, OwnNames, Upstream
 from .errors import UsageError
-from .forward.flows import NAMES, FlowTable
+from .forward.flows import FlowTable
 from .forward.icmp import IcmpForwarder
 from .forward.limits import Limits, descriptor_budget
+from .forward.limitsettings import FIELDS
 from .forward.memory import keep_freed_memory
-from .forward.policy import Policy, Verdict
+from .forward.policy import Policy
 from .forward.poller import Poller
 from .forward.tcp import TcpForwarder, link_tcp
 from .forward.udp import UdpForwarder
 from .runtime import open_private
-
-DENIALS_TOLD = 100
-"""Denied destinations told one by one; a port scan must not fill the screen."""
-
-
-class ToldPolicy(Policy):
-    """A policy that tells each denied destination, once."""
-
-    def __init__(self, allow: tuple[str, ...], deny: tuple[str, ...], tell: events.EventSink) -> None:
-        super().__init__(allow, deny)
-        self._tell = tell
-        self._told: set[tuple[bytes, int, int]] = set()
-
-    def _judge(self, address: bytes, port: int, protocol: int) -> Verdict:
-        verdict = super()._judge(address, port, protocol)
-        key = address, port, protocol
-        if not verdict and key not in self._told and len(self._told) < DENIALS_TOLD:
-            self._told.add(key)
-            self._tell(events.FlowDenied(NAMES.get(protocol, str(protocol)), text(address), port, verdict.reason))
-            if len(self._told) == DENIALS_TOLD:
-                self._tell(events.Hint("many destinations are denied; further ones are counted only"))
-        return verdict
 
 
 class Engine:
     """What stands on one link, which it takes over. `open` it, `reset_flows`, `close` it."""
 
     def __init__(
-        self, link: Link, addresses: Addresses, policy: Policy, upstream: Upstream, *,
+        self, link: Link, addresses: Addresses, policy: Policy, upstream: Upstream, *, limits: Limits, own: OwnNames,
         mtu: int, dns: bool, pcap: Path | None, tell: events.EventSink, on_lost: Callable[[Exception | None], None],
     ) -> None:
-        """`mtu` is the TUN's; `dns` says whether names are answered; `on_lost` is told when the link ends."""
+        """`mtu` is the TUN's; `dns` says whether names are answered, and `own` which of them without asking anybody;
+        `on_lost` is told when the link ends.
+        """
         self._link = link
         self._addresses = addresses
         self._policy = policy
+        self._limits = limits
+        self._own = own
         self._upstream = upstream
         self._mtu = mtu
         self._with_dns = dns
@@ -79,14 +62,20 @@ class Engine:
         self.table: FlowTable | None = None
         self.tcp: TcpForwarder | None = None
         self.dns: DnsService | None = None
+        self._audit: Audit | None = None
 
     async def open(self) -> None:
         """Take packets from now on. Raises UsageError when the capture file cannot be written."""
         loop = asyncio.get_running_loop()
         keep_freed_memory()
-        limits = Limits()
-        table = self.table = FlowTable(descriptor_budget(limits))
+        limits = self._limits
+        descriptors = descriptor_budget(limits)
+        table = self.table = FlowTable(descriptors.flows)
+        self._upstream.sockets.most = descriptors.dns
         async with AsyncExitStack() as exits:
+            audit = self._audit = Audit(self._tell, loop)
+            exits.callback(audit.close)
+            self._policy.on_denied = audit.denied
             link = self._captured(exits) if self._pcap else self._link
             stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits))
             self.stack = await exits.enter_async_context(stack)
@@ -103,7 +92,10 @@ class Engine:
             exits.callback(self.reset_flows)
             if self._with_dns:
                 self.dns = await exits.enter_async_context(
-                    DnsService(stack, self._addresses.gateways, self._upstream),
+                    DnsService(
+                        stack, self._addresses.gateways, self._upstream,
+                        max_questions=limits.dns_questions, own=self._own,
+                    ),
                 )
             self._rest = exits.pop_all()
 
@@ -144,15 +136,41 @@ class Engine:
         """The flow table as JSON."""
         return self.table.snapshot(asyncio.get_running_loop().time()) if self.table else {}
 
+    def limits(self) -> dict[str, dict[str, Any]]:
+        """Every limit as it is in effect, its unit and, where that can be counted, how much of it is in use, as JSON.
+
+        `descriptors` is what flows of all protocols together may open.
+        """
+        values = asdict(self._limits)
+        found = {
+            name: {"limit": values[field.name], "unit": field.metadata["unit"]} for name, field in FIELDS.items()
+        }
+        if self.table is None or self.tcp is None or self.stack is None:
+            return found
+        sockets, totals = self._upstream.sockets, self.table.totals
+        found["descriptors"] = {"limit": self.table.budget, "unit": "descriptors", "used": len(self.table)}
+        found["dns-sockets"] |= {"limit": sockets.most, "used": sockets.open}
+        half_open, half_open_most = self.tcp.half_open
+        for name, used in {
+            "tcp-flows": len(self.tcp), "tcp-half-open": half_open, "tcp-half-open-per-destination": half_open_most,
+            "udp-flows": totals.get("udp", 0), "icmp-flows": totals.get("icmp", 0),
+            "bytes-in-all": self.tcp.held, "unread-in-all": self.stack.tcp.budget.used,
+            "dns-questions": self.dns.under_way if self.dns else 0,
+        }.items():
+            found[name]["used"] = used
+        return found
+
     def counters(self) -> dict[str, Any]:
         """Every counter, room by room, as JSON."""
         rooms: dict[str, object] = {"link": getattr(self._link, "counters", None), "resolver": self._upstream.counters}
         if self.stack is not None:
             stack = self.stack
             rooms |= {
-                "ip": stack.counters, "output": stack.output.counters, "icmp": stack.icmp.counters,
-                "udp": stack.udp.counters, "tcp": stack.tcp.counters,
+                "ip": stack.counters, "fragments": stack.fragments.counters, "output": stack.output.counters,
+                "icmp": stack.icmp.counters, "udp": stack.udp.counters, "tcp": stack.tcp.counters,
             }
+        if self._audit is not None:
+            rooms["policy"] = self._audit.counters
         if self.dns is not None:
             rooms["dns"] = self.dns.counters
         if self.table is not None and self.tcp is not None:

@@ -96,14 +96,46 @@ class Ready(Event):
 
 @dataclass(frozen=True, slots=True)
 class FlowDenied(Event):
-    """The policy refused a flow (told once for each destination)."""
+    """The policy refused a flow. Of many at once only the first ones are told so, the others by `FlowsDenied`."""
 
     protocol: str
     """tcp, udp or icmp."""
     destination: str
+    """The address as the codespace said it."""
     port: int
     """0 for icmp."""
     reason: str
+    source: str = ""
+    """Who wanted it, over there."""
+    source_port: int = 0
+    """0 for icmp."""
+    final: str = ""
+    """The address that was judged: `destination`, or what it stands for."""
+    times: int = 1
+    """How many flows to this destination were denied by now, this one among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowsDenied(Event):
+    """The policy refused more flows than are told one by one."""
+
+    count: int
+    """Those not told."""
+    seconds: float
+    """The time in which they came, until now."""
+    total: int
+    """Denied flows since the bridge began."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostAlias(Event):
+    """A name over there means this machine's loopback."""
+
+    name: str
+    addresses: tuple[str, ...]
+    """What the name resolves to, for those who cannot ask."""
+    rules: tuple[str, ...]
+    """The allow rules that open something of it; empty: nothing is reached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 `Options` is a frozen dataclass; each field carries its converter in its metadata, so a setting is written down once.
 A flag is named `--dns-domain`, its variable NETBRIDGE_DNS_DOMAIN, its TOML key `dns-domain` (`dns_domain` is taken
 too). A list replaces the list of a weaker source, it does not add to it; in a variable its items are separated by
-blanks (or, but for policy rules, by commas). The file is `netbridge/config.toml` in the user's configuration folder,
+blanks (or, but for policy rules, by commas). Limits are settings one by one: a stronger source replaces the limits that
+it names. The file is `netbridge/config.toml` in the user's configuration folder,
 or the one named by `--config` or NETBRIDGE_CONFIG. Under sudo that is the folder of the user who called sudo.
 
 Whatever is wrong becomes a UsageError that names the source, so nobody hunts for the value.
@@ -16,7 +17,7 @@ import difflib
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import platformdirs
 
 from . import values
 from .errors import UsageError
+from .forward.limits import Limits
 from .user import User
 
 PREFIX = "NETBRIDGE_"
@@ -55,10 +57,14 @@ class Options:
     """Who is asked for which name: auto (unresolved names and private suffixes here), all, off."""
     dns_domain: tuple[str, ...] = _setting((), values.domains)
     """Suffixes always asked here."""
-    allow: tuple[str, ...] = _setting((), values.rules)
+    allow: tuple[str, ...] = _setting((), values.allowances)
     """Policy: allowed destinations `CIDR[:PORTS]`, also where the default denies."""
     deny: tuple[str, ...] = _setting((), values.rules)
-    """Policy: denied destinations `CIDR[:PORTS]`; stronger than `allow`."""
+    """Policy: denied destinations `CIDR[:PORTS]`, or `local`; stronger than `allow`."""
+    host_alias: bool = _setting(False, values.truth)
+    """host.netbridge.internal reaches this machine's loopback, on the ports that `allow` opens."""
+    limits: Limits = _setting(Limits(), values.limits)  # noqa: RUF009, see _setting
+    """What the forwarders and the DNS service may use."""
     ssh: str = _setting("auto", values.choice("auto", "asyncssh", "openssh"))
     """Which SSH carries the link; auto: the faster one that works."""
     mtu: int | None = _setting(None, values.mtu)
@@ -87,16 +93,21 @@ class Options:
         if config is None and (named := environment.get(PREFIX + "CONFIG")):
             config = Path(named)
         chosen: dict[str, object] = {"command": command}
+        limits = Limits()
         settings = {item.name: item for item in dataclasses.fields(cls) if "convert" in item.metadata}
         for source, raw in (
             *_from_file(config or default_config, settings, must_exist=config is not None),
             *_from_environment(environment, settings),
-            *((f"the option --{key_of(settings[name])}", (name, value))
+            *((f"the option --{'limit' if name == 'limits' else key_of(settings[name])}", (name, value))
               for name, value in flags.items() if value is not None),
         ):
             name, value = raw
             try:
-                chosen[name] = settings[name].metadata["convert"](value)
+                made = settings[name].metadata["convert"](value)
+                if name == "limits":
+                    limits = replace(limits, **made)
+                    made = limits
+                chosen[name] = made
             except ValueError as error:
                 raise UsageError(
                     f"A setting cannot be used: {error}.", f"It came from {source}.", "Correct it and start again.",

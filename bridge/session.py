@@ -29,9 +29,12 @@ from .agent import SILENCE
 from .bootstrap import AgentHandle, launch
 from .capturing import Capturing
 from .control import Control
-from .dns import Upstream
-from .engine import Engine, ToldPolicy
+from .dns import OwnNames, Upstream
+from .dns.own import ZONE
+from .engine import Engine
 from .errors import BridgeError, TargetUnreachableError
+from .forward.policy import Policy
+from .hostalias import NAME, HostAlias
 from .options import Options
 from .state import describe
 from .transport.base import Transport
@@ -210,7 +213,10 @@ class Session:
         agent.on_lost = self._link_lost
         addresses = self.addresses = self._choose(texts(agent.hello["facts"].get("subnets")))
         upstream = Upstream(own_addresses=(*addresses.gateways, *addresses.tun))
-        capturing.decide(peers=[self.transport.peer_address or ""], own=addresses.networks)
+        alias = HostAlias(addresses, on=options.host_alias)
+        policy = Policy(options.allow, options.deny, aliases=alias.mapping, own=addresses.everything)
+        capturing.decide(peers=[self.transport.peer_address or ""], own=addresses.networks, alias=alias.routes)
+        capturing.tell_own_addresses(policy)
         mtu = options.mtu or MTU
         await agent.setup({
             "tun": f"nb{addresses.number}",
@@ -222,7 +228,8 @@ class Session:
             "exclude": capturing.exclude,
             "dns": {
                 "mode": options.dns, "service": [] if options.dns == "off" else list(addresses.gateways),
-                "suffixes": [*options.dns_domain, *upstream.config.search], "search": list(upstream.config.search),
+                "suffixes": [*options.dns_domain, *upstream.config.search, ZONE],
+                "search": list(upstream.config.search),
             },
             "rto_min_ms": None if self.transport.passes_descriptors else RTO_MIN_MS,
             "loopback_up": True,
@@ -230,12 +237,15 @@ class Session:
             "silence": SILENCE,
         })
         self.engine = Engine(
-            agent.link, addresses, ToldPolicy(options.allow, options.deny, self._tell), upstream,
-            mtu=mtu, dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
+            agent.link, addresses, policy, upstream, limits=options.limits,
+            own=OwnNames({NAME: alias.answers(policy)} if alias.on else {}), mtu=mtu,
+            dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
         )
         await self.engine.open()
         self._tell_connected(agent, mtu)
         capturing.answered(agent.ready)
+        if alias.on:
+            self._tell(events.HostAlias(NAME, tuple(map(str, alias.answers(policy))), alias.rules(policy)))
 
     def _choose(self, subnets: list[str]) -> Addresses:
         """The bridge's addresses, once the target's own subnets are known."""

@@ -30,6 +30,7 @@ def describe(session: Session) -> dict[str, Any]:
         "flows": table.get("flows", []),
         "totals": table.get("totals", {}),
         "descriptors": table.get("budget", 0),
+        "limits": engine.limits() if engine else {},
         "counters": engine.counters() if engine else {},
         "memory": memory(),
     }

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .forward.rules import parse_rule
+from .forward.limitsettings import parse_limits
+from .forward.rules import LOCAL, parse_rule
 
 MTU_MIN = 1280
 """The smallest MTU IPv6 allows (RFC 8200, section 5)."""
@@ -47,6 +48,19 @@ def rules(value: object) -> tuple[str, ...]:
     """Policy rules `CIDR[:PORTS]` (see `parse_rule`), as they were given; in one text separated by blanks."""
     parts = value.split() if isinstance(value, str) else words(value)  # a comma belongs to PORTS
     return tuple(parse_rule(part).text for part in parts)
+
+
+def allowances(value: object) -> tuple[str, ...]:
+    """The same for allowing: what `local` means is allowed anyway."""
+    for text in (found := rules(value)):
+        if text.partition(":")[0] == LOCAL:
+            raise ValueError(f"rule {text!r}: this machine's own addresses are allowed; `{LOCAL}` is a word for --deny")
+    return found
+
+
+def limits(value: object) -> dict[str, float]:
+    """Limits by field name: from a table, from `name=value` texts, or from one text of them."""
+    return parse_limits(value)
 
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")

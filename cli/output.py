@@ -21,6 +21,7 @@ from netbridge.bridge.options import Options
 from netbridge.bridge.runtime import open_private
 
 from . import render
+from .calm import Calm
 from .failures import told
 from .text import clean
 
@@ -40,6 +41,7 @@ class Output:
     def __init__(self, options: Options) -> None:
         """Set logging up. Raises UsageError when the log file cannot be written."""
         self._form = options.log_format
+        self._calm = Calm()
         self._traced = options.trace_level == "trace"
         self._file: TextIO | None = None
         if options.log_file:
@@ -63,7 +65,10 @@ class Output:
 
     def event(self, event: Event) -> None:
         """Tell one event (the bridge's callback)."""
-        self.write(render.record(event) if self._form == "json" else f"netbridge: {render.line(event)}")
+        if self._form == "json":
+            self.write(render.record(event))
+        else:
+            self.write(f"netbridge: {render.line(event)}", screen=self._calm.shows(event))
 
     def failure(self, error: Exception) -> int:
         """Tell why it failed, with `--trace-level trace` also where; the exit code."""
@@ -92,13 +97,14 @@ class Output:
         else:
             self.write(f"{record.levelname.lower()}: {record.name}: {clean(text)}")
 
-    def write(self, line: str) -> None:
+    def write(self, line: str, *, screen: bool = True) -> None:
         """One line to standard error (nobody there is no reason to fail) and to the log file."""
-        try:
-            sys.stderr.write(line + _line_end())
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            pass
+        if screen:
+            try:
+                sys.stderr.write(line + _line_end())
+                sys.stderr.flush()
+            except (OSError, ValueError):
+                pass
         if self._file:
             stamp = "" if self._form == "json" else time.strftime("%Y-%m-%dT%H:%M:%S ")
             try:

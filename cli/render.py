@@ -46,7 +46,15 @@ def _sentence(event: events.Event) -> str:
             return "ready"
         case events.FlowDenied() as it:
             port = f" port {it.port}" if it.port else ""
-            return f"denied: {it.protocol} to {it.destination}{port}: {it.reason}"
+            origin = f" from {it.source}{f' port {it.source_port}' if it.source_port else ''}" if it.source else ""
+            final = f" ({it.final})" if it.final not in {"", it.destination} else ""
+            times = f" ({it.times} times now)" if it.times > 1 else ""
+            return f"denied: {it.protocol}{origin} to {it.destination}{final}{port}: {it.reason}{times}"
+        case events.FlowsDenied() as it:
+            return f"denied: {it.count} more flows in the last {span(it.seconds)}, {it.total} in all"
+        case events.HostAlias() as it:
+            opened = f"as far as opened: {', '.join(it.rules)}" if it.rules else "but no rule opens a port of it"
+            return f"{it.name} ({', '.join(it.addresses)}) is this machine's loopback, {opened}"
         case events.Hint(text=text):
             return f"hint: {text}"
         case events.CommandStarted(command=command):

@@ -46,7 +46,15 @@ def up(
     allow: Annotated[List, Parameter(
         name="--allow", negative=(), help="Allow CIDR[:PORTS], also where the default denies. Repeatable.")] = None,
     deny: Annotated[List, Parameter(
-        name="--deny", negative=(), help="Deny CIDR[:PORTS]; wins over --allow. Repeatable.")] = None,
+        name="--deny", negative=(), help=(
+            "Deny CIDR[:PORTS], or local[:PORTS]: this machine's own addresses; wins over --allow. Repeatable."
+        ))] = None,
+    host_alias: Annotated[bool | None, Parameter(
+        name="--host-alias", negative="--no-host-alias", help=(
+            "host.netbridge.internal reaches this machine's loopback, on ports opened by --allow 127.0.0.1:PORTS."
+        ))] = None,
+    limit: Annotated[List, Parameter(
+        name="--limit", negative=(), help="NAME=VALUE, see docs/limits.md. Repeatable.")] = None,
     ssh: Annotated[str | None, Parameter(
         name="--ssh", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
     mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
@@ -68,7 +76,8 @@ def up(
     """
     flags = {
         "target": target, "route": route, "exclude": exclude, "capture_all": capture_all, "dns": dns,
-        "dns_domain": dns_domain, "allow": allow, "deny": deny, "ssh": ssh, "mtu": mtu, "gui": gui,
+        "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias, "limits": limit,
+        "ssh": ssh, "mtu": mtu, "gui": gui,
         "trace_level": trace_level, "log_format": log_format, "log_file": log_file, "pcap": pcap,
     }
     user = helper_user()

@@ -5,6 +5,7 @@
 - :mod:`.cache`: answers for as long as their TTL lasts.
 - :mod:`.watched`, :mod:`.resolvconf`, :mod:`.hosts`: what the local machine's files say right now.
 - :mod:`.nss`: the system's name service (getaddrinfo), for names no nameserver knows.
+- :mod:`.own`: the bridge's own names.
 - :mod:`.exchange`: one question to one nameserver, over UDP or TCP.
 - :mod:`.upstream`: the local machine's resolver as a whole: whom to ask, in which order, for how long.
 - :mod:`.service`: the DNS service itself, on UDP and TCP.
@@ -12,7 +13,8 @@
 
 from __future__ import annotations
 
+from .own import OwnNames
 from .service import DnsCounters, DnsService
 from .upstream import Upstream
 
-__all__ = ["DnsCounters", "DnsService", "Upstream"]
+__all__ = ["DnsCounters", "DnsService", "OwnNames", "Upstream"]

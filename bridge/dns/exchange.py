@@ -8,6 +8,7 @@ goes on. The socket stays open after its time is up, until the whole question is
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 import socket
 from collections.abc import Callable
@@ -19,6 +20,26 @@ from .resolvconf import socket_address
 
 MAX_IGNORED = 32
 """Wrong datagrams on one socket before it is given up: more is somebody guessing ids (RFC 5452 section 9.2)."""
+
+
+class Sockets:
+    """How many sockets all questions together may have open."""
+
+    __slots__ = ("most", "open")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.open = 0
+
+    def take(self) -> None:
+        """One more; OSError as the kernel's own (EMFILE) when none is left."""
+        if self.open >= self.most:
+            raise OSError(errno.EMFILE, "no socket is left for another question")
+        self.open += 1
+
+    def give_back(self) -> None:
+        """One less."""
+        self.open -= 1
 
 
 @dataclass(slots=True)
@@ -35,6 +56,8 @@ class UpstreamCounters:
     """Questions that a nameserver did not answer in its time."""
     refused: int = 0
     """Nameservers that said "port unreachable", or could not be reached at all."""
+    no_socket: int = 0
+    """Questions not sent because no descriptor was left for them; see the limit `dns-sockets`."""
     failures: int = 0
     """Answers like SERVFAIL or REFUSED, after which the next nameserver was asked."""
     without_edns: int = 0
@@ -57,28 +80,32 @@ class UdpExchange:
     """One datagram sent, and the wait for its answer; `done` is called at most once, from the event loop."""
 
     def __init__(
-        self, nameserver: str, port: int, query: Query, counters: UpstreamCounters,
+        self, nameserver: str, port: int, query: Query, counters: UpstreamCounters, sockets: Sockets,
         done: Callable[[UdpExchange, Answer | OSError], None], *, edns: bool,
     ) -> None:
+        """Send it. Raises OSError, EMFILE among them."""
         self.nameserver = nameserver
         self.edns = edns
         self.finished = False
         """An outcome was delivered."""
         self._query = query
         self._counters = counters
+        self._sockets = sockets
         self._done = done
         self._ignored = 0
         self._id = secrets.randbits(16)
         self._loop = asyncio.get_running_loop()
         family, address = socket_address(nameserver, port)
-        self._socket: socket.socket | None = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket: socket.socket | None = None
+        sockets.take()
         try:
+            self._socket = socket.socket(family, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
             self._socket.connect(address)
             self._socket.send(encode(query, self._id, edns=edns))
             self._loop.add_reader(self._socket.fileno(), self._readable)
         except OSError:
-            self._socket.close()
+            self._release()
             raise
         counters.sent_udp += 1
 
@@ -86,6 +113,11 @@ class UdpExchange:
         """Stop waiting. Harmless when done already."""
         if self._socket is not None:
             self._loop.remove_reader(self._socket.fileno())
+            self._release()
+
+    def _release(self) -> None:
+        self._sockets.give_back()
+        if self._socket is not None:
             self._socket.close()
             self._socket = None
 
@@ -115,8 +147,18 @@ class UdpExchange:
         self._done(self, outcome)
 
 
-async def ask_tcp(nameserver: str, port: int, query: Query, counters: UpstreamCounters, *, edns: bool) -> Answer:
+async def ask_tcp(
+    nameserver: str, port: int, query: Query, counters: UpstreamCounters, sockets: Sockets, *, edns: bool,
+) -> Answer:
     """One question over a TCP connection of its own; OSError (or EOF, or MessageError) when no proper answer comes."""
+    sockets.take()
+    try:
+        return await _ask_tcp(nameserver, port, query, counters, edns=edns)
+    finally:
+        sockets.give_back()
+
+
+async def _ask_tcp(nameserver: str, port: int, query: Query, counters: UpstreamCounters, *, edns: bool) -> Answer:
     id_ = secrets.randbits(16)
     message = encode(query, id_, edns=edns)
     _, address = socket_address(nameserver, port)

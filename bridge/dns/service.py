@@ -36,6 +36,7 @@ from .message import (
     parse_query,
     type_text,
 )
+from .own import OwnNames
 from .streams import StreamServer
 from .upstream import Upstream
 
@@ -43,12 +44,13 @@ log = logging.getLogger(__name__)
 
 PORT = 53
 MAX_QUESTIONS = 256
-"""Questions on their way to the local resolver; each holds a socket or two, of 1,024 a process has by default."""
+"""Questions on their way to the local resolver, unless said otherwise."""
 MAX_WAITING = 4096
 """Clients that wait for them; each costs some hundred bytes."""
 
 OnAnswer = Callable[[str, str, int, float, str], None]
-"""Called with name, type, rcode, seconds taken and source ("cache", "hosts", "system", or a nameserver's address)."""
+"""Called with name, type, rcode, seconds taken and source: "cache", "bridge" (its own names), "hosts", "system", or a
+nameserver's address."""
 Deliver = Callable[[Query, Answer | None], None]
 """Takes the answer to a question that had to be asked; None: SERVFAIL."""
 
@@ -83,6 +85,8 @@ class DnsCounters:
     """Messages answered with FORMERR, NOTIMP, REFUSED or BADVERS."""
     cache_hits: int = 0
     """Questions answered from the cache."""
+    own: int = 0
+    """Questions about the bridge's own names."""
     joined: int = 0
     """Questions that waited for the same question already under way."""
     asked: int = 0
@@ -104,13 +108,15 @@ class DnsService:
 
     def __init__(
         self, stack: Listener, addresses: Sequence[str], upstream: Upstream, *, port: int = PORT,
-        on_answer: OnAnswer | None = None, max_questions: int = MAX_QUESTIONS,
+        on_answer: OnAnswer | None = None, max_questions: int = MAX_QUESTIONS, own: OwnNames | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`own`: names answered here, whatever the local machine's resolver says."""
         self.counters = DnsCounters()
         self.cache = Cache()
         self.upstream = upstream
         self.on_answer = on_answer
+        self._own = own or OwnNames()
         self._stack = stack
         self._addresses = [address.partition("/")[0] for address in addresses]
         self._port = port
@@ -152,6 +158,11 @@ class DnsService:
         await asyncio.sleep(0)  # datagram transports let go of their address one turn of the loop after close()
         await self._group.__aexit__(None, None, None)
 
+    @property
+    def under_way(self) -> int:
+        """Questions on their way to the local resolver."""
+        return len(self._waiting)
+
     def flush(self) -> None:
         """Forget all answers: the local machine's network changed."""
         self.cache.flush()
@@ -173,6 +184,9 @@ class DnsService:
             self.flush()
         found = self.cache.get(query.key, now)
         if found is None:
+            own = self._about_us(query)
+            if own is not None:
+                return self.fit(query, own, 0, query.limit if limit is None else limit)
             return self._join(query, now, deliver)
         answer, age = found
         self.counters.cache_hits += 1
@@ -188,6 +202,19 @@ class DnsService:
         if message[2] & 2:  # TC
             self.counters.truncated += 1
         return message
+
+    def _about_us(self, query: Query) -> Answer | None:
+        """The answer to a question about the bridge's own names."""
+        try:
+            answer = self._own.answer(query)
+        except MessageError as error:  # a name that no answer can carry is none of ours
+            log.debug("no answer for %r: %s", query, error)
+            return None
+        if answer is not None:
+            self.counters.own += 1
+            if self.on_answer is not None:
+                self._tell(query, answer.rcode, 0.0, "bridge")
+        return answer
 
     def _reject(self, data: bytes, error: MessageError) -> bytes:
         if error.rcode is None:

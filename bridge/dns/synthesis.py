@@ -31,6 +31,11 @@ def answer_names(query: Query, names: Sequence[str]) -> Answer:
     return _pack(query, [dnslib.RR(_label(query), PTR, IN, TTL, dnslib.PTR(name)) for name in names])
 
 
+def answer_nothing(query: Query) -> Answer:
+    """NODATA: the name exists, a record of this type does not."""
+    return _pack(query, [])
+
+
 def answer_no_name(query: Query) -> Answer:
     """NXDOMAIN, without a SOA record and so not to be kept."""
     return _pack(query, [], NXDOMAIN)

@@ -20,12 +20,13 @@ The bridge's own addresses are never asked (a loop), even where resolv.conf name
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterable
 
 from .answer import Answer, refuses_edns
-from .exchange import UdpExchange, UpstreamCounters, ask_tcp
+from .exchange import Sockets, UdpExchange, UpstreamCounters, ask_tcp
 from .hosts import PATH as HOSTS
 from .hosts import Hosts
 from .message import FORMERR, NOTIMP, NXDOMAIN, PTR, REFUSED, SERVFAIL, MessageError, Query, name_text
@@ -46,6 +47,9 @@ DEAF = 3
 DEAF_SECONDS = 15.0
 PLAIN_SECONDS = 300.0
 """How long a nameserver that did not know EDNS is asked without."""
+
+MAX_SOCKETS = 256
+"""Sockets open at a time unless said otherwise; the bridge says what its descriptors allow."""
 
 TURNS = 3
 """Times each nameserver is asked; the total timeout ends it sooner."""
@@ -79,9 +83,12 @@ class Upstream:
     def __init__(
         self, *, own_addresses: Iterable[str] = (), resolv_conf: str = RESOLV_CONF, hosts: str = HOSTS,
         name_service: NameService | None = None, port: int = 53, attempt_timeout: float = ATTEMPT_TIMEOUT,
-        total_timeout: float = TOTAL_TIMEOUT, clock: Callable[[], float] = time.monotonic,
+        total_timeout: float = TOTAL_TIMEOUT, max_sockets: int = MAX_SOCKETS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counters = UpstreamCounters()
+        self.sockets = Sockets(max_sockets)
+        """What questions have open; `most` may be changed at any time."""
         self._own = frozenset(address for each in own_addresses if (address := plain_address(each.partition("/")[0])))
         self._resolv_conf = WatchedFile(resolv_conf, parse_resolv_conf)
         self._hosts = WatchedFile(hosts, Hosts)
@@ -226,11 +233,14 @@ class _Lookup:
     def _send(self, address: str, *, edns: bool) -> UdpExchange | None:
         try:
             exchange = UdpExchange(
-                address, self._upstream._port, self._query, self._counters,
+                address, self._upstream._port, self._query, self._counters, self._upstream.sockets,
                 lambda which, outcome: self._outcomes.put_nowait((which, outcome)), edns=edns,
             )
-        except OSError:
-            self._counters.refused += 1
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._counters.no_socket += 1
+            else:
+                self._counters.refused += 1
             return None
         self._exchanges.append(exchange)
         self._open += 1
@@ -277,7 +287,10 @@ class _Lookup:
         if outcome.truncated:
             self.second_best = outcome, address
             try:
-                outcome = await ask_tcp(address, self._upstream._port, self._query, self._counters, edns=exchange.edns)
+                outcome = await ask_tcp(
+                    address, self._upstream._port, self._query, self._counters, self._upstream.sockets,
+                    edns=exchange.edns,
+                )
             except (OSError, EOFError, MessageError):
                 return None
         if outcome.rcode in _GO_ON:

@@ -138,18 +138,23 @@ class FlowTable:
         oldest.recycle()
         return True
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """Flows by the name of their protocol."""
+        totals: dict[str, int] = {}
+        for flow in self._flows:
+            name = NAMES.get(flow.protocol, str(flow.protocol))
+            totals[name] = totals.get(name, 0) + 1
+        return totals
+
     def snapshot(self, now: float, *, most: int = 1000) -> dict[str, Any]:
         """The table as JSON: totals, counters and the `most` flows used last, those first.
 
         `now` is the event loop's time, of which the flows keep theirs.
         """
-        totals: dict[str, int] = {}
-        for flow in self._flows:
-            name = NAMES.get(flow.protocol, str(flow.protocol))
-            totals[name] = totals.get(name, 0) + 1
         latest = sorted(self._flows, key=lambda flow: flow.last_used, reverse=True)[:most]
         return {
-            "totals": totals,
+            "totals": self.totals,
             "budget": self.budget,
             "counters": asdict(self.counters),
             "flows": [flow.describe(now) for flow in latest],

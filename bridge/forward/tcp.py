@@ -74,7 +74,7 @@ def link_tcp(limits: Limits) -> TcpConfig:
     """
     return TcpConfig(
         congestion=Unlimited, min_rto=2.0, time_wait=1.0, syn_retries=3, orphan=limits.tcp_orphan_timeout,
-        keepalive=limits.tcp_keepalive,
+        keepalive=limits.tcp_keepalive, max_receive_window=limits.unread_per_flow, receive_budget=limits.unread_in_all,
     )
 
 

@@ -51,17 +51,19 @@ class Capture:
 
 def choose(
     snapshot: Snapshot | None, *, routes: Iterable[str] = (), exclude: Iterable[str] = (), everything: bool = False,
-    peers: Iterable[str] = (), own: Iterable[str] = (),
+    peers: Iterable[str] = (), own: Iterable[str] = (), alias: Iterable[str] = (),
 ) -> Capture:
     """What to capture.
 
     `routes` and `exclude` are the user's CIDRs or addresses, `peers` the addresses the tunnel itself talks to
-    (names and None-like blanks are skipped), `own` the bridge's own networks. Without `snapshot` nothing is captured
+    (names and None-like blanks are skipped), `own` the bridge's own networks, `alias` what stands for this machine's
+    loopback. Without `snapshot` nothing is captured
     by default. ValueError, with a text for the user, for what is no network or can never be captured.
     """
     captured = [Captured(_capturable(each), "asked for by --route") for each in routes]
     if everything:
         captured += [Captured(ipaddress.ip_network(each), "asked for by --all") for each in ("0.0.0.0/0", "::/0")]
+    captured += [Captured(ipaddress.ip_network(each), "asked for by --host-alias") for each in alias]
     captured += reachable(snapshot) if snapshot is not None else []
     excluded = [Captured(parse_network(each), "asked for by --exclude") for each in exclude]
     excluded += [Captured(network, "carries the tunnel") for network in map(_peer, peers) if network is not None]

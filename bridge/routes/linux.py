@@ -47,6 +47,10 @@ _TUNNEL_KINDS = frozenset(
 """Kinds that are tunnels even without the point-to-point flag (a TAP, for one)."""
 
 
+DESCRIPTORS = 12
+"""More than the look at the routes opens: an event loop's three, and netlink sockets."""
+
+
 class LinuxNetworks(LocalNetworks):
     """Netlink of this network namespace, or of the one named."""
 
@@ -59,6 +63,7 @@ class LinuxNetworks(LocalNetworks):
     def _dump(self) -> Snapshot:
         if self._netns and not os.path.exists(f"/run/netns/{self._netns}"):  # pyroute2 would leak a loop and sockets
             raise LocalNetworksError(f"there is no network namespace {self._netns}")
+        _want_descriptors(DESCRIPTORS)
         try:
             with pyroute2.IPRoute(netns=self._netns, flags=0) as netlink:
                 links = list(netlink.get_links())
@@ -72,6 +77,22 @@ class LinuxNetworks(LocalNetworks):
         for family in _FAMILIES:
             found += _effective(rules[family], routes[family], interfaces, 4 if family == socket.AF_INET else 6)
         return Snapshot(tuple(interfaces.values()), tuple(dict.fromkeys(found)))
+
+
+def _want_descriptors(count: int) -> None:
+    """Raise LocalNetworksError unless so many descriptors can be opened.
+
+    pyroute2 makes an event loop of its own, and one that fails half-way prints a traceback when it is collected.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise LocalNetworksError(f"the routes cannot be looked at: {error.strerror}") from error
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)

@@ -229,7 +229,7 @@ async def test_a_flow_passes_and_is_seen() -> None:
     assert life.the(events.Stopped).flows >= 1
 
 
-async def test_denied_flows_are_told_once() -> None:
+async def test_each_denied_flow_is_told() -> None:
     life = Life(FakeTarget(), deny=("10.77.0.0/16:80",))
 
     async def use(_: Life) -> None:
@@ -239,8 +239,11 @@ async def test_denied_flows_are_told_once() -> None:
                     await kernel.open_connection("10.77.0.5", 80)
 
     await life.during(use)
-    denied = life.the(events.FlowDenied)
-    assert (denied.protocol, denied.destination, denied.port) == ("tcp", "10.77.0.5", 80)
+    first, second = (event for event in life.told if isinstance(event, events.FlowDenied))
+    assert (first.protocol, first.destination, first.final, first.port) == ("tcp", "10.77.0.5", "10.77.0.5", 80)
+    assert first.source.startswith("198.18.")
+    assert first.source_port != second.source_port
+    assert (first.times, second.times) == (1, 2)
 
 
 async def test_routes_of_this_machine_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,16 @@ EXAMPLES: list[tuple[events.Event, str]] = [
     (events.Ready("sandbox"), "ready"),
     (events.FlowDenied("tcp", "127.0.0.1", 80, "loopback"), "denied: tcp to 127.0.0.1 port 80: loopback"),
     (events.FlowDenied("icmp", "127.0.0.1", 0, "loopback"), "denied: icmp to 127.0.0.1: loopback"),
+    (
+        events.FlowDenied("tcp", "198.18.0.4", 81, "loopback", "198.18.0.2", 4711, "127.0.0.1", 10),
+        "denied: tcp from 198.18.0.2 port 4711 to 198.18.0.4 (127.0.0.1) port 81: loopback (10 times now)",
+    ),
+    (events.FlowsDenied(977, 5.0, 1000), "denied: 977 more flows in the last 5.0 s, 1000 in all"),
+    (
+        events.HostAlias("host.netbridge.internal", ("198.18.0.4",), ("127.0.0.1:80",)),
+        "host.netbridge.internal (198.18.0.4) is this machine's loopback, as far as opened: 127.0.0.1:80",
+    ),
+    (events.HostAlias("host.netbridge.internal", ("198.18.0.4",), ()), "no rule opens a port of it"),
     (events.Hint("mend it"), "hint: mend it"),
     (events.CommandStarted(("curl", "x")), "running curl x"),
     (events.CommandStarted(()), "a shell"),
