@@ -39,6 +39,11 @@ soak: ## mixed traffic while packets are lost and overtaken (root); MINUTES=20 S
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
 		--transport $(or $(TRANSPORT),openssh)
 
+load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods (root); ARGS="--only NAME --scale 0.1"
+	@scripts/system-packages bench
+	@scripts/venv
+	@$(BIN)/python bench/load.py $(ARGS)
+
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
