@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from tests.world import Bridge, World, missing
 from tests.world.addresses import CODESPACE, SSH_PORT
 
-from .run import Soak, stormy
+from .run import Soak, idle_options, stormy
 from .watch import Watch
 from .workers import Place
 
@@ -25,10 +25,12 @@ PATIENCE = 360.0
 """Seconds for everything to go: a UDP flow's time is 300 s; a reset that was lost is found out by two keepalives."""
 
 
-def start(world: World, transport: str, prefix: tuple[str, ...]) -> Bridge:
+def start(world: World, transport: str, prefix: tuple[str, ...], udp_idle: float) -> Bridge:
+    options = idle_options(udp_idle) if udp_idle else []
     if transport == "sandbox":
-        return Bridge(world.laptop, "sandbox", prefix=prefix)
-    return Bridge(world.laptop, f"ssh://root@{CODESPACE[4]}:{SSH_PORT}", "--ssh", transport, prefix=prefix)
+        return Bridge(world.laptop, "sandbox", *options, prefix=prefix)
+    target = f"ssh://root@{CODESPACE[4]}:{SSH_PORT}"
+    return Bridge(world.laptop, target, "--ssh", transport, *options, prefix=prefix)
 
 
 def main() -> int:
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--transport", choices=["openssh", "asyncssh", "sandbox"], default="openssh")
     parser.add_argument("--loss", type=float, default=0.01)
     parser.add_argument("--reorder", type=float, default=0.01)
+    parser.add_argument("--udp-idle", type=float, default=0.0, help="seconds; the bridge's own 300 make the end long")
     given = parser.parse_args()
     if reason := missing():
         print(f"soak: not run: {reason}")
@@ -51,7 +54,7 @@ def main() -> int:
         machine = world.laptop if given.transport == "sandbox" else world.codespace
         before = set(machine.processes(below=True))
         weather = "--loss", str(given.loss), "--reorder", str(given.reorder)
-        bridge = start(world, given.transport, stormy(given.seed, vitals, *weather))
+        bridge = start(world, given.transport, stormy(given.seed, vitals, *weather), given.udp_idle)
         begun = time.monotonic()
         try:
             bridge.ready()

@@ -31,6 +31,12 @@ def stormy(seed: int, vitals: Path, *options: str) -> tuple[str, ...]:
     return sys.executable, str(STORMY), "--seed", str(seed), "--vitals", str(vitals), *options
 
 
+def idle_options(seconds: float) -> list[str]:
+    """Options for flows without connection that go after so many idle seconds, not the bridge's own 300."""
+    names = ("udp-idle-single", "udp-idle-stream", "udp-idle-dns", "icmp-idle")
+    return [word for name in names for word in ("--limit", f"{name}={seconds:g}")]
+
+
 class Soak:
     """Traffic through one bridge that was started with `stormy`. `run` once."""
 

@@ -17,11 +17,9 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
-from functools import partial
 from typing import Any, TextIO
 
 from netbridge.bridge import engine, session
-from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.state import memory
 from netbridge.cli.main import main as netbridge
 from netbridge.stack.link.base import Buffer, Link
@@ -170,16 +168,11 @@ def main() -> None:
     parser.add_argument("--vitals", type=argparse.FileType("w"), required=True)
     parser.add_argument("--loss", type=float, default=0.01)
     parser.add_argument("--reorder", type=float, default=0.01)
-    parser.add_argument("--udp-idle", type=float, default=0.0, help="seconds, instead of the bridge's own time-outs")
     ours, rest = parser.parse_known_args()
     StormyEngine.seed = ours.seed
     StormyEngine.faults = Faults(loss=ours.loss, reorder=ours.reorder)
     StormyEngine.vitals = ours.vitals
     vars(session)["Engine"] = StormyEngine
-    if ours.udp_idle:
-        idle = ours.udp_idle
-        short = {"udp_idle_single": idle, "udp_idle_stream": idle, "udp_idle_dns": idle, "icmp_idle": idle}
-        vars(engine)["Limits"] = partial(Limits, **short)
     sys.argv = ["netbridge", *rest]
     netbridge()
 

@@ -71,9 +71,11 @@ class Watch:
             if pid not in before and pid != bridge.pid and "python" in words and " up " not in words
         ]  # fmt: skip
         self.look()
-        while not self.samples:
+        self.samples.clear()  # it was still starting
+        while len(self.samples) < 2:
             time.sleep(0.1)
             self.look()
+        del self.samples[0]
 
     @property
     def latest(self) -> dict[str, Any]:
