@@ -105,7 +105,7 @@ def test_errors_are_limited_and_their_number_is_no_oracle(through: Through) -> N
             told.append(errors_waiting(sock))
     counted = counters(through, "icmp")
     assert counted["errors_sent"] == sum(told)
-    assert counted["errors_limited"] == 6 * 300 - sum(told)
+    assert counted["errors_limited"] == counters(through, "ip")["unknown_protocol"] - sum(told) > 300
     assert all(20 < count < 250 for count in told), told
     assert len(set(told)) > 1, told
 
