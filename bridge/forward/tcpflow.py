@@ -28,7 +28,7 @@ from netbridge.stack.packet import TCP, text
 from .flows import Flow
 from .poller import ERR, HUP, IN, OUT, RDHUP
 from .problems import PROBLEMS
-from .tcpsocket import keep_icmp_errors, told_by_network
+from .tcpsocket import FOR_EVER, keep_alive, keep_icmp_errors, told_by_network
 
 if TYPE_CHECKING:
     from netbridge.stack.tcp.flow import Flow as StackFlow
@@ -46,8 +46,8 @@ class TcpFlow(Flow):
     """One flow: a host socket and, once it is connected, a connection of the stack."""
 
     __slots__ = (
-        "_blocked", "_flow", "_forwarder", "_gone", "_held", "_host_done", "_patience", "_readable", "_request",
-        "_sock", "_turn_due", "_up_done", "deadline", "version",
+        "_blocked", "_flow", "_forwarder", "_gone", "_held", "_host_done", "_keepalive", "_patience", "_readable",
+        "_request", "_sock", "_turn_due", "_up_done", "deadline", "version",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,8 @@ class TcpFlow(Flow):
         self._patience: asyncio.TimerHandle | None = None
         """Ends a flow whose host is gone and whose data the codespace does not take."""
         self._turn_due = False
+        self._keepalive = FOR_EVER
+        """Seconds of silence after which this machine's kernel asks the host."""
         self._held = 0
         """Bytes for the codespace that it has not acknowledged; part of the forwarder's sum."""
         self.deadline = now + forwarder.limits.tcp_connect_timeout
@@ -213,6 +215,13 @@ class TcpFlow(Flow):
             return
         self.state = "half closed by codespace"
         self._finish_if_done()
+
+    def probed(self, idle: float) -> None:
+        """The codespace asks whether the connection lives. Only the host can know, so it is asked as often."""
+        seconds = max(1, round(idle))
+        if self._sock is not None and seconds < self._keepalive:
+            self._keepalive = seconds
+            keep_alive(self._sock, seconds)
 
     def acked(self) -> None:
         """The codespace took data: there may be room for more."""

@@ -23,8 +23,15 @@ from .hostsocket import (
     set_option,
 )
 
+KEEPALIVE_IDLE = socket.TCP_KEEPIDLE if LINUX else 0x10
+"""macOS calls it TCP_KEEPALIVE."""
 USUAL_HOPS = 63
 """Hops left behind this one of a packet that Linux sent without having been asked for another number."""
+
+FOR_EVER = 1 << 30
+"""More seconds than any keepalive."""
+LONGEST_INTERVAL = 75
+"""Seconds between unanswered keepalives at most: Linux's own default."""
 
 
 def open_tcp(version: int, hops: int) -> socket.socket:
@@ -53,6 +60,12 @@ def keep_icmp_errors(sock: socket.socket, version: int, *, keep: bool) -> None:
     if LINUX:
         level, name = (IPPROTO_IP, IP_RECVERR) if version == 4 else (IPPROTO_IPV6, IPV6_RECVERR)
         set_option(sock, level, name, int(keep))
+
+
+def keep_alive(sock: socket.socket, seconds: int) -> None:
+    """Let the kernel ask the host after that many seconds of silence whether it still lives."""
+    set_option(sock, IPPROTO_TCP, KEEPALIVE_IDLE, seconds)
+    set_option(sock, IPPROTO_TCP, socket.TCP_KEEPINTVL, min(seconds, LONGEST_INTERVAL))
 
 
 def told_by_network(sock: socket.socket, version: int) -> tuple[Problem, bytes | None] | None:

@@ -134,11 +134,13 @@ class Arrival(ControlBlock):
             # A closed window still hears acknowledgements, resets and urgent data (same section).
             if flags & ACK and not flags & SYN and not (receiver.nxt - seq) & HALF and self.state in SYNCHRONIZED:
                 self._take_ack(seq, ack, window << sender.scale, 1, now, sacks)
-            self._heard_at = now
+            idle, self._heard_at = now - self._heard_at, now
             # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
             old = (seq - receiver.nxt) & HALF
             if seq == add(receiver.nxt, -1) or receiver.window == 0 or (old and payload):
                 self._ack_now = True
+                if not length and receiver.window:
+                    self._user.probed(idle)
             else:
                 self._counters.out_of_window += 1
                 self._challenge(now)

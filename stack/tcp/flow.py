@@ -128,6 +128,9 @@ class Flow:
         # Told when the burst is over: the user will write, and what it writes is to leave at once.
         self.room_opened = True
 
+    def probed(self, idle: float) -> None:
+        self._user.probed(idle)
+
     def closed(self, error: OSError | None) -> None:
         self._tcp.remove(self, error)
         self._user.closed(error)

@@ -73,6 +73,9 @@ class TcpTransport(asyncio.Transport):
             self._protocol.data_received(bytes(data))
         return len(data)
 
+    def probed(self, idle: float) -> None:
+        """Answered below; whoever reads need not know."""
+
     def eof_received(self) -> None:
         """The peer sends no more."""
         if self._closing:

@@ -20,5 +20,8 @@ class ConnectionUser(Protocol):
     def acked(self) -> None:
         """Data was acknowledged or the window opened: there may be room to write."""
 
+    def probed(self, idle: float) -> None:
+        """The peer asks whether the connection still lives (keepalive), after `idle` seconds without a word."""
+
     def closed(self, error: OSError | None) -> None:
         """The connection is over: None after an orderly end, else why not. Called once."""

@@ -337,6 +337,27 @@ async def test_a_fin_behind_a_closed_window_comes_as_soon_as_it_opens(bridge: Br
     await bridge.nothing_left()
 
 
+# -- keepalive
+
+
+async def test_the_host_is_asked_as_often_as_the_codespace_asks(bridge: Bridge, listener4: Listener) -> None:
+    end, _host = await opened(bridge, listener4)
+    (flow,) = bridge.forwarder._flows
+    assert flow._sock is not None
+
+    def option(name: int) -> int:
+        assert flow._sock is not None
+        return flow._sock.getsockopt(socket.IPPROTO_TCP, name)
+
+    usual = option(socket.TCP_KEEPIDLE)
+    for idle, asked in ((200.2, 200), (10.4, 10), (30.0, 10), (0.2, 1)):
+        flow.probed(idle)
+        assert option(socket.TCP_KEEPIDLE) == asked < usual
+        assert option(socket.TCP_KEEPINTVL) == min(asked, 75)
+    end.transport.abort()
+    await bridge.nothing_left()
+
+
 # -- resets
 
 

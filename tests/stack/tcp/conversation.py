@@ -42,6 +42,9 @@ class RecordingUser:
         self.data += bytes(data[:taken])
         return taken
 
+    def probed(self, idle: float) -> None:
+        self.calls.append(f"probed after {idle:g} s")
+
     def eof_received(self) -> None:
         self.calls.append("eof")
 

@@ -46,6 +46,9 @@ class User:
         self.data += bytes(data[:taken])
         return taken
 
+    def probed(self, idle: float) -> None:
+        pass
+
     def eof_received(self) -> None:
         self.calls.append("eof")
 

@@ -565,6 +565,20 @@ def test_keepalive_probes_are_always_answered() -> None:
         talk.hears("A", 1, 1)
 
 
+def test_a_keepalive_is_told_and_a_window_probe_is_not() -> None:
+    talk = Talk.established()
+    talk.passes(7)
+    talk.says("A", 0, 1)
+    talk.passes(2)
+    talk.says("A", 0, 1)
+    assert talk.user.calls[1:] == ["probed after 7 s", "probed after 2 s"]
+    talk.says("A", 0, 1, b"x")  # may be data sent again
+    talk.user.room = 0
+    talk.says("A", 1, 1, bytes(65535))
+    talk.says("A", 65535, 1)  # a closed window is asked for in the same way
+    assert len(talk.user.calls) == 3
+
+
 def test_own_keepalive_gives_up_on_a_silent_peer_only() -> None:
     config = TcpConfig(keepalive=100, keepalive_interval=10, keepalive_probes=3)
     talk = Talk.established(config)

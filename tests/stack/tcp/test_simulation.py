@@ -43,6 +43,9 @@ class Side:
         self.received += data[:taken]
         return taken
 
+    def probed(self, idle: float) -> None:
+        pass
+
     def eof_received(self) -> None:
         self.eof = True
 
