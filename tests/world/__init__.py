@@ -9,8 +9,8 @@
 laptop, which forwards nothing. `laptop` runs netbridge; its resolv.conf names corp's DNS server. `corp` has nginx,
 PostgreSQL, Redis, unbound, iperf3 and a UDP echo, and knows no way to the codespace. `branch`, an office behind corp,
 has nginx and a UDP echo; corp, the only router there is, forwards between the laptop and the branch office over a line
-whose MTU is 1300. Corp and branch send ICMP errors without the kernel's limit of one a second, which would be measured
-instead of the bridge's.
+whose MTU is 1300. Corp and branch send ICMP errors without the kernel's limits, which would be measured instead of the
+bridge's.
 
 Every computer is an init process in its own network, mount, PID, IPC and host-name namespace. Nothing outlives that
 process: it is killed when the world closes, and by the kernel (PR_SET_PDEATHSIG) when the test run dies; links, routes,

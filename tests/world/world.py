@@ -213,7 +213,8 @@ class World:
         )
         corp.shell("cd /proc/sys/net; echo 1 > ipv4/ip_forward; echo 1 > ipv6/conf/all/forwarding").check()
         for machine in (corp, branch):
-            machine.shell("cd /proc/sys/net; echo 0 > ipv4/icmp_ratelimit; echo 0 > ipv6/icmp/ratelimit").check()
+            # a bit for each type that is limited: one a second for each host, 50 at once for all
+            machine.shell("cd /proc/sys/net; echo 0 > ipv4/icmp_ratemask; echo > ipv6/icmp/ratemask").check()
 
     @staticmethod
     def _veth(one: Machine, name: str, other: Machine, other_name: str) -> None:
