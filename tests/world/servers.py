@@ -26,6 +26,11 @@ v4only.corp.test.     A     10.99.0.2
 v6only.corp.test.     AAAA  fd99::2
 alias.corp.test.      CNAME www.corp.test.
 _http._tcp.corp.test. SRV   0 5 80 www.corp.test.
+rebind4.corp.test.    A     127.0.0.1
+meta.corp.test.       A     169.254.169.254
+rebind6.corp.test.    AAAA  ::1
+mapped.corp.test.     AAAA  ::ffff:127.0.0.1
+laptop.corp.test.     A     10.99.0.1
 null.corp.test.       TYPE10 \\# 4 01020304
 """
 
