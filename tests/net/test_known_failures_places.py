@@ -1,0 +1,334 @@
+"""Known failures 13 to 17, 20 and 23: how a bridge ends, what lies where, and who runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.world import Bridge, Machine, World
+from tests.world.addresses import CODESPACE, CORP, LAPTOP, SSH_PORT
+from tests.world.bridge import as_person, netbridge, python_for_everybody
+from tests.world.machine import wait_until
+from tests.world.snapshot import Snapshot
+from tests.world.sshd import PERSON
+
+from .conftest import TARGET
+from .test_traces import assert_restored, works
+from .watch import processor
+
+pytestmark = pytest.mark.net
+
+Start = Callable[..., Bridge]
+each_ssh = pytest.mark.parametrize("ssh", ["openssh", "asyncssh"])
+GATEWAY = "198.18.0.1"
+"""The bridge's own first address, where it answers names."""
+
+
+def zombies(machine: Machine) -> str:
+    """Processes of a machine that ended and that their parent has not asked about."""
+    return machine.shell("ps -eo stat,pid,args | grep ^Z").stdout
+
+
+@each_ssh
+def test_failure_13_killed_transport_ends_the_bridge_clearly(idle: World, start: Start, ssh: str) -> None:
+    """Flows that survive a dead connection come with a later issue. Today it ends: at once, in three sentences, with
+    the far end of every flow, no process left and everything undone. (The flows' ends over there are the kernel's: with
+    the TUN gone, nobody tells them.)"""
+    before, here = Snapshot.of(idle.codespace), Snapshot.of(idle.laptop)
+    bridge = start(TARGET, "--ssh", ssh).ready()
+    with idle.corp.listen(CORP[4]) as listener:
+        client = idle.codespace.connect(CORP[4], listener.getsockname()[1])
+        with client, listener.accept()[0] as server:
+            begun = time.monotonic()
+            for pid, words in idle.codespace.processes().items():
+                if pid not in before.pids and words.startswith("sshd:"):
+                    os.kill(pid, signal.SIGKILL)
+            assert bridge.ended(10) in {1, 3}, bridge.said
+            assert time.monotonic() - begun < 5
+            server.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert server.recv(1) == b""
+    failed = bridge.event("failed")
+    assert failed and failed["what"] and failed["why"] and failed["todo"], bridge.said
+    assert "Traceback" not in bridge.said
+    assert_restored(before, idle.codespace)
+    netbridge(idle.laptop, "status").check()
+    assert_restored(here, idle.laptop)
+    assert not zombies(idle.codespace) + zombies(idle.laptop)
+    start(TARGET, "--ssh", ssh).ready()
+    assert works(idle)
+
+
+def test_failure_13_short_silence_of_the_network_harms_no_flow(idle: World, start: Start) -> None:
+    """The Wi-Fi is away for four seconds: flows wait without using the processor, and go on."""
+    bridge = start(TARGET, "--ssh", "openssh").ready()
+    away = f"-p tcp -m multiport --ports {SSH_PORT} -j DROP"
+    probe = idle.laptop.shell("iptables -S")
+    if probe.code:
+        pytest.skip(f"no iptables: {probe.stderr}")
+    with idle.corp.listen(CORP[4]) as listener:
+        client = idle.codespace.connect(CORP[4], listener.getsockname()[1])
+        with client, listener.accept()[0] as server:
+            idle.laptop.shell(f"iptables -A INPUT {away}; iptables -A OUTPUT {away}").check()
+            try:
+                used = processor(bridge.pid)
+                client.sendall(b"before")
+                server.sendall(b"while")
+                server.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    server.recv(100)
+                time.sleep(4)
+                assert processor(bridge.pid) - used < 1
+            finally:
+                idle.laptop.shell(f"iptables -D INPUT {away}; iptables -D OUTPUT {away}").check()
+            for end, expected in ((server, b"before"), (client, b"while")):
+                end.settimeout(10)
+                assert end.recv(100) == expected
+    assert bridge.program.running
+
+
+@pytest.mark.parametrize("end", ["laptop", "codespace", "both"])
+def test_failure_14_kill_9_of_either_end(idle: World, start: Start, end: str) -> None:
+    """Every process of one end, or of both, at one blow: as a loss of power, or a container that is restarted. TUN and
+    routes are gone at once, resolv.conf is as before at the latest when the next `up` was there, and that one works."""
+    before, here = Snapshot.of(idle.codespace), Snapshot.of(idle.laptop)
+    bridge = start(TARGET, "--ssh", "openssh").ready()
+    doomed = []
+    if end != "codespace":
+        doomed += [pid for pid in idle.laptop.processes() if pid not in here.pids]
+    if end != "laptop":
+        doomed += [pid for pid in idle.codespace.processes() if pid not in before.pids]
+    assert len(doomed) >= 2
+    for pid in doomed:
+        with contextlib.suppress(ProcessLookupError):  # one ends with another
+            os.kill(pid, signal.SIGKILL)
+    bridge.ended(10)
+    if end == "laptop":
+        assert_restored(before, idle.codespace)
+    everything = "ip -o link; ip -4 route show table all; ip -6 route show table all"
+    wait_until(lambda: "nb0" not in idle.codespace.shell(everything).stdout, "the TUN's end", 5)
+    again = start(TARGET, "--ssh", "openssh").ready()
+    assert works(idle)
+    assert idle.codespace.run("getent", "hosts", "v4only.corp.test").stdout.startswith(CORP[4])
+    assert again.stop() == 0
+    assert_restored(before, idle.codespace)
+    assert_restored(here, idle.laptop)
+
+
+def test_failure_14_laptop_that_says_nothing_any_more(idle: World, start: Start) -> None:
+    """Its processes are stopped, so that nobody closes anything, as when its power goes. The next `up` says what holds
+    the networks, and when that will be over; and a laptop that wakes up before finds its bridge as it was."""
+    here = Snapshot.of(idle.laptop)
+    bridge = start(TARGET, "--ssh", "openssh").ready()
+    mute = [pid for pid in idle.laptop.processes() if pid not in here.pids]
+    for pid in mute:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        again = start(TARGET, "--ssh", "openssh")
+        assert again.ended() == 1, again.said
+        failed = again.event("failed")
+        assert failed
+        assert "Another bridge" in failed["what"]
+        assert "75 s" in failed["todo"]
+    finally:
+        for pid in (*mute, bridge.program.popen.pid):  # nsenter stops and goes on with its child
+            os.kill(pid, signal.SIGCONT)
+    assert works(idle)
+    assert idle.codespace.run("getent", "hosts", "v4only.corp.test").stdout.startswith(CORP[4])
+    assert bridge.stop() == 0
+
+
+@pytest.fixture
+def overlap(idle: World) -> Iterator[tuple[str, str]]:
+    """Two hosts of corp's whose addresses lie in the codespace's own networks: docker0's and its first interface's."""
+    hosts = ("172.17.9.9", CODESPACE[4].rpartition(".")[0] + ".99")
+    for host in hosts:
+        idle.corp.ip(f"addr add {host}/32 dev lo")
+        idle.laptop.ip(f"route add {host}/32 via {CORP[4]}")
+    yield hosts
+    for host in hosts:
+        idle.corp.ip(f"addr del {host}/32 dev lo")
+        idle.laptop.ip(f"route del {host}/32")
+
+
+def test_failure_15_target_inside_the_codespaces_own_network(
+    idle: World, start: Start, overlap: tuple[str, str]
+) -> None:
+    """By itself it is left to the codespace, and the bridge says so and in which network it lies; named by --route it
+    is reached, and its neighbours over there still are."""
+    bridge = start(TARGET).ready()
+    skipped = bridge.event("skipped")
+    assert skipped, bridge.said
+    told = {entry["network"]: entry["reason"] for entry in skipped["networks"]}
+    assert "172.17.0.0/16" in told["172.17.9.9/32"], told
+    assert "172.30.7.0/24" in told["172.30.7.0/24"], told
+    for host in overlap:
+        assert "dev nb" not in idle.codespace.run("ip", "route", "get", host).stdout
+    assert bridge.stop() == 0
+    bridge = start(TARGET, *(word for host in overlap for word in ("--route", f"{host}/32"))).ready()
+    for host in overlap:
+        with idle.corp.listen(host) as listener:
+            port = str(listener.getsockname()[1])
+            idle.codespace.run("nc", "-z", "-w", "3", host, port).check()
+    assert "dev nb" not in idle.codespace.run("ip", "route", "get", LAPTOP[4]).stdout
+    assert "dev docker0" in idle.codespace.run("ip", "route", "get", "172.17.9.8").stdout
+    assert bridge.program.running
+
+
+@pytest.fixture
+def full_tunnel(idle: World) -> Iterator[dict[str, str]]:
+    """The laptop's default route leads into corp, as a VPN's that takes everything; what is reached by it alone."""
+    hosts = {"internet": "203.0.113.9", "LAN": "192.168.77.7", "v6": "2001:db8:9::9"}
+    for host in hosts.values():
+        idle.corp.ip(f"addr add {host}/{128 if ':' in host else 32} dev lo")
+    idle.laptop.ip(f"route add default via {CORP[4]}", f"route add ::/0 via {CORP[6]}")
+    yield hosts
+    idle.laptop.ip(f"route del default via {CORP[4]}", f"route del ::/0 via {CORP[6]}")
+    for host in hosts.values():
+        idle.corp.ip(f"addr del {host}/{128 if ':' in host else 32} dev lo")
+
+
+def test_failure_16_full_tunnel_and_host_behind_the_default_gateway(
+    idle: World, start: Start, full_tunnel: dict[str, str]
+) -> None:
+    """No route of the laptop names them: it just connects, and its routing table does the rest."""
+    options: dict[str, tuple[str, ...]] = {
+        "LAN": ("--route", "192.168.77.0/24"), "internet": ("--all",), "v6": ("--all",),
+    }
+    for name, wanted in options.items():
+        bridge = start(TARGET, *wanted).ready()
+        host = full_tunnel[name]
+        with idle.corp.listen(host) as listener:
+            client = idle.codespace.connect(host, listener.getsockname()[1])
+            with client, listener.accept()[0] as server:
+                assert server.getpeername()[0] in {"10.99.0.1", "fd99::1"}
+                server.sendall(b"hello")
+                assert client.recv(10) == b"hello"
+        ping = idle.codespace.run("ping", "-c", "1", "-W", "2", host)
+        assert ping.code == 0, ping
+        assert works(idle)
+        assert bridge.stop() == 0
+
+
+@pytest.fixture
+def container(idle: World) -> Iterator[str]:
+    """The words that enter a container behind docker0, masqueraded as Docker does it, with a resolv.conf of its own."""
+    codespace = idle.codespace
+    resolv = codespace.folder / "container-resolv.conf"
+    resolv.write_text(f"nameserver {GATEWAY}\n")
+    program = codespace.start("unshare", "--net", "--mount", "sleep", "1234")
+    try:
+        init = os.readlink(f"/proc/{codespace.init}/ns/net")
+        wait_until(lambda: program.pid and os.readlink(f"/proc/{program.pid}/ns/net") != init, "the container")
+        status = Path(f"/proc/{program.pid}/status").read_text().splitlines()
+        inner = next(line for line in status if line.startswith("NSpid:")).split()[-1]
+        enter = f"nsenter -t {inner} -n -m"
+        codespace.ip(f"link add veth0 type veth peer name eth0 netns {inner}", "link set veth0 master docker0 up")
+        codespace.shell(
+            f"{enter} sh -c 'ip link set lo up; ip addr add 172.17.0.5/16 dev eth0; ip link set eth0 up; "
+            f"ip route add default via 172.17.0.1; mount --bind {resolv} /etc/resolv.conf'"
+        ).check()
+        masquerade = codespace.shell("iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
+        if masquerade.code:
+            pytest.skip(f"no iptables: {masquerade.stderr}")
+        codespace.shell("echo 1 > /proc/sys/net/ipv4/ip_forward").check()
+        yield enter
+    finally:
+        program.kill()
+        codespace.shell("iptables -t nat -F; echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del veth0")
+
+
+def test_failure_17_container_nested_in_the_codespace(idle: World, start: Start, container: str) -> None:
+    """Routed without more; resolved where the container's nameserver is the bridge's (`docker run --dns 198.18.0.1`),
+    because a loopback address of the codespace's, where the stub listens, is not the container's."""
+    bridge = start(TARGET).ready()
+    network = bridge.status()["network"]
+    assert GATEWAY in network["gateways"]
+
+    def inside(words: str) -> str:
+        return idle.codespace.shell(f"{container} {words}").check().stdout
+
+    assert inside(f"curl -sS -m5 http://{CORP[4]}/small") == "netbridge\n"
+    assert inside("getent ahostsv4 www.corp.test").split()[0] == CORP[4]
+    assert inside("curl -4 -sS -m5 http://www.corp.test/small") == "netbridge\n"
+    assert "1 received" in inside(f"ping -c 1 -W 2 {CORP[4]}")
+    assert len(inside("dig +short +tries=1 +time=3 big.corp.test TXT").splitlines()) > 10  # by TCP
+
+
+@each_ssh
+def test_failure_20_sudo_uses_the_callers_agent_and_environment(idle: World, start: Start, ssh: str) -> None:
+    """`sudo netbridge up`: sudo takes SSH_AUTH_SOCK and the proxy variables away, and root has no keys; the caller's
+    key is in the caller's agent and nowhere else. (gh comes with codespaces, in a later issue.)"""
+    python = python_for_everybody()
+    if not python or not shutil.which("sudo"):
+        pytest.skip("needs sudo, and a Python that ordinary users may run")
+    name, number = PERSON
+    home = idle.laptop.folder / name
+    me = as_person(idle.laptop, python)
+    person = me[: me.index("env")]
+    folder = idle.laptop.folder / "agent"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, number, number)
+    agent = idle.laptop.start(*person, "ssh-agent", "-D", "-a", folder / "socket", log="agent.log")
+    key = home / ".ssh/id_ed25519"
+    try:
+        wait_until(lambda: (folder / "socket").exists(), "ssh-agent")
+        socket_named = f"SSH_AUTH_SOCK={folder}/socket"
+        idle.laptop.run(*person, "env", socket_named, "ssh-add", "-q", key).check()
+        key.rename(folder / "away")
+        prefix = list(as_person(idle.laptop, python, sudo=True))
+        at = prefix.index("env") + 1
+        prefix[at:at] = [socket_named, "HTTPS_PROXY=http://proxy.example:3128"]
+        bridge = start("ssh://mine", "--ssh", ssh, prefix=tuple(prefix)).ready()
+        assert works(idle)
+        if ssh == "openssh":
+            clients = [pid for pid, words in idle.laptop.processes().items() if words.split(" ")[0].endswith("ssh")]
+            assert clients
+            for pid in clients:
+                assert os.stat(f"/proc/{pid}").st_uid == number
+                environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+                assert socket_named in environment
+                assert "HTTPS_PROXY=http://proxy.example:3128" in environment
+                assert f"HOME={home}" in environment
+        assert bridge.stop() == 0
+    finally:
+        if not key.exists():
+            (folder / "away").rename(key)
+        agent.kill()
+        shutil.rmtree(folder)
+
+
+OWN = {
+    "everything": (TARGET, ("--all",)),
+    "everything, by IPv6": (f"ssh://root@[{CODESPACE[6]}]:{SSH_PORT}", ("--all",)),
+    "everything, by a proxy": ("ssh://proxied", ("--all",)),
+    "the network it runs in": (TARGET, ("--route", "172.30.7.0/24")),
+    "exactly its other end": (TARGET, ("--route", f"{LAPTOP[4]}/32")),
+}
+
+
+@pytest.mark.parametrize("what", list(OWN))
+def test_failure_23_own_transport_is_excluded(idle: World, start: Start, what: str) -> None:
+    """Whatever is to be captured: the connection that carries the bridge never is, and it carries on."""
+    target, options = OWN[what]
+    bridge = start(target, "--ssh", "openssh", *options).ready()
+    peers = idle.codespace.shell(f"ss -Htn state established sport = :{SSH_PORT} | awk '{{print $4}}'").stdout.split()
+    assert peers
+    for peer in peers:
+        host = peer.rpartition(":")[0].strip("[]")
+        assert "dev nb" not in idle.codespace.run("ip", "route", "get", host).stdout, host
+    (idle.web / "twenty").write_bytes(bytes(20_000_000))
+    try:
+        moved = idle.codespace.shell(f"curl -sS -m10 http://{CORP[4]}/twenty | wc -c").stdout
+        assert int(moved) == 20_000_000
+    finally:
+        (idle.web / "twenty").unlink()
+    assert bridge.program.running
+    assert bridge.stop() == 0
