@@ -1,6 +1,7 @@
 """The TCP forwarder: which connection requests are tried, how many at a time, and what gives way when too many are.
 
-What then happens to one is in :mod:`.tcpflow`.
+Requests come through :mod:`.admission`; those whose connect is under way are in :mod:`.connecting`; what happens to
+one is in :mod:`.tcpflow`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from netbridge.stack.packet import TCP
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import Unlimited
 
+from .admission import Admission
+from .connecting import Connecting
 from .flows import FlowTable
 from .poller import Poller
 from .problems import PROBLEMS
@@ -51,8 +54,10 @@ class TcpForwardCounters:
     """Requests the codespace took back while the host connect ran."""
     dropped_policy: int = 0
     """Requests the policy denied; answered administratively prohibited."""
+    dropped_waiting: int = 0
+    """SYNs dropped because too many of that service, or in all, wait for their turn."""
     dropped_half_open: int = 0
-    """SYNs dropped because too many connects to that destination are under way."""
+    """Connects given up because too many to that destination had been under way for long."""
     given_up: int = 0
     """Connects and unanswered handshakes given up, oldest first, because a newer flow needed their place."""
     dropped_flows: int = 0
@@ -96,9 +101,8 @@ class TcpForwarder:
         self.held = 0
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
-        self._half_open: dict[bytes, int] = {}
-        self._connecting: dict[TcpFlow, None] = {}
-        """Flows whose host connect is under way, oldest first."""
+        self._connecting = Connecting(limits.tcp_half_open_per_destination)
+        self._admission = Admission(loop, self._admit)
         self.handshaking: dict[TcpFlow, None] = {}
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
@@ -110,11 +114,12 @@ class TcpForwarder:
     @property
     def half_open(self) -> tuple[int, int]:
         """Connects under way: in all, and to the destination that has most."""
-        return len(self._connecting), max(self._half_open.values(), default=0)
+        return len(self._connecting), self._connecting.most
 
     def close(self) -> None:
         """Reset every flow."""
         self._stack.tcp.forward = None
+        self._admission.close()
         if self._scan is not None:
             self._scan.cancel()
             self._scan = None
@@ -122,7 +127,13 @@ class TcpForwarder:
             flow.reset()
 
     def forward(self, request: TcpRequest) -> None:
-        """Decide one connection request."""
+        """Take one connection request."""
+        if not self._admission.offer(request):
+            self.counters.dropped_waiting += 1
+            request.drop()
+
+    def _admit(self, request: TcpRequest) -> None:
+        """Decide one connection request whose turn it is."""
         counters = self.counters
         destination = request.destination
         key = (request.source, request.source_port, destination, request.destination_port)
@@ -131,17 +142,9 @@ class TcpForwarder:
             counters.dropped_policy += 1
             request.unreachable(Problem.PROHIBITED)
             return
-        limits = self.limits
-        half_open = self._half_open.get(destination, 0)
-        if half_open >= limits.tcp_half_open_per_destination:
-            counters.dropped_half_open += 1
-            request.drop()
-            return
-        if len(self._connecting) >= limits.tcp_half_open:
-            # A scan of black holes fills every place for the whole time-out, while an honest connect needs its place
-            # for milliseconds: so the oldest gives way, and not the newest.
+        if len(self._connecting) >= self.limits.tcp_half_open and (oldest := self._connecting.oldest) is not None:
             counters.given_up += 1
-            next(iter(self._connecting)).connect_timed_out()
+            oldest.connect_timed_out()
         if not self._make_room():
             counters.dropped_flows += 1
             request.drop()
@@ -152,8 +155,7 @@ class TcpForwarder:
         flow = TcpFlow(self, request, sock, self.clock(), final)
         self._flows.add(flow)
         self._table.add(flow)
-        self._half_open[destination] = half_open + 1
-        self._connecting[flow] = None
+        self._connecting.add(flow)
         counters.connects += 1
         flow.connect()
         if self._scan is None:
@@ -191,12 +193,7 @@ class TcpForwarder:
 
     def connect_done(self, flow: TcpFlow) -> None:
         """The host connect of `flow` ended, one way or the other."""
-        left = self._half_open.get(flow.destination, 0) - 1
-        if left > 0:
-            self._half_open[flow.destination] = left
-        else:
-            self._half_open.pop(flow.destination, None)
-        del self._connecting[flow]
+        self._connecting.remove(flow)
 
     def gone(self, flow: TcpFlow) -> None:
         """`flow` is over."""
@@ -210,12 +207,14 @@ class TcpForwarder:
             flow.state = "closed"
 
     def _scan_connecting(self) -> None:
-        """Give up connects that took too long; look again while any is under way."""
+        """Give up connects that took too long, or are too many; look again while any is under way."""
         now = self.clock()
         connecting = self._connecting
-        while connecting and (flow := next(iter(connecting))).deadline <= now:
+        while (flow := connecting.oldest) is not None and flow.deadline <= now:
+            flow.connect_timed_out()
+        for flow in connecting.surplus(now):
+            self.counters.dropped_half_open += 1
             flow.connect_timed_out()
         self._scan = None
-        if connecting:
-            wait = next(iter(connecting)).deadline - now
-            self._scan = self.loop.call_later(min(wait, SCAN_EVERY), self._scan_connecting)
+        if (flow := connecting.oldest) is not None:
+            self._scan = self.loop.call_later(min(flow.deadline - now, SCAN_EVERY), self._scan_connecting)

@@ -102,6 +102,7 @@ class Arrival(ControlBlock):
         sender.una = ack
         if self._syn_tries == 1:
             sender.rtt.acked(ack, now)
+            self.receiver.round_trip(sender.rtt.srtt)
         else:
             sender.rtt.syn_was_repeated()
         self._retry_at = inf

@@ -2,8 +2,9 @@
 
 In-order payload is offered to the reader as a view, without a copy; what the reader does not take at once waits in
 `backlog`, and the window shrinks by it from the left only: the right edge once shown never moves back (RFC 9293,
-section 3.8.6). The window doubles when the reader took a window's worth within a second, up to the configured maximum
-and while the budget that all connections share is less than half used; a reader that stalls holds what it had.
+section 3.8.6). The window doubles when the reader took a window's worth within a few round trips, up to the configured
+maximum and while the budget that all connections share is less than half used. Then the window was what held the flow
+up; one that takes longer is held up elsewhere, and a larger window would only make a queue there.
 
 All connections share a budget: above it no window is opened further, and above twice that nothing more is kept at
 all. What is not kept is not acknowledged either, so the peer sends it again.
@@ -24,9 +25,12 @@ Reader = Callable[[memoryview], int]
 """Takes a view, valid during the call only, and says how many of its bytes it took."""
 JOIN_BELOW = 4096
 """Unread chunks smaller than this are joined."""
-WORTH_WIDENING = 1.0
-"""Seconds in which the reader must take a whole window for the window to grow: longer than most round trips, so that
-every flow that its window holds up grows, and one that trickles never does."""
+ROUND_TRIPS = 4
+"""In which the reader must take a whole window for the window to grow."""
+SHORTEST = 0.005
+"""Seconds; round trips shorter than what a busy event loop needs for a turn tell nothing."""
+UNKNOWN = 1.0
+"""Seconds taken for so many round trips while none was measured: longer than most."""
 
 
 class Budget:
@@ -47,7 +51,7 @@ class Receiver:
 
     __slots__ = (
         "_budget", "_grow_at", "_max", "_over", "_position", "_taken_since", "adv", "backlog",
-        "backlog_bytes", "buffer", "early", "irs", "nxt", "reader", "scale",
+        "backlog_bytes", "buffer", "early", "irs", "nxt", "quick", "reader", "scale",
     )  # fmt: skip
 
     def __init__(self, config: TcpConfig, budget: Budget, reader: Reader) -> None:
@@ -74,6 +78,8 @@ class Receiver:
         self._taken_since = inf
         """When the reader began to take them."""
         self._over = False
+        self.quick = UNKNOWN
+        """Seconds within which a window's worth must be taken for the window to grow."""
 
     def start(self, irs: int, scale: int) -> None:
         """The peer's SYN came with sequence number `irs`."""
@@ -83,6 +89,10 @@ class Receiver:
         self.adv = self.nxt
         self._max = min(self._max, 0xFFFF << scale)
         self.buffer = min(self.buffer, self._max)
+
+    def round_trip(self, seconds: float) -> None:
+        """The handshake took that long; the path is hardly quicker with data on it."""
+        self.quick = max(ROUND_TRIPS * seconds, SHORTEST)
 
     @property
     def window(self) -> int:
@@ -202,7 +212,7 @@ class Receiver:
 
     def _widen(self, now: float) -> None:
         """The reader took a window's worth: double the window, if that was quick."""
-        quick = now - self._taken_since <= WORTH_WIDENING
+        quick = now - self._taken_since <= self.quick
         self._taken_since = now
         # Not while much lies unread anywhere: a larger window would only hold more of it.
         if quick and self.buffer < self._max and self._budget.used * 2 < self._budget.limit:

@@ -51,6 +51,11 @@ class TcpRequest:
     def __repr__(self) -> str:
         return f"<TcpRequest {text(self.source)}:{self.source_port} > {text(self.destination)}:{self.destination_port}>"
 
+    @property
+    def pending(self) -> bool:
+        """Whether it still waits: nobody decided it, and the peer did not take it back."""
+        return self._tcp.requests.get(self.key) is self
+
     def accept(self, user: ConnectionUser) -> Flow:
         """Answer with SYN-ACK; `user` hears of the connection from now on. RuntimeError when the request is over."""
         return self._tcp.accept(self, user)

@@ -64,8 +64,9 @@ class Bridge:
         assert len(forwarder) == len(self.table) == len(self.poller) == 0
         assert not self.stack.tcp.flows
         assert not self.stack.tcp.requests
-        assert not forwarder._half_open
+        assert not forwarder._admission
         assert not forwarder._connecting
+        assert forwarder._connecting.most == 0
         assert not forwarder.handshaking
         assert forwarder.held == 0
         assert self.stack.tcp.budget.used == 0

@@ -1032,3 +1032,22 @@ def test_an_older_segment_does_not_bring_its_window_back() -> None:
     talk.says("A", 101, 1, b"b" * 100, window=4000)
     talk.says("A", 1, 1, b"a" * 100, window=9000)  # late, as the network wills
     assert talk.connection.sender.wnd == 4000
+
+
+def test_the_window_grows_only_while_it_is_what_holds_the_flow_up() -> None:
+    """The handshake took 0.25 s: a window taken within four round trips was too small, a slower one was not."""
+    for seconds, grown in ((0.5, True), (2.0, False)):
+        talk = Talk.established(TcpConfig(receive_window=4 * MSS, max_receive_window=64 * MSS), wscale=7)
+        receiver = talk.connection.receiver
+        seq = 1
+        for _ in range(2):
+            for _ in range(4):
+                talk.passes(seconds / 4)
+                talk.says("A", seq, 1, bytes(MSS))
+                seq += MSS
+            first = receiver.buffer
+        for _ in range(first // MSS):
+            talk.passes(seconds * MSS / first)
+            talk.says("A", seq, 1, bytes(MSS))
+            seq += MSS
+        assert (receiver.buffer > first) == grown

@@ -1,0 +1,97 @@
+"""New requests take turns, so that a flood of them leaves time for the flows that stand.
+
+A connect costs some hundred times what a segment of a standing flow costs. In each turn of the event loop new requests
+get a slice of time; what does not fit into it waits, and services (an address and a port) are served in rotation. A
+flood to one service therefore delays neither standing flows nor connects to another service. What the queues cannot
+hold is dropped: its sender tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netbridge.stack.tcp.request import TcpRequest
+
+SLICE = 0.01
+"""Seconds of each turn for new requests: some fifty connects."""
+PER_SERVICE = 512
+"""Requests that wait for one service: some tenths of a second's work, and more than a browser or a pool asks."""
+IN_ALL = 4096
+"""Requests that wait: a scan of many services must not delay an honest one by more than a few seconds."""
+
+Service = tuple[bytes, int]
+
+
+class Admission:
+    """The queues before the forwarder."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], *,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._loop = loop
+        self._admit = admit
+        self._clock = clock
+        self._spent = 0.0
+        """Seconds of this turn's slice that are used up."""
+        self._waiting: dict[Service, deque[TcpRequest]] = {}
+        """In rotation: who stands first is served next."""
+        self._count = 0
+        self._turn: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def offer(self, request: TcpRequest) -> bool:
+        """Admit `request` now or in its turn; False when there is no place for it to wait."""
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._next_turn)
+        if not self._count and self._spent < SLICE:
+            self._spend(request)
+            return True
+        service = request.destination, request.destination_port
+        queue = self._waiting.get(service)
+        if self._count >= IN_ALL or (queue is not None and len(queue) >= PER_SERVICE):
+            return False
+        if queue is None:
+            queue = self._waiting[service] = deque()
+        queue.append(request)
+        self._count += 1
+        return True
+
+    def close(self) -> None:
+        """Drop what waits."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        for queue in self._waiting.values():
+            for request in queue:
+                request.drop()
+        self._waiting.clear()
+        self._count = 0
+
+    def _spend(self, request: TcpRequest) -> None:
+        begun = self._clock()
+        self._admit(request)
+        self._spent += self._clock() - begun
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._spent = 0.0
+        waiting = self._waiting
+        while waiting and self._spent < SLICE:
+            service = next(iter(waiting))
+            queue = waiting.pop(service)
+            request = queue.popleft()
+            self._count -= 1
+            if queue:
+                waiting[service] = queue  # to the end of the rotation
+            if request.pending:
+                self._spend(request)
+        if waiting:
+            self._turn = self._loop.call_soon(self._next_turn)

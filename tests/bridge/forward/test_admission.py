@@ -1,0 +1,108 @@
+"""Requests take turns, by service; on a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from netbridge.bridge.forward import admission as module
+from netbridge.bridge.forward.admission import SLICE, Admission
+
+
+class Request:
+    """What the queue needs of a request."""
+
+    def __init__(self, host: int, port: int, number: int) -> None:
+        self.destination = bytes([10, 0, 0, host])
+        self.destination_port = port
+        self.number = number
+        self.pending = True
+        self.dropped = False
+
+    def drop(self) -> None:
+        self.dropped = True
+
+    def __repr__(self) -> str:
+        return f"{self.destination[3]}:{self.destination_port}#{self.number}"
+
+
+class Desk:
+    """An admission whose every request takes `cost` seconds."""
+
+    def __init__(self, cost: float) -> None:
+        self.now = 0.0
+        self.cost = cost
+        self.admitted: list[Any] = []
+        self.queue = Admission(asyncio.get_running_loop(), self.admit, clock=lambda: self.now)
+
+    def admit(self, request: Any) -> None:
+        self.now += self.cost
+        self.admitted.append(request)
+
+    def asks(self, count: int, host: int = 1, port: int = 80) -> list[Any]:
+        """`count` requests arrive in one burst; those that were turned away."""
+        requests: list[Any] = [Request(host, port, number) for number in range(count)]
+        return [request for request in requests if not self.queue.offer(request)]
+
+
+async def test_an_ordinary_burst_is_admitted_at_once() -> None:
+    desk = Desk(SLICE / 100)
+    assert desk.asks(50) == []
+    assert len(desk.admitted) == 50
+    assert not desk.queue
+
+
+async def test_what_does_not_fit_into_a_turn_waits_for_the_next() -> None:
+    desk = Desk(SLICE * 0.26)
+    assert desk.asks(10) == []
+    for expected in (4, 8, 10):
+        assert len(desk.admitted) == expected
+        await asyncio.sleep(0)
+    assert [request.number for request in desk.admitted] == list(range(10))
+    assert not desk.queue
+
+
+async def test_services_are_served_in_rotation() -> None:
+    desk = Desk(SLICE * 0.6)
+    desk.asks(100, host=1)
+    desk.asks(1, host=1, port=443)
+    desk.asks(2, host=2)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    services = [(request.destination[3], request.destination_port) for request in desk.admitted]
+    assert services == [(1, 80), (1, 80), (1, 80), (1, 443), (2, 80), (1, 80), (2, 80), (1, 80)]
+
+
+async def test_a_flood_of_one_service_is_turned_away_and_others_are_not() -> None:
+    desk = Desk(SLICE)
+    assert len(desk.asks(5000, host=1)) == 5000 - 1 - module.PER_SERVICE
+    assert desk.asks(10, host=2) == []
+    assert len(desk.queue) == module.PER_SERVICE + 10
+
+
+async def test_a_scan_of_many_services_is_bounded_in_all() -> None:
+    desk = Desk(SLICE)
+    refused = sum(len(desk.asks(1, host=host % 256, port=1 + host // 256)) for host in range(6000))
+    assert refused == 6000 - 1 - module.IN_ALL
+
+
+async def test_what_the_peer_took_back_costs_nothing() -> None:
+    desk = Desk(SLICE)
+    desk.asks(3)
+    for queue in desk.queue._waiting.values():
+        for request in queue:
+            request.pending = False
+    await asyncio.sleep(0)
+    assert len(desk.admitted) == 1
+    assert not desk.queue
+
+
+async def test_closing_drops_what_waits_and_asks_for_no_more_turns() -> None:
+    desk = Desk(SLICE)
+    requests: list[Any] = [Request(1, 80, number) for number in range(5)]
+    for request in requests:
+        desk.queue.offer(request)
+    desk.queue.close()
+    await asyncio.sleep(0)
+    assert [request.dropped for request in requests] == [False, True, True, True, True]
+    assert len(desk.admitted) == 1
