@@ -163,9 +163,12 @@ class Soak:
             self._fault(f"PostgreSQL could not be asked at the end: {error!r}")
         now = self.watch.latest
         for name, kind in (("udp echo", "echo"), ("udp fragments", "fragment"), ("ping", "ping")):
-            injected = now["lost"].get(kind, 0) + now["udp_busy"]
-            if tallies[name].missing > injected:
-                self._fault(f"{name}: {tallies[name].missing} have no answer, but only {injected} were lost on purpose")
+            missing, injected = tallies[name].missing, now["lost"].get(kind, 0)
+            if missing > injected:
+                self._fault(
+                    f"{name}: {missing} of {tallies[name].operations} have no answer, but only {injected} were lost on "
+                    f"purpose; netbridge dropped {now['busy']} replies because the link was busy"
+                )
         weather = [now[way][what] for way in ("up", "down") for what in ("lost", "reordered")]
         if self.losses and not all(weather):
             self._fault(f"the weather was too good: {weather} packets were lost and overtaken, up and down")
@@ -224,7 +227,7 @@ class Soak:
             packets = counters["passed"] + counters["lost"]
             rows.append(f"{way}: {packets} packets, {counters['lost']} lost, {counters['reordered']} overtaken")
         rows += [
-            f"lost, by kind: {now['lost']}",
+            f"lost, by kind: {now['lost']}; replies dropped because the link was busy: {now['busy']}",
             f"sent again: {now.get('again_up', 0)} by the codespace's kernel, {now['retransmitted']} by the stack",
             f"TCP connections: {now['opened']}; nothing left of the traffic after {self.drained:.1f} s",
         ]

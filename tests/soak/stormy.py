@@ -130,6 +130,8 @@ class StormyEngine(engine.Engine):
         assert table is not None
         assert forwarder is not None
         tcp, counters = stack.tcp, stack.tcp.counters
+        if not tcp.flows:  # so that what is left is told from what only waits for the collector
+            gc.collect()
         senders = [flow.connection.sender for flow in tcp.flows.values()]
         return {
             "time": time.monotonic(),
@@ -155,7 +157,7 @@ class StormyEngine(engine.Engine):
             "retransmitted": counters.retransmitted + sum(sender.retransmitted for sender in senders),
             "broken": counters.broken,
             "bad_checksum": counters.bad_checksum,
-            "udp_busy": table.counters.udp.dropped_link_busy + table.counters.icmp.dropped_link_busy,
+            "busy": table.counters.udp.dropped_link_busy + table.counters.icmp.dropped_link_busy,
             "up": asdict(self._weather.received),
             "down": asdict(self._weather.sent),
             "lost": dict(self._weather.lost),

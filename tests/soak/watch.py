@@ -32,6 +32,9 @@ GROWTH = 0.3
 """Megabytes a minute that count as none."""
 JUDGED = 5.0
 """Minutes after the warm-up below which a slope says nothing."""
+LEFT_BLOCKS = 30_000
+"""Blocks of Python's memory (an object has one or more) that may be there more than before the traffic: code that was
+loaded late, names in caches. One object left of each connection would be twice as many in a long soak."""
 NOTHING = (
     "flows", "tcp_flows", "requests", "connecting", "handshaking", "link_queue", "held", "unread", "in_flight",
     "kept_back",
@@ -144,7 +147,10 @@ class Watch:
         """What is left that should be gone, all traffic having stopped."""
         first, now = self.samples[0], self.latest
         left = [f"{now[name]} left of {name}" for name in NOTHING if now[name]]
-        for name, more in (("tasks", 0), ("descriptors", 2), ("agent_descriptors", 0), ("timers", TIMERS // 2)):
+        for name, more in (
+            ("tasks", 0), ("descriptors", 2), ("agent_descriptors", 0), ("timers", TIMERS // 2),
+            ("blocks", LEFT_BLOCKS),
+        ):  # fmt: skip
             if now[name] > first[name] + more:
                 left.append(f"{name}: {now[name]}, and {first[name]} before the traffic")
         return left
