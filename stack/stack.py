@@ -61,7 +61,7 @@ class IpCounters:
     packets: int = 0
     """Packets received."""
     malformed: int = 0
-    """Dropped: headers that contradict themselves."""
+    """Dropped: headers that contradict themselves or their checksum."""
     fragments: int = 0
     """Fragments received."""
     martian: int = 0

@@ -261,7 +261,8 @@ class HostFlows(abc.ABC, Generic[F]):
             source = flow.destination
         elif source is not None and source == local_address(flow.sock, flow.version):
             source = None  # found here: the codespace knows this machine as its gateway
-        self._tell(problem, quoted, source=source, mtu=error.mtu if problem is Problem.TOO_BIG else 0)
+        mtu = error.mtu if problem is Problem.TOO_BIG else 0
+        self._tell(problem, quoted, source=source, mtu=mtu, ttl=64 if source is None else error.hops_on)
 
     def _host_errno(self, flow: F, errno: int) -> None:
         problem = PROBLEMS.get(errno)
@@ -303,6 +304,8 @@ class HostFlows(abc.ABC, Generic[F]):
         source = flow.destination if problem is Problem.PORT_UNREACHABLE else None
         self._tell(problem, packet.packet, source=source, mtu=mtu)
 
-    def _tell(self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0) -> None:
-        if self._stack.icmp.error(problem, quoted, source=source, mtu=mtu):
+    def _tell(
+        self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0, ttl: int = 64,
+    ) -> None:
+        if self._stack.icmp.error(problem, quoted, source=source, mtu=mtu, ttl=ttl):
             self._counts.errors_down += 1

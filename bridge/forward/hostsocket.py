@@ -71,10 +71,11 @@ ANCILLARY = 512
 class HostError:
     """One entry of a socket's error queue."""
 
-    __slots__ = ("code", "data", "errno", "mtu", "offender", "origin", "type")
+    __slots__ = ("code", "data", "errno", "mtu", "offender", "origin", "ttl", "type")
 
     def __init__(
         self, errno: int, origin: int, kind: int, code: int, mtu: int, offender: bytes | None, data: bytes,
+        ttl: int = 0,
     ) -> None:
         self.errno = errno
         self.origin = origin
@@ -87,6 +88,13 @@ class HostError:
         """Packed address of the router or host that complained; None when unknown."""
         self.data = data
         """The start of the failed datagram's payload (on an ICMP socket: of its message), as far as it was quoted."""
+        self.ttl = ttl
+        """Of the ICMP error's own packet as it came here; 0 when unknown."""
+
+    @property
+    def hops_on(self) -> int:
+        """The TTL with which a router, as this machine is one here, passes the ICMP error on."""
+        return max(1, self.ttl - 1) if self.ttl else 64
 
     @property
     def problem(self) -> Problem | None:
@@ -143,8 +151,10 @@ def _prepared(sock: socket.socket, version: int) -> socket.socket:
     if LINUX:
         if version == 4:
             set_option(sock, IPPROTO_IP, IP_RECVERR, 1)
+            set_option(sock, IPPROTO_IP, IP_RECVTTL, 1)
         else:
             set_option(sock, IPPROTO_IPV6, IPV6_RECVERR, 1)
+            set_option(sock, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1)
             set_option(sock, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_WANT)
     else:
         set_option(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -220,10 +230,15 @@ def read_error(sock: socket.socket) -> HostError | None:
         data, ancillary, _, _ = sock.recvmsg(ERROR_DATA, ANCILLARY, MSG_ERRQUEUE)
     except OSError:
         return None
+    error, ttl = None, 0
     for level, kind, value in ancillary:
         if (level, kind) in ((IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR)):
-            return parse_extended_error(value, data)
-    return None
+            error = parse_extended_error(value, data)
+        elif (level, kind) in ((IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_HOPLIMIT)):
+            ttl = int.from_bytes(value[:4], sys.byteorder)
+    if error is not None:
+        error.ttl = ttl
+    return error
 
 
 def parse_extended_error(value: bytes, data: bytes) -> HostError | None:

@@ -15,7 +15,9 @@ class IcmpSide(Protocol):
 
     forward: Callable[[IpPacket, int, int, memoryview], None] | None
 
-    def error(self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0) -> bool:
+    def error(
+        self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0, ttl: int = 64,
+    ) -> bool:
         """Send an ICMP error about `quoted`; whether it went out."""
 
     def echo_reply(

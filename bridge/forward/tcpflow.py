@@ -105,14 +105,14 @@ class TcpFlow(Flow):
         problem, source = PROBLEMS.get(error), None
         if problem is not None:
             # The error queue still knows what was said to the letter, and by whom: traceroute wants that.
-            problem, source = told_by_network(self._sock, self.version) or (problem, None)
+            problem, source, ttl = told_by_network(self._sock, self.version) or (problem, None, 64)
         self._release(abortive=False)
         if error == ECONNREFUSED:
             counters.refused += 1
             request.refuse()
         elif problem is not None:
             counters.unreachable += 1
-            request.unreachable(problem, source)
+            request.unreachable(problem, source, ttl)
         elif error == ETIMEDOUT:
             counters.timed_out += 1
             request.drop()  # the codespace's own timer says it

@@ -14,8 +14,10 @@ from netbridge.stack.icmp.wire import Problem
 
 from .hostsocket import (
     IP_RECVERR,
+    IP_RECVTTL,
     IP_TTL,
     IPV6_RECVERR,
+    IPV6_RECVHOPLIMIT,
     IPV6_UNICAST_HOPS,
     LINUX,
     local_address,
@@ -49,6 +51,9 @@ def open_tcp(version: int, hops: int) -> socket.socket:
         if hops != USUAL_HOPS:
             level, name = (IPPROTO_IP, IP_TTL) if version == 4 else (IPPROTO_IPV6, IPV6_UNICAST_HOPS)
             set_option(sock, level, name, hops)
+            # Somebody traces the path, and wants to know the way back of the errors as well.
+            level, name = (IPPROTO_IP, IP_RECVTTL) if version == 4 else (IPPROTO_IPV6, IPV6_RECVHOPLIMIT)
+            set_option(sock, level, name, 1)
     except OSError:
         sock.close()
         raise
@@ -68,14 +73,14 @@ def keep_alive(sock: socket.socket, seconds: int) -> None:
     set_option(sock, IPPROTO_TCP, socket.TCP_KEEPINTVL, min(seconds, LONGEST_INTERVAL))
 
 
-def told_by_network(sock: socket.socket, version: int) -> tuple[Problem, bytes | None] | None:
-    """What the network said about a connect that failed, and the packed address of who did; None when nobody did.
+def told_by_network(sock: socket.socket, version: int) -> tuple[Problem, bytes | None, int] | None:
+    """What the network said about a connect that failed: the problem, who said it, and the hops left to its message.
 
-    The address is None when it is this host's own: to the codespace that is the gateway.
+    None when nobody did. The address is packed, and None when it is this host's own: to the codespace the gateway.
     """
     error = read_error(sock)
     problem = error.problem if error is not None else None
     if error is None or problem is None:
         return None
     offender = error.offender
-    return problem, None if offender == local_address(sock, version) else offender
+    return problem, None if offender == local_address(sock, version) else offender, error.hops_on

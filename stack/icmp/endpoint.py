@@ -162,14 +162,18 @@ class Icmp:
         self.counters.echo_replies_sent += 1
         return self._stack.send_ip(version, source, destination, wire.protocol_number(version), message, ttl=ttl)
 
-    def error(self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0) -> bool:
+    def error(
+        self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0, ttl: int = 64,
+    ) -> bool:
         """Tell the sender of the IP packet `quoted` (from its IP header on) what became of it.
 
-        `source` is the address the error comes from, the stack's own first one when None; `mtu` goes with TOO_BIG.
+        `source` is the address the error comes from, the stack's own first one when None; `mtu` goes with TOO_BIG;
+        `ttl` are the hops left to an error that came from further away: tracepath counts the way back by them.
         False when the rules or the rate forbid it.
         """
         view = memoryview(quoted)
         if not view or view[0] >> 4 not in (4, 6):
+            self.counters.errors_withheld += 1
             return False
         version = view[0] >> 4
         kind, code = problem.wire(version)
@@ -178,8 +182,9 @@ class Icmp:
             try:
                 pointer = ipv6.transport_of(view)[0]
             except WireError:
+                self.counters.errors_withheld += 1
                 return False
-        return self._send_error(version, kind, code, pointer or mtu, view, source)
+        return self._send_error(version, kind, code, pointer or mtu, view, source, ttl)
 
     def bad_header(self, quoted: Buffer, error: WireError) -> bool:
         """Answer an IPv6 packet that the parser refused with `error`, where that wants an answer (`error.code`)."""
@@ -189,7 +194,7 @@ class Icmp:
         return self._send_error(6, wire.V6_PARAMETER_PROBLEM, error.code, error.pointer, view, None)
 
     def _send_error(
-        self, version: int, kind: int, code: int, rest: int, view: memoryview, source: bytes | None,
+        self, version: int, kind: int, code: int, rest: int, view: memoryview, source: bytes | None, ttl: int = 64,
     ) -> bool:
         to_group = (kind, code) in ((2, 0), (wire.V6_PARAMETER_PROBLEM, ipv6.UNRECOGNIZED_OPTION))
         destination = _answerable_v4(view) if version == 4 else _answerable_v6(view, to_group=to_group)
@@ -207,6 +212,7 @@ class Icmp:
         self.counters.errors_sent += 1
         return self._stack.send_ip(
             version, source, destination, wire.protocol_number(version), message, tos=ERROR_TOS if version == 4 else 0,
+            ttl=ttl,
         )
 
     def send_ping(

@@ -10,7 +10,7 @@ import random
 
 RATE = 1000.0
 """Errors a second: enough for traceroute and scans in good faith, far below what would crowd a link."""
-BURST = 50
+BURST = 250
 
 
 class TokenBucket:

@@ -22,7 +22,11 @@ class TcpCounters:
     bad_checksum: int = 0
     """Dropped: wrong checksum."""
     resets_sent: int = 0
-    """RSTs in answer to segments that belong to no connection."""
+    """RSTs in answer to segments that belong to no connection, and to requests that were refused."""
+    stray_resets: int = 0
+    """RSTs that fit no connection and no request; ignored."""
+    undecided: int = 0
+    """Dropped: segments of connections whose request is still being decided."""
     syn_repeated: int = 0
     """SYNs of requests that are still being decided."""
     requests: int = 0

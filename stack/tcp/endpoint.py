@@ -110,12 +110,15 @@ class Tcp:
             request = self.requests.get(key)
             if request is not None and (flags & ACK or seq == add(request.seq, 1) or seq == request.seq):
                 self._cancel(request)
+            else:
+                counters.stray_resets += 1
             return
         if flags & (SYN | ACK | FIN) == SYN:
             options = parse_options(bytes(packet[at + HEADER_LEN : data]))
             self._request(key, packet, ip, at, seq, window, options, source_port, destination_port)
             return
         if key in self.requests:
+            counters.undecided += 1
             return
         self._reset_stray(key, seq, ack, flags, end - data, source_port, destination_port)
 
@@ -196,7 +199,10 @@ class Tcp:
         """A segment of no connection (RFC 9293, section 3.10.7.1)."""
         half = len(key) // 2 - 2
         source, destination = key[:half], key[half : 2 * half]
-        if not source_port or not destination_port or not self.stack.is_unicast_pair(source, destination):
+        if not source_port or not destination_port:
+            self.counters.bad_header += 1
+            return
+        if not self.stack.is_unicast_pair(source, destination):
             return
         self.counters.resets_sent += 1
         writer = HeaderWriter(destination, destination_port, source, source_port, offload=self.stack.link.offload)
@@ -229,12 +235,13 @@ class Tcp:
             request.destination, request.destination_port, request.source, request.source_port,
             offload=self.stack.link.offload,
         )  # fmt: skip
+        self.counters.resets_sent += 1
         self.stack.link.send(writer.write(0, add(request.seq, 1), RST | ACK, 0, b"", b"", 1))
 
-    def unreachable(self, request: TcpRequest, problem: Problem, source: bytes | None) -> None:
+    def unreachable(self, request: TcpRequest, problem: Problem, source: bytes | None, ttl: int) -> None:
         """See `TcpRequest.unreachable`."""
         if self.forget(request):
-            self.stack.icmp.error(problem, request.quoted, source=source)
+            self.stack.icmp.error(problem, request.quoted, source=source, ttl=ttl)
 
     def drop(self, request: TcpRequest) -> None:
         """See `TcpRequest.drop`."""

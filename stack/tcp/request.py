@@ -64,9 +64,9 @@ class TcpRequest:
         """Answer with RST: connection refused."""
         self._tcp.refuse(self)
 
-    def unreachable(self, problem: Problem, source: bytes | None = None) -> None:
+    def unreachable(self, problem: Problem, source: bytes | None = None, ttl: int = 64) -> None:
         """Answer with an ICMP error from `source`, a packed address; None: from the gateway address."""
-        self._tcp.unreachable(self, problem, source)
+        self._tcp.unreachable(self, problem, source, ttl)
 
     def drop(self) -> None:
         """Answer nothing; the peer's own timer tells it."""

@@ -54,6 +54,7 @@ class Told:
     quoted: bytes
     source: bytes | None
     mtu: int
+    ttl: int
 
 
 @dataclass
@@ -97,8 +98,10 @@ class FakeIcmp:
         self.told: list[Told] = []
         self.replies: list[EchoReply] = []
 
-    def error(self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0) -> bool:
-        self.told.append(Told(problem, bytes(quoted), source, mtu))
+    def error(
+        self, problem: Problem, quoted: Buffer, *, source: bytes | None = None, mtu: int = 0, ttl: int = 64
+    ) -> bool:
+        self.told.append(Told(problem, bytes(quoted), source, mtu, ttl))
         return True
 
     def echo_reply(

@@ -71,6 +71,7 @@ async def test_the_far_hosts_port_unreachable(bench: Bench, version: int) -> Non
     raw = bench.datagram(FAR[version], 9, b"hello")
     await until(lambda: bench.stack.icmp.told)
     (told,) = bench.stack.icmp.told
+    assert told.ttl == 62, "64, less the router, less this bridge"
     assert (told.problem, told.source, told.quoted) == (Problem.PORT_UNREACHABLE, packed(FAR[version]), raw)
 
 
@@ -88,6 +89,7 @@ async def test_a_silent_neighbour_is_host_unreachable_from_the_gateway(bench: Be
     told = bench.stack.icmp.told[0]
     assert told.problem is Problem.HOST_UNREACHABLE
     assert told.source is None, "this machine is known to the codespace as its gateway"
+    assert told.ttl == 64
 
 
 async def test_a_silent_host_is_host_unreachable_from_its_router(bench: Bench, version: int) -> None:
