@@ -152,7 +152,8 @@ class Engine:
         found["dns-sockets"] |= {"limit": sockets.most, "used": sockets.open}
         half_open, half_open_most = self.tcp.half_open
         for name, used in {
-            "tcp-flows": len(self.tcp), "tcp-half-open": half_open, "tcp-half-open-per-destination": half_open_most,
+            "tcp-flows": len(self.tcp), "tcp-waiting": self.tcp.waiting,
+            "tcp-half-open": half_open, "tcp-half-open-per-destination": half_open_most,
             "udp-flows": totals.get("udp", 0), "icmp-flows": totals.get("icmp", 0),
             "bytes-in-all": self.tcp.held, "unread-in-all": self.stack.tcp.budget.used,
             "dns-questions": self.dns.under_way if self.dns else 0,

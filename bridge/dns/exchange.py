@@ -64,6 +64,8 @@ class UpstreamCounters:
     """Questions repeated without EDNS because a nameserver did not know it."""
     name_service: int = 0
     """Questions given to getaddrinfo because no nameserver could answer."""
+    name_service_busy: int = 0
+    """Questions that could not be given to getaddrinfo because all its threads were busy or no thread could be had."""
     hosts: int = 0
     """Questions answered from the hosts file."""
 

@@ -32,14 +32,24 @@ class NameService:
     def __init__(self, threads: int = THREADS) -> None:
         self._free = threads
 
+    @property
+    def free(self) -> int:
+        """How many more questions could be looked up now."""
+        return self._free
+
     def start(self, query: Query, done: Callable[[Answer | None], None]) -> None:
         """Look up A, AAAA or PTR; `done` is called later from the event loop, with None for "cannot say"."""
         loop = asyncio.get_running_loop()
         if self._free <= 0:
             loop.call_soon(done, None)
             return
+        thread = threading.Thread(target=self._run, args=(query, loop, done), name="netbridge-nss", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads
+            loop.call_soon(done, None)
+            return
         self._free -= 1
-        threading.Thread(target=self._run, args=(query, loop, done), name="netbridge-nss", daemon=True).start()
 
     async def ask(self, query: Query) -> Answer | None:
         """The same, waited for."""

@@ -79,6 +79,8 @@ class DnsCounters:
     """TCP connections accepted."""
     tcp_refused: int = 0
     """TCP connections closed at once because too many were open."""
+    tcp_cut: int = 0
+    """TCP connections that were silent or did not read for too long, or broke."""
     dropped: int = 0
     """Messages that deserve no answer: runts and responses."""
     malformed: int = 0

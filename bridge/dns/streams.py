@@ -24,6 +24,7 @@ class _Counters(Protocol):
     tcp_queries: int
     tcp_connections: int
     tcp_refused: int
+    tcp_cut: int
 
 
 class _Service(Protocol):
@@ -63,7 +64,7 @@ class StreamServer:
         try:
             await connection.run()
         except (OSError, EOFError):  # the client left or was silent for too long; there is nobody to tell
-            pass
+            counters.tcp_cut += 1
         finally:
             connection.over = True
             writer.close()

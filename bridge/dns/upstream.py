@@ -249,9 +249,15 @@ class _Lookup:
     def _ask_system(self) -> None:
         """Ask the name service beside the nameservers that were silent so far."""
         if speaks_of_hosts(self._query):
-            self._counters.name_service += 1
+            self._count_name_service()
             self._open += 1
             self._upstream._name_service.start(self._query, lambda answer: self._outcomes.put_nowait((None, answer)))
+
+    def _count_name_service(self) -> None:
+        if self._upstream._name_service.free:
+            self._counters.name_service += 1
+        else:
+            self._counters.name_service_busy += 1
 
     async def _wait(self, seconds: float, exchange: UdpExchange | None) -> Settled | None:
         """Wait until somebody answers, or `exchange` failed, or its time is up; None: ask the next."""
@@ -307,6 +313,6 @@ class _Lookup:
         if "." in name and not name.endswith(".local"):
             return answer, source
         self.second_best = answer, source  # should the name service take too long
-        self._counters.name_service += 1
+        self._count_name_service()
         found = await self._upstream._name_service.ask(self._query)
         return (answer, source) if found is None or found.rcode == NXDOMAIN else (found, SYSTEM)

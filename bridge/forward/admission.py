@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from netbridge.stack.tcp.request import TcpRequest
 
+    from .limits import Limits
+
 SLICE = 0.01
 """Seconds of each turn for new requests: some fifty connects."""
-PER_SERVICE = 512
-"""Requests that wait for one service: some tenths of a second's work, and more than a browser or a pool asks."""
-IN_ALL = 4096
-"""Requests that wait: a scan of many services must not delay an honest one by more than a few seconds."""
 
 Service = tuple[bytes, int]
 
@@ -31,12 +29,14 @@ class Admission:
     """The queues before the forwarder."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], *,
+        self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], limits: Limits, *,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._loop = loop
         self._admit = admit
         self._clock = clock
+        self._in_all = limits.tcp_waiting
+        self._per_service = limits.tcp_waiting_per_service
         self._spent = 0.0
         """Seconds of this turn's slice that are used up."""
         self._waiting: dict[Service, deque[TcpRequest]] = {}
@@ -56,7 +56,7 @@ class Admission:
             return True
         service = request.destination, request.destination_port
         queue = self._waiting.get(service)
-        if self._count >= IN_ALL or (queue is not None and len(queue) >= PER_SERVICE):
+        if self._count >= self._in_all or (queue is not None and len(queue) >= self._per_service):
             return False
         if queue is None:
             queue = self._waiting[service] = deque()

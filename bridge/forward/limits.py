@@ -38,9 +38,19 @@ class Limits:
 
     tcp_half_open_per_destination: int = _limit(
         128, "connects", 1, 65536,
-        "Connects under way to one address. High enough for a browser or a pool, low enough that no destination takes"
-        " all of `tcp-half-open`. A cap of 10 or 16 over all destinations, as others had, lets ten black holes stop"
-        " everything.")
+        "Connects to one address that have been under way for a second; of more than these the oldest are given up."
+        " High enough for a browser or a pool, low enough that no destination takes all of `tcp-half-open`. A cap of 10"
+        " or 16 over all destinations, as others had, lets ten black holes stop everything.")
+
+    tcp_waiting: int = _limit(
+        4096, "requests", 16, 65536,
+        "Requests that wait for their turn, as new connects get only a slice of the time: a flood must delay neither"
+        " the flows that stand nor an honest connect by more than a few seconds.")
+
+    tcp_waiting_per_service: int = _limit(
+        512, "requests", 16, 65536,
+        "Of these, what may wait for one address and port: some tenths of a second's work, and more than a browser or a"
+        " pool asks.")
 
     tcp_connect_timeout: float = _limit(
         30.0, "seconds", 1, 600,

@@ -102,7 +102,7 @@ class TcpForwarder:
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._connecting = Connecting(limits.tcp_half_open_per_destination)
-        self._admission = Admission(loop, self._admit)
+        self._admission = Admission(loop, self._admit, limits)
         self.handshaking: dict[TcpFlow, None] = {}
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
@@ -110,6 +110,11 @@ class TcpForwarder:
 
     def __len__(self) -> int:
         return len(self._flows)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._admission)
 
     @property
     def half_open(self) -> tuple[int, int]:

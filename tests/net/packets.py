@@ -17,11 +17,11 @@ def send(machine: Machine, bridge: Bridge, packets: Iterable[Packet | bytes]) ->
     connected = bridge.event("connected")
     assert connected is not None
     name = connected["tun"]
+    made = [bytes(packet) for packet in packets]  # which takes longer than sending them
 
     def inject() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as wire:
-            for packet in packets:
-                data = bytes(packet)
+            for data in made:
                 wire.sendto(data, (name, 0x86DD if data[0] >> 4 == 6 else 0x0800))
 
     machine.inside(inject)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import socket
 import sys
@@ -155,7 +156,7 @@ class Homes:
                 words = [sys.executable, "-m", "http.server", str(PORT), "--bind", host, "--directory", str(folder)]
                 self.programs.append(machine.start(*words, log="home-page.log"))
             for host in ("127.0.0.1", "::1"):
-                wait_until(lambda host=host, machine=machine: machine.answers(host, PORT), f"{machine.name}'s server")
+                wait_until(functools.partial(machine.answers, host, PORT), f"{machine.name}'s server")
         return self
 
     def __exit__(self, *_: object) -> None:

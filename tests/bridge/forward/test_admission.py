@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from netbridge.bridge.forward import admission as module
 from netbridge.bridge.forward.admission import SLICE, Admission
+from netbridge.bridge.forward.limits import Limits
 
 
 class Request:
@@ -33,7 +33,7 @@ class Desk:
         self.now = 0.0
         self.cost = cost
         self.admitted: list[Any] = []
-        self.queue = Admission(asyncio.get_running_loop(), self.admit, clock=lambda: self.now)
+        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), clock=lambda: self.now)
 
     def admit(self, request: Any) -> None:
         self.now += self.cost
@@ -75,23 +75,23 @@ async def test_services_are_served_in_rotation() -> None:
 
 async def test_a_flood_of_one_service_is_turned_away_and_others_are_not() -> None:
     desk = Desk(SLICE)
-    assert len(desk.asks(5000, host=1)) == 5000 - 1 - module.PER_SERVICE
+    assert len(desk.asks(5000, host=1)) == 5000 - 1 - Limits().tcp_waiting_per_service
     assert desk.asks(10, host=2) == []
-    assert len(desk.queue) == module.PER_SERVICE + 10
+    assert len(desk.queue) == Limits().tcp_waiting_per_service + 10
 
 
 async def test_a_scan_of_many_services_is_bounded_in_all() -> None:
     desk = Desk(SLICE)
     refused = sum(len(desk.asks(1, host=host % 256, port=1 + host // 256)) for host in range(6000))
-    assert refused == 6000 - 1 - module.IN_ALL
+    assert refused == 6000 - 1 - Limits().tcp_waiting
 
 
 async def test_what_the_peer_took_back_costs_nothing() -> None:
     desk = Desk(SLICE)
-    desk.asks(3)
-    for queue in desk.queue._waiting.values():
-        for request in queue:
-            request.pending = False
+    requests: list[Any] = [Request(1, 80, number) for number in range(3)]
+    for request in requests:
+        desk.queue.offer(request)
+        request.pending = False
     await asyncio.sleep(0)
     assert len(desk.admitted) == 1
     assert not desk.queue
