@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from ..checksum import pseudo_header_sum, verifies
 from ..icmp.wire import Problem, Quoted
 from ..packet import TCP
+from .budget import Budget
 from .config import TcpConfig
 from .counters import TcpCounters
 from .flow import Flow
 from .isn import IsnGenerator
 from .output import HeaderWriter
-from .receiver import Budget
 from .request import TcpRequest
 from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, Options, parse_options
 from .seq import HALF, MASK, add

@@ -3,11 +3,10 @@
 In-order payload is offered to the reader as a view, without a copy; what the reader does not take at once waits in
 `backlog`, and the window shrinks by it from the left only: the right edge once shown never moves back (RFC 9293,
 section 3.8.6). The window doubles when the reader took a window's worth within a few round trips, up to the configured
-maximum and while the budget that all connections share is less than half used. Then the window was what held the flow
-up; one that takes longer is held up elsewhere, and a larger window would only make a queue there.
+maximum and as the budget that all connections share allows (:mod:`.budget`). Then the window was what held the flow
+up; one that takes longer is held up elsewhere, a larger window would only make a queue there, and it halves.
 
-All connections share a budget: above it no window is opened further, and above twice that nothing more is kept at
-all. What is not kept is not acknowledged either, so the peer sends it again.
+What the budget does not let us keep is not acknowledged either, so the peer sends it again.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 
+from .budget import FLOOR, Budget
 from .config import TcpConfig
 from .reassembly import Reassembly, unwrap
 from .segment import Block
@@ -33,24 +33,11 @@ UNKNOWN = 1.0
 """Seconds taken for so many round trips while none was measured: longer than most."""
 
 
-class Budget:
-    """Bytes held for readers by all connections of a stack: unread ones and those that came before their turn."""
-
-    __slots__ = ("limit", "most", "used")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        """Beyond it no window opens."""
-        self.most = 2 * limit
-        """Never exceeded: windows shown before may still be used, but their owners send again what is not kept."""
-        self.used = 0
-
-
 class Receiver:
     """Sequence space and buffers of the data that comes in."""
 
     __slots__ = (
-        "_budget", "_grow_at", "_max", "_over", "_position", "_taken_since", "adv", "backlog",
+        "_budget", "_first", "_grow_at", "_max", "_over", "_position", "_taken_since", "adv", "backlog",
         "backlog_bytes", "buffer", "early", "irs", "nxt", "quick", "reader", "scale",
     )  # fmt: skip
 
@@ -62,7 +49,7 @@ class Receiver:
         """The right edge last advertised: RCV.NXT + RCV.WND as the peer knows it."""
         self.scale = 0
         """Our shift; 0 unless both sides scale."""
-        self.buffer = config.receive_window
+        self.buffer = self._first = config.receive_window
         """Bytes this connection may hold now."""
         self.backlog: deque[bytes | memoryview] = deque()
         """In order, acknowledged, not yet taken by the reader."""
@@ -88,7 +75,7 @@ class Receiver:
         self.scale = scale
         self.adv = self.nxt
         self._max = min(self._max, 0xFFFF << scale)
-        self.buffer = min(self.buffer, self._max)
+        self.buffer = self._first = min(self.buffer, self._max)
 
     def round_trip(self, seconds: float) -> None:
         """The handshake took that long; the path is hardly quicker with data on it."""
@@ -128,7 +115,7 @@ class Receiver:
     def keep_early(self, seq: int, payload: memoryview) -> bool:
         """Keep payload that starts beyond RCV.NXT; False when a bound forbids it."""
         budget, early = self._budget, self.early
-        if budget.used + len(payload) > budget.most:
+        if budget.refuses(len(payload), self.backlog_bytes + early.size):
             return False
         before = early.size
         # 75 % of the window: the missing piece must still find room (RFC 5961's advice for reassembly bombs).
@@ -162,6 +149,8 @@ class Receiver:
         """The connection ended: give the budget back."""
         self._over = True
         self._budget.used -= self.backlog_bytes + self.early.size
+        self._budget.narrow(self.buffer - self._first)
+        self.buffer = self._first
         self.backlog.clear()
         self.backlog_bytes = 0
         self.early = Reassembly()
@@ -183,11 +172,9 @@ class Receiver:
 
     def target_edge(self) -> int:
         """Where the right edge could be, given what waits here and what the whole stack holds."""
-        budget = self._budget
-        room = self.buffer - self.backlog_bytes
-        if room < 0 or (budget.used > budget.limit and self.backlog_bytes):
-            room = 0
-        return (self.nxt + room) & MASK
+        held = self.backlog_bytes
+        buffer = min(self.buffer, FLOOR) if held and self._budget.tight else self.buffer
+        return (self.nxt + max(buffer - held, 0)) & MASK
 
     def update_due(self, mss: int) -> bool:
         """Whether the window opened enough to tell the peer unasked: by two segments and a quarter of the buffer, or
@@ -199,7 +186,7 @@ class Receiver:
     def _keep(self, payload: memoryview) -> bool:
         size = len(payload)
         budget = self._budget
-        if self._over or budget.used + size > budget.most:
+        if self._over or budget.refuses(size, self.backlog_bytes):
             return False
         backlog = self.backlog
         if backlog and size < JOIN_BELOW and len(backlog[-1]) < JOIN_BELOW:
@@ -211,12 +198,15 @@ class Receiver:
         return True
 
     def _widen(self, now: float) -> None:
-        """The reader took a window's worth: double the window, if that was quick."""
+        """The reader took a window's worth: double the window if that was quick, else halve it."""
         quick = now - self._taken_since <= self.quick
         self._taken_since = now
-        # Not while much lies unread anywhere: a larger window would only hold more of it.
-        if quick and self.buffer < self._max and self._budget.used * 2 < self._budget.limit:
-            self.buffer = min(self.buffer * 2, self._max)
+        if quick:
+            self.buffer += self._budget.widen(min(self.buffer, self._max - self.buffer))
+        elif self.buffer > self._first:
+            less = min(self.buffer // 2, self.buffer - self._first)
+            self.buffer -= less
+            self._budget.narrow(less)
         self._grow_at = self.buffer
 
     def _take_early(self, now: float) -> None:

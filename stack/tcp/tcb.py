@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from math import inf
 
+from .budget import Budget
 from .config import TcpConfig
 from .counters import TcpCounters
-from .receiver import Budget, Receiver
+from .receiver import Receiver
 from .segment import DEFAULT_MSS_V4, Segment
 from .sender import Sender
 from .states import TRANSITIONS, Event, State

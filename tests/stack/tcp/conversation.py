@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
+from netbridge.stack.tcp.budget import Budget
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.connection import Connection
 from netbridge.stack.tcp.counters import TcpCounters
-from netbridge.stack.tcp.receiver import Budget
 from netbridge.stack.tcp.segment import ACK, FIN, PSH, RST, SYN, URG, Options, Segment, flag_names, parse_options
 from netbridge.stack.tcp.seq import MASK
 

@@ -11,10 +11,10 @@ from random import Random
 
 import pytest
 
+from netbridge.stack.tcp.budget import Budget
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import NewReno, Unlimited
 from netbridge.stack.tcp.connection import Connection
-from netbridge.stack.tcp.receiver import Budget
 from netbridge.stack.tcp.segment import RST, SYN, Segment, parse_options
 from netbridge.stack.tcp.states import State
 
