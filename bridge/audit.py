@@ -21,7 +21,7 @@ from .forward.flows import NAMES, Key
 
 RATE = 20.0
 """Denied flows told in a second: some 4 kB of log."""
-SUM_UP = 5.0
+SUM_UP = 2.0
 """Seconds after which those that were not told are told as a number."""
 SAME_FLOW = 30.0
 """Seconds in which further packets with the same addresses and ports are the same flow (UDP, ping)."""

@@ -163,6 +163,10 @@ class Engine:
 
     def counters(self) -> dict[str, Any]:
         """Every counter, room by room, as JSON."""
+        return {name: asdict(room) for name, room in self.rooms().items()}
+
+    def rooms(self) -> dict[str, Any]:
+        """The counters themselves: dataclasses whose fields each have their sentence in the source."""
         rooms: dict[str, object] = {"link": getattr(self._link, "counters", None), "resolver": self._upstream.counters}
         if self.stack is not None:
             stack = self.stack
@@ -177,4 +181,4 @@ class Engine:
         if self.table is not None and self.tcp is not None:
             forward = self.table.counters
             rooms |= {"forward_tcp": self.tcp.counters, "forward_udp": forward.udp, "forward_icmp": forward.icmp}
-        return {name: asdict(room) for name, room in rooms.items() if is_dataclass(room) and not isinstance(room, type)}
+        return {name: room for name, room in rooms.items() if is_dataclass(room)}

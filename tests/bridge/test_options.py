@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from netbridge.bridge.errors import UsageError
+from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.options import Options
 
 
@@ -138,3 +139,38 @@ def test_file_keys_may_be_written_with_underscores(tmp_path: Path) -> None:
 def test_contradicting_dns_options_are_refused() -> None:
     with pytest.raises(UsageError, match="contradict"):
         gather({"dns": "off", "dns_domain": ["lan"]})
+
+
+def test_limits_are_settings_one_by_one(tmp_path: Path) -> None:
+    file = write(tmp_path, '[limits]\ntcp-flows = 100\nudp_flows = 200\nbytes-per-flow = "1MiB"\n')
+    options = gather(
+        {"limits": ["tcp-flows=300"]}, {"NETBRIDGE_LIMITS": "udp-flows=400 icmp-flows=5"}, config=file,
+    )
+    limits = options.limits
+    assert (limits.tcp_flows, limits.udp_flows, limits.icmp_flows, limits.bytes_per_flow) == (300, 400, 5, 1 << 20)
+    assert limits.tcp_connect_timeout == Limits().tcp_connect_timeout
+    assert gather().limits == Limits()
+
+
+@pytest.mark.parametrize(("flags", "environment", "toml", "source"), [
+    ({"limits": ["tcp-flows=1"]}, {}, "", "the option --limit"),
+    ({}, {"NETBRIDGE_LIMITS": "tcp-flows=1"}, "", "the environment variable NETBRIDGE_LIMITS"),
+    ({}, {}, "[limits]\ntcp-flows = 1", "config.toml, key limits"),
+])
+def test_a_limit_out_of_range_is_refused(
+    tmp_path: Path, flags: dict[str, object], environment: dict[str, str], toml: str, source: str,
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        gather(flags, environment, config=write(tmp_path, toml))
+    assert "the limit tcp-flows is a whole number of flows from 8 to 65,536" in str(caught.value)
+    assert "Each costs a descriptor" in str(caught.value)
+    assert source in str(caught.value)
+
+
+def test_host_alias_and_own_addresses() -> None:
+    options = gather({"host_alias": True, "allow": ["127.0.0.1:8080"], "deny": ["local", "local:22"]})
+    assert (options.host_alias, options.deny) == (True, ("local", "local:22"))
+    assert gather(environment={"NETBRIDGE_HOST_ALIAS": "yes", "NETBRIDGE_DENY": "local"}).host_alias
+    assert not gather().host_alias
+    with pytest.raises(UsageError, match="`local` is a word for --deny"):
+        gather({"allow": ["local:80"]})

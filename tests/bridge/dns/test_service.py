@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import struct
 import time
@@ -13,7 +14,7 @@ import dnslib
 import pytest
 from dnslib import RR
 
-from netbridge.bridge.dns import DnsService, streams
+from netbridge.bridge.dns import DnsService, OwnNames, streams
 from netbridge.bridge.dns import service as service_module
 
 
@@ -346,3 +347,16 @@ async def test_an_address_that_cannot_be_listened_on_leaves_nothing_behind(world
         async with DnsService(Host(), ["127.100.0.100", "203.0.113.7"], world.upstream(), port=world.port):
             pytest.fail("it listens at an address this machine does not have")
     await world.service()  # the first address is free again
+
+
+async def test_own_names_are_answered_here_and_never_asked(world: Any) -> None:
+    server = await world.nameserver()
+    own = OwnNames({"host.netbridge.internal": [ipaddress.ip_address("198.18.0.4")]})
+    service = await world.service(own=own)
+    message = await world.ask(ask("host.netbridge.internal"))
+    assert [str(each.rdata) for each in dnslib.DNSRecord.parse(message).rr] == ["198.18.0.4"]
+    (message,) = await world.ask_tcp(ask("nobody.netbridge.internal"))
+    assert dnslib.DNSRecord.parse(message).header.rcode == 3
+    assert server.queries == []
+    assert service.counters.own == 2
+    assert world.told[-1][3] == "bridge"

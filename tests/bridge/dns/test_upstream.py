@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import time
@@ -416,3 +417,50 @@ async def test_a_hanging_name_service_takes_no_more_than_its_threads() -> None:
     release.set()
     assert await asyncio.gather(*hanging) == [None, None]
     assert service._free == 2
+
+
+async def test_questions_share_a_number_of_sockets(world: Any) -> None:
+    """Beyond it a question is refused at once, and asked again later it is answered."""
+    server = await world.nameserver()
+    server.behave = silent
+    upstream = world.upstream(max_sockets=2, total_timeout=0.3)
+    waiting = [asyncio.ensure_future(upstream.ask(ask(f"h{number}.example", "TXT"))) for number in range(2)]
+    await asyncio.sleep(0.02)
+    assert upstream.sockets.open == 2
+    begun = time.monotonic()
+    with pytest.raises(UpstreamError):
+        await upstream.ask(ask("third.example", "TXT"))
+    assert time.monotonic() - begun < 0.1
+    assert upstream.counters.no_socket >= 1
+    for each in waiting:
+        with pytest.raises(UpstreamError):
+            await each
+    assert upstream.sockets.open == 0
+    server.behave = lambda query: [reply(query)]
+    answer, _ = await upstream.ask(ask("third.example"))
+    assert addresses(answer) == ["192.0.2.1"]
+    assert upstream.sockets.open == 0
+
+
+async def test_a_question_over_tcp_gives_its_socket_back(world: Any) -> None:
+    server = await world.nameserver()
+    server.behave = lambda query: [reply(query, tc=1)]
+    server.behave_tcp = lambda query: [reply(query)]
+    upstream = world.upstream(max_sockets=2)
+    answer, _ = await upstream.ask(ask())
+    assert addresses(answer) == ["192.0.2.1"]
+    assert upstream.sockets.open == 0
+
+
+async def test_a_question_that_no_socket_can_be_opened_for(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.nameserver()
+    upstream = world.upstream()
+
+    def exhausted(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("netbridge.bridge.dns.exchange.socket.socket", exhausted)
+    with pytest.raises(UpstreamError):
+        await upstream.ask(ask(rtype="TXT"))
+    assert upstream.counters.no_socket >= 1
+    assert upstream.sockets.open == 0

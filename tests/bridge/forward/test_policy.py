@@ -164,3 +164,57 @@ def test_it_is_fast() -> None:
     address = packed("192.168.1.1")
     seconds = min(timeit.repeat(lambda: policy.check(address, 443, TCP), number=10000, repeat=5)) / 10000
     assert seconds < 5e-6  # 0.3 µs on the machine this was written on
+
+
+def test_own_addresses_are_denied_by_a_word_and_followed() -> None:
+    policy = Policy(["127.0.0.1:80"], ["local"])
+    assert policy.follows_own_addresses
+    assert not Policy(deny=["10.0.0.0/8"]).follows_own_addresses
+    ours, theirs = packed("10.99.0.1"), packed("10.99.0.2")
+    assert policy.check(ours, 80, TCP), "nobody has told yet what is ours"
+    policy.own_addresses([ours, packed("fd99::1")])
+    for address in ("10.99.0.1", "fd99::1", "::ffff:10.99.0.1", "64:ff9b::10.99.0.1", "2002:a63:1::1"):
+        verdict = policy.check(packed(address), 80, TCP)
+        assert not verdict, address
+        assert "denied by the rule local" in verdict.reason
+    assert not policy.check(ours, 0, ICMP)
+    assert policy.check(theirs, 80, TCP)
+    assert policy.check(packed("127.0.0.1"), 80, TCP), "loopback is not meant: it has its own rule"
+    policy.own_addresses([theirs])
+    assert policy.check(ours, 80, TCP)
+    assert not policy.check(theirs, 80, TCP)
+
+
+def test_own_addresses_by_port() -> None:
+    policy = Policy(deny=["local:22,5432"])
+    policy.own_addresses([packed("10.99.0.1")])
+    assert not policy.check(packed("10.99.0.1"), 22, TCP)
+    assert policy.check(packed("10.99.0.1"), 23, TCP)
+    assert policy.check(packed("10.99.0.1"), 0, ICMP)
+
+
+def test_own_addresses_need_no_allowing() -> None:
+    with pytest.raises(ValueError, match="'local': this machine's own addresses are allowed"):
+        Policy(["local"])
+
+
+def test_the_bridges_own_network_is_never_forwarded() -> None:
+    policy = Policy(["198.18.7.4", "0.0.0.0/0"], own=["198.18.7.0/30", "fd6e:6272:7::/64", "198.18.7.4/32"])
+    for address in ("198.18.7.2", "198.18.7.4", "fd6e:6272:7::4", "::ffff:198.18.7.4"):
+        verdict = policy.check(packed(address), 80, TCP)
+        assert "the bridge's own network is never forwarded" in verdict.reason
+    assert policy.check(packed("198.18.8.2"), 80, TCP)
+
+
+def test_a_denied_flow_is_told_with_its_key_and_its_final_address() -> None:
+    alias, loopback, me = packed("198.18.7.4"), packed("127.0.0.1"), packed("198.18.7.2")
+    policy = Policy(["127.0.0.1:80"], aliases={alias: loopback})
+    told: list[tuple[object, ...]] = []
+    policy.on_denied = lambda *what: told.append(what)
+    assert policy.admit((me, 5000, alias, 80), TCP) == loopback
+    assert policy.admit((me, 5000, packed("10.0.0.1"), 80), TCP) == packed("10.0.0.1")
+    assert told == []
+    for _ in range(2):  # the verdict is remembered; the telling is for each
+        assert policy.admit((me, 5000, alias, 81), TCP) is None
+    reason = "the local machine's loopback, denied unless a rule allows it"
+    assert told == [((me, 5000, alias, 81), TCP, loopback, reason)] * 2

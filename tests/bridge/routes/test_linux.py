@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -229,3 +231,45 @@ async def test_this_machine_can_be_read_without_a_namespace() -> None:
 async def test_a_namespace_that_is_not_there() -> None:
     with pytest.raises(LocalNetworksError):
         await LinuxNetworks("nbr-no-such-one").snapshot()
+
+
+WITHOUT_DESCRIPTORS = """
+import asyncio, gc, os, resource
+from netbridge.bridge.routes import LocalNetworksError, local_networks
+from netbridge.bridge.routes.linux import DESCRIPTORS
+
+async def main():
+    networks = local_networks()
+    await networks.snapshot()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    for free in range(DESCRIPTORS + 1):
+        try:
+            await networks.snapshot()
+            print(free, "looked")
+        except LocalNetworksError as error:
+            print(free, error)
+        os.close(taken.pop())
+    gc.collect()
+
+asyncio.run(main())
+"""
+
+
+def test_short_of_descriptors_it_says_so_and_prints_nothing() -> None:
+    """With any number of descriptors left: a look, or an error; never a traceback out of a library's destructor."""
+    path = os.pathsep.join([str(Path(__file__).parents[3] / "src"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[0] == "0 the routes cannot be looked at: Too many open files"
+    assert lines[-1].endswith(" looked")
+    assert done.stderr == ""

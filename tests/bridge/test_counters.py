@@ -1,0 +1,63 @@
+"""Every counter that `netbridge status --json` shows says in a sentence what it counts."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+from netbridge.bridge import capturing
+from netbridge.bridge.engine import Engine
+from tests.bridge.fake_target import FakeTarget
+from tests.bridge.test_session import Life, QuietNetworks
+
+
+def sentences(kind: type) -> dict[str, str]:
+    """The texts beneath the fields of a dataclass and of those it inherits from."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(each):
+            continue
+        (body,) = (
+            node.body for node in ast.parse(inspect.getsource(sys.modules[each.__module__])).body
+            if isinstance(node, ast.ClassDef) and node.name == each.__name__
+        )
+        for field, text in zip(body, body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+                found[field.target.id] = str(text.value.value) if told else ""  # type: ignore[attr-defined]
+    return found
+
+
+async def test_each_counter_has_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NETBRIDGE_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(capturing, "local_networks", QuietNetworks)
+    life = Life(FakeTarget())
+    seen: list[str] = []
+
+    async def look(_: Life) -> None:
+        engine = life.session.engine
+        assert isinstance(engine, Engine)
+        shown, rooms = life.session.status()["counters"], engine.rooms()
+        assert shown.keys() == rooms.keys()
+        for room, counters in rooms.items():
+            texts = sentences(type(counters))
+            assert shown[room].keys() <= texts.keys(), room
+            for name in shown[room]:
+                text = texts[name]
+                assert text[:1].isupper() or text[:1].isdigit(), f"{room}.{name}: {text!r}"
+                assert text.rstrip().endswith((".", ").")), f"{room}.{name}: {text!r}"
+                assert len(text) > 10, f"{room}.{name}"
+                seen.append(f"{room}.{name}")
+
+    await life.during(look)
+    rooms = {name.partition(".")[0] for name in seen}
+    assert rooms == {
+        "link", "resolver", "ip", "fragments", "output", "icmp", "udp", "tcp", "policy", "dns",
+        "forward_tcp", "forward_udp", "forward_icmp",
+    }
+    assert len(seen) > 100
