@@ -269,7 +269,7 @@ def test_short_of_descriptors_it_says_so_and_prints_nothing() -> None:
         env={**os.environ, "PYTHONPATH": path},
     )
     lines = done.stdout.splitlines()
-    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.returncode == 0
     assert lines[0] == "0 the routes cannot be looked at: Too many open files"
     assert lines[-1].endswith(" looked")
-    assert done.stderr == ""
