@@ -67,7 +67,7 @@ SCENES: dict[str, Scene] = {
         stage, 2000.0, max(5.0, 60.0 * min(1.0, scale))
     ),
     "sleepers": lambda stage, scale: load_scenes.sleepers(
-        stage, _count(1000, scale), 1_000_000, max(5.0, 20.0 * min(1.0, scale))
+        stage, _count(1000, scale), 2_000_000, max(5.0, 20.0 * min(1.0, scale))
     ),
     "holes": lambda stage, scale: load_scenes.black_holes(stage, _count(100, scale), max(3.0, 10.0 * min(1.0, scale))),
     **{
@@ -80,7 +80,7 @@ SCENES: dict[str, Scene] = {
 """Each with the sizes that --scale multiplies; no length of time grows beyond the one that is asked for."""
 
 
-def run(world: World, way: str, name: str, scale: float) -> Outcome:
+def run(world: World, way: str, name: str, scale: float, congestion: str) -> Outcome:
     """One load on a bridge of its own."""
     target, *options = WAYS[way]
     bridge = Bridge(world.laptop, target, *options)
@@ -88,6 +88,7 @@ def run(world: World, way: str, name: str, scale: float) -> Outcome:
     try:
         bridge.ready()
         stage = Stage(world, bridge)
+        stage.congestion = congestion
         return SCENES[name](stage, scale)
     except Exception as error:
         return Outcome(name, "could not be measured", [f"{type(error).__name__}: {error}"[:1000]])
@@ -114,6 +115,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help=f"comma-separated: {', '.join(SCENES)}; flood is all floods")
     parser.add_argument("--scale", type=float, default=1.0, help="so much of every count and time (default 1)")
     parser.add_argument("--way", choices=WAYS, default="openssh", help="the transport (default openssh)")
+    parser.add_argument(
+        "--congestion", default="cubic", help="TCP congestion control over there (default cubic, as codespaces have)"
+    )
     parser.add_argument("--json", type=Path, help="where to write (default bench/results/load-<time>.json)")
     arguments = parser.parse_args()
     wished = [name for name in arguments.only.split(",") if name] or list(SCENES)
@@ -131,12 +135,15 @@ def main() -> int:
         world.widen_ports()
         for name in chosen:
             print(f"{time.strftime('%H:%M:%S')} {name} over {arguments.way} …", file=sys.stderr, flush=True)
-            outcomes[name] = outcome = run(world, arguments.way, name, arguments.scale)
+            outcomes[name] = outcome = run(
+                world, arguments.way, name, arguments.scale, arguments.congestion
+            )
             print(f"  {outcome.text}", *outcome.faults, sep="\n  ", file=sys.stderr, flush=True)
     result: dict[str, Any] = {
         "machine": facts,
         "way": arguments.way,
         "scale": arguments.scale,
+        "congestion": arguments.congestion,
         "loads": {
             name: {"text": outcome.text, "faults": outcome.faults, **outcome.facts}
             for name, outcome in outcomes.items()

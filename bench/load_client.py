@@ -14,8 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bench import load_churn, load_hold, load_probe, load_stalled
-from bench.load_peer import many_files
+from bench import load_churn, load_hold, load_peer, load_probe, load_stalled
 
 ROLES: dict[str, Callable[..., Any]] = {
     "hold": load_hold.Hold,
@@ -26,5 +25,7 @@ ROLES: dict[str, Callable[..., Any]] = {
 }
 
 if __name__ == "__main__":
-    many_files()
-    ROLES[sys.argv[1]](**json.loads(sys.argv[2])).run()
+    load_peer.many_files()
+    options = json.loads(sys.argv[2])
+    load_peer.congestion = options.pop("congestion", "")
+    ROLES[sys.argv[1]](**options).run()

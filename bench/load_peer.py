@@ -136,11 +136,17 @@ class Poll:
         return False
 
 
+congestion = ""
+"""Congestion control of connections from here; empty: the kernel's own choice."""
+
+
 def dial(address: str, port: int) -> socket.socket:
     """A socket whose connect is under way; OSError at once when the kernel knows better."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        if congestion:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         error = sock.connect_ex((address, port))
         if error not in (0, 115):  # EINPROGRESS
             raise OSError(error, os.strerror(error))

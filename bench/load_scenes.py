@@ -6,6 +6,10 @@ Each takes a :class:`Stage` and sizes, and gives an :class:`Outcome`; the tests 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.world import World
 
 from .load_stage import Outcome, Stage
 
@@ -71,15 +75,15 @@ def sleepers(stage: Stage, flows: int, size: int, seconds: float) -> Outcome:
     """`flows` downloads nobody reads and as many uploads nobody reads, beside one honest user; then all are read."""
     outcome = Outcome("sleepers")
     facts = outcome.facts
-    with stage.measured(outcome):
-        alone = stage.client("probe", address=stage.addresses[0], seconds=min(5.0, seconds), pace=20e6)
+    with small_send_buffers(stage.world), stage.measured(outcome):
+        alone = stage.client("probe", address=stage.addresses[0], seconds=min(5.0, seconds / 2), pace=20e6)
         alone.expect("probing", 20)
         alone_says = alone.expect("probed", seconds + 40)
         stage.server_says("stall")
         down = stage.client("stalled", addresses=stage.addresses, flows=flows, size=size, way="down")
         up = stage.client("stalled", addresses=stage.addresses, flows=flows, size=size, way="up")
         opened = [client.expect("opened", 90) for client in (down, up)]
-        time.sleep(min(3.0, seconds))  # until the buffers on the way are full
+        facts["asleep_after"] = round(stage.calm(), 1)  # the buffers on the way are full
         at = time.monotonic()
         facts["mb_at"] = round(stage.gauge.megabytes(), 1)
         beside = stage.client("probe", address=stage.addresses[0], seconds=seconds, pace=20e6)
@@ -109,6 +113,17 @@ def sleepers(stage: Stage, flows: int, size: int, seconds: float) -> Outcome:
         f"{max(said['seconds'] for said in read):.1f} s, whole {read[0]['right']:,} + {read[1]['right']:,}"
     )
     return outcome
+
+
+@contextmanager
+def small_send_buffers(world: World) -> Iterator[None]:
+    """256 KB at most on the laptop, not 4 MB: a thousand stalled uploads would fill the memory all TCP here shares."""
+    path = "/proc/sys/net/ipv4/tcp_wmem"
+    before = world.laptop.shell(f"cat {path}; echo 4096 16384 262144 > {path}").check().stdout
+    try:
+        yield
+    finally:
+        world.laptop.shell(f"echo {before.strip()} > {path}").check()
 
 
 def black_holes(stage: Stage, holes: int, seconds: float) -> Outcome:

@@ -30,7 +30,7 @@ from bench.load_peer import (
 
 BACKLOG = 4096
 STALLED_BUFFER = 65536
-"""Bytes of the send buffer of a source: what stalls shall stall at the bridge and not fill this kernel's memory."""
+"""Bytes of the buffers here of a flow that stalls: it shall stall at the bridge and not fill this kernel's memory."""
 
 
 class Server:
@@ -46,6 +46,8 @@ class Server:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             for port, kind in kinds:
                 listener = socket.create_server((address, port), family=family, backlog=BACKLOG)
+                if kind is Sink:  # accepted sockets inherit it
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER)
                 listener.setblocking(False)
                 self.poll.add(listener, partial(self.accept, listener, kind), IN)
 

@@ -28,8 +28,8 @@ from .cost import descendants
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
-EMPTY_SECONDS = 30.0
-"""How long after a load the table and the descriptors may take to be as before."""
+EMPTY_SECONDS = 40.0
+"""How long the table and the descriptors may take to be as before; a black hole takes the time of a connect."""
 
 
 class Peer:
@@ -176,6 +176,9 @@ class Outcome:
 class Stage:
     """One bridge with everything around it. Built for one load, so that each begins clean."""
 
+    congestion = ""
+    """Of the clients' connections; empty: the kernel's own choice."""
+
     def __init__(self, world: World, bridge: Bridge) -> None:
         self.world = world
         self.bridge = bridge
@@ -204,13 +207,22 @@ class Stage:
 
     def client(self, role: str, **options: Any) -> Peer:
         """Start a client in the codespace (or the sandbox)."""
-        peer = Peer(self.machine, "load_client", role, json.dumps(options), enter=self.enter)
+        words = json.dumps({"congestion": self.congestion, **options})
+        peer = Peer(self.machine, "load_client", role, words, enter=self.enter)
         self.peers.append(peer)
         return peer
 
     def server_says(self, word: str = "stats") -> dict[str, Any]:
         self.server.tell(word)
         return self.server.expect("stats", 30)
+
+    def calm(self, seconds: float = 20.0) -> float:
+        """Wait until hardly a packet moves any more, at most so long; how long it took."""
+        begun, before = time.monotonic(), -1
+        while (now := self.tun_sent()[0]) - before > 100 and time.monotonic() < begun + seconds:
+            before = now
+            time.sleep(0.5)
+        return time.monotonic() - begun
 
     @contextmanager
     def measured(self, outcome: Outcome) -> Iterator[None]:
