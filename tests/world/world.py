@@ -51,6 +51,9 @@ PROGRAMS = {
     "curl": "curl",
     "psql": "postgresql-client",
     "ping": "iputils-ping",
+    "traceroute": "traceroute",
+    "tracepath": "iputils-tracepath",
+    "mtr": "mtr-tiny",
     "nc": "netcat-openbsd",
     "openssl": "openssl",
 }
