@@ -26,7 +26,7 @@ def describe(session: Session) -> dict[str, Any]:
         "version": netbridge.__version__,
         "uptime": round(time.monotonic() - session.began, 3),
         "command": list(options.command),
-        "policy": {"allow": list(options.allow), "deny": list(options.deny)},
+        "policy": {"allow": list(options.allow), "deny": list(options.deny), "host_alias": options.host_alias},
         "flows": table.get("flows", []),
         "totals": table.get("totals", {}),
         "descriptors": table.get("budget", 0),
