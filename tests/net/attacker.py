@@ -52,7 +52,7 @@ class Wire:
         self._socket.close()
 
     def send(self, *packets: Packet | bytes) -> None:
-        """Send, as fast as the device's queue takes them."""
+        """Send, as fast as the kernel takes them; the device drops what its queue does not hold."""
         for packet in packets:
             data = bytes(packet)
             protocol = 0x86DD if data and data[0] >> 4 == 6 else 0x0800
@@ -249,10 +249,10 @@ class Scene:
 
 
 @contextmanager
-def scene(bridges: Bridges, world: World) -> Iterator[Scene]:
+def scene(bridges: Bridges, world: World, *options: str) -> Iterator[Scene]:
     """A bridge to be attacked, warmed up so that memory measures the attack."""
     bridges.stop()
-    bridge = Bridge(world.laptop, TARGET, "--ssh", "openssh")
+    bridge = Bridge(world.laptop, TARGET, "--ssh", "openssh", *options)
     made = None
     try:
         bridge.ready()
