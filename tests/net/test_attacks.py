@@ -56,6 +56,18 @@ def piece(attack: Scene, version: int, identification: int, offset: int, data: b
     return head(attack, 6) / fragment / Raw(data)
 
 
+def numbered(fragment: bytes, identification: int) -> bytes:
+    """The same fragment of another datagram."""
+    if fragment[0] >> 4 == 6:
+        return fragment[:44] + struct.pack("!I", identification) + fragment[48:]
+    return with_sum(fragment[:4] + struct.pack("!H", identification) + fragment[6:])
+
+
+def with_sum(packet: bytes) -> bytes:
+    """An IPv4 packet whose header has 20 bytes, with the checksum of these."""
+    return packet[:10] + checksum(packet[:10] + b"\0\0" + packet[12:20]) + packet[12:]
+
+
 def echoed(attack: Scene, version: int, data: bytes) -> bool:
     """Whether the echo service of corp answers an ordinary socket of the codespace, which asks up to ten times."""
     family = socket.AF_INET6 if version == 6 else socket.AF_INET
@@ -77,11 +89,12 @@ def test_fragments_of_datagrams_that_never_end(attack: Scene, version: int) -> N
     """CVE-2018-5391: the memory for them is bounded, and a datagram that is whole still comes through."""
     dice = random.Random(5391)
     with attack.survived("ip.fragments", "fragments.evicted"):
-        for number in range(3000):
-            data = bytes(1400 if number % 3 else 8)
-            attack.wire.send(bytes(piece(attack, version, 1000 + number, 0 if number % 2 else 1480, data, more=True)))
-        for number in dice.sample(range(1, 8000), 2000):  # one datagram in crumbs
-            attack.wire.send(bytes(piece(attack, version, 77, number * 8, bytes(8), more=True)))
+        kinds = [(at, size) for at in (0, 1480) for size in (8, 1400, 1400)]
+        shapes = [bytes(piece(attack, version, 1, at, bytes(size), more=True)) for at, size in kinds]
+        for number in range(4000):
+            attack.wire.send(numbered(shapes[number % len(shapes)], 1000 + number))
+        for number in dice.sample(range(1, 8000), 500):  # one datagram in crumbs
+            attack.wire.send(piece(attack, version, 77, number * 8, bytes(8), more=True))
         assert echoed(attack, version, os.urandom(8000))
 
 
@@ -123,11 +136,6 @@ def test_fragments_that_end_beyond_64_kib(attack: Scene, version: int) -> None:
 
 
 # --- headers that lie -------------------------------------------------------------------------------------------------
-
-
-def with_sum(header: bytes) -> bytes:
-    """An IPv4 header of 20 bytes with its checksum."""
-    return header[:10] + checksum(header[:10] + b"\0\0" + header[12:20]) + header[12:]
 
 
 def test_ipv4_headers_that_lie_about_lengths(attack: Scene) -> None:

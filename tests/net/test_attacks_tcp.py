@@ -65,15 +65,15 @@ def test_segments_out_of_order_by_the_thousand(attack: Scene) -> None:
     """CVE-2018-5390: every second byte, last ones first and first ones first; kept are few, and what is then sent in
     order arrives as sent."""
     with attack.survived("tcp.early", "tcp.early_refused"), conversation(attack) as (made, server):
-        data = random.Random(5390).randbytes(4001)
-        for at in (*range(4000, 0, -2), *range(2, 4000, 2)):
+        data = random.Random(5390).randbytes(2001)
+        for at in (*range(2000, 0, -2), *range(2, 2000, 2)):
             made.send(data[at : at + 1], at, "A")
-        for at in range(0, 4001, 500):
+        for at in range(0, 2001, 500):
             made.send(data[at : at + 500], at)
         begun = time.monotonic()
-        assert expect(server, 4001) == data
+        assert expect(server, 2001) == data
         assert time.monotonic() - begun < 2
-        made.abort(4001)
+        made.abort(2001)
 
 
 def test_selective_acknowledgements_of_nonsense(attack: Scene) -> None:
