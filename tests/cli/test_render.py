@@ -143,6 +143,18 @@ def test_the_log_file_gets_events_and_records_privately(tmp_path: Path, capsys: 
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+def test_denials_fill_the_log_file_and_not_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = output(tmp_path)
+    for times in range(1, 101):
+        sink.event(events.FlowDenied("tcp", "10.0.0.1", 80, "why", "198.18.0.2", 5000 + times, "10.0.0.1", times))
+    sink.close()
+    assert len((tmp_path / "log").read_text().splitlines()) == 100
+    first, tenth, hundredth = capsys.readouterr().err.splitlines()
+    assert first == "netbridge: denied: tcp from 198.18.0.2 port 5001 to 10.0.0.1 port 80: why"
+    assert tenth.endswith("port 5010 to 10.0.0.1 port 80: why (10 times now)")
+    assert hundredth.endswith("(100 times now)")
+
+
 def test_json_lines_are_json_whatever_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sink = output(tmp_path, log_format="json", trace_level="trace")
     sink.event(events.Lost(EVIL))

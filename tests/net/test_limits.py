@@ -309,6 +309,7 @@ def test_each_cause_of_a_drop_moves_its_counter(idle: World, start: Start) -> No
         ("tcp", "bad_header"): [
             corp / TCP(sport=41002, dport=80, flags="S", dataofs=15), corp / TCP(sport=0, dport=80, flags="S"),
         ],
+        ("tcp", "stray_resets"): [corp / TCP(sport=41004, dport=80, flags="R", seq=9)],
         ("udp", "malformed"): [wrong_checksum(corp / datagram), corp / UDP(sport=0, dport=7), corp / UDP(len=4000)],
         ("icmp", "malformed"): [wrong_checksum(corp / ICMP(id=1, seq=1) / Raw(b"hello"))],
         ("icmp", "ignored"): [IP(src=me, dst=CORP[4]) / ICMP(type=13)],

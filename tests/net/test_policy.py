@@ -110,7 +110,7 @@ def test_loopback_and_metadata_in_every_disguise(idle: World, start: Start) -> N
             source = source_of(bridge, 6 if ":" in address else 4)
             send(idle.codespace, bridge, each_protocol(source, address, PORT, 40000 + number))
             time.sleep(0.1)
-            wait_until(functools.partial(have_been_denied, bridge, 3 * (number + 1)), f"{address} to be denied", 5, 0.05)
+            wait_until(functools.partial(have_been_denied, bridge, 3 * (number + 1)), f"{address} denied", 5, 0.05)
             time.sleep(0.05)  # the audit tells twenty a second one by one
         assert ears.heard() == []
     found = {(record["protocol"], record["destination"]) for record in denials(bridge)}
