@@ -15,6 +15,8 @@ from .tcp_workers import TCP_WORKERS, Echo, Files, Idle, NewConnections
 from .watch import MEGABYTE, Watch
 from .workers import STUCK, Place, Tally
 
+BUSY = 0.005
+"""Part of all datagrams whose answer may be dropped because the link was full of bulk data, as a full router would."""
 LINE_EVERY = 10.0
 CHECK_EVERY = 30.0
 
@@ -164,11 +166,11 @@ class Soak:
         now = self.watch.latest
         for name, kind in (("udp echo", "echo"), ("udp fragments", "fragment"), ("ping", "ping")):
             missing, injected = tallies[name].missing, now["lost"].get(kind, 0)
-            if missing > injected:
-                self._fault(
-                    f"{name}: {missing} of {tallies[name].operations} have no answer, but only {injected} were lost on "
-                    f"purpose; netbridge dropped {now['busy']} replies because the link was busy"
-                )
+            if missing > injected + now["busy"]:
+                self._fault(f"{name}: {missing} have no answer, but only {injected} were lost on purpose")
+        datagrams = sum(tallies[name].operations for name in ("udp echo", "udp fragments", "ping"))
+        if now["busy"] > BUSY * datagrams:
+            self._fault(f"netbridge dropped {now['busy']} replies to {datagrams} datagrams because the link was busy")
         weather = [now[way][what] for way in ("up", "down") for what in ("lost", "reordered")]
         if self.losses and not all(weather):
             self._fault(f"the weather was too good: {weather} packets were lost and overtaken, up and down")
