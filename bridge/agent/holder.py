@@ -25,7 +25,7 @@ from .stream import Stream
 from .stub import Stub, StubError
 from .tun import TunError, open_tun
 
-QUEUE = 4096
+QUEUE = 8192
 """Packets the TUN may queue. A TUN drops at its ring's end, and a small packet takes as much of the ring as a
 super-segment: ten thousand quiet flows lost one packet in five with 256. What bulk data may put into it is bounded by
 the windows the stack shows, which grow by round trip, so a long ring costs no latency: a ping beside eight uploads at

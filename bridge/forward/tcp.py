@@ -73,13 +73,16 @@ class TcpForwardCounters:
 def link_tcp(limits: Limits) -> TcpConfig:
     """How the stack's TCP runs on a bridge's link.
 
-    The link loses nothing and has a window of its own. So a late acknowledgement means a stall, in which copies would
-    only make things worse, and a SYN-ACK without an answer after 30 s went to nobody. A question each idle minute finds
-    the flows whose application over there is long dead: its kernel answers with a reset.
+    The link loses nothing and has a window of its own, so a late acknowledgement mostly means a stall, in which copies
+    would only make things worse: one segment asks, and its answer tells what arrived. But a crowd may overflow the TUN
+    over there, and acknowledgements and news of opened windows get lost: nobody waits long for these. A SYN-ACK without
+    an answer after 30 s went to nobody. A question each idle minute finds the flows whose application over there is
+    long dead: its kernel answers with a reset.
     """
     return TcpConfig(
-        congestion=Unlimited, min_rto=2.0, time_wait=1.0, syn_retries=3, orphan=limits.tcp_orphan_timeout,
-        keepalive=limits.tcp_keepalive, max_receive_window=limits.unread_per_flow, receive_budget=limits.unread_in_all,
+        congestion=Unlimited, min_rto=0.5, longest_persist=5.0, persist_retries=180, time_wait=1.0,
+        syn_retries=4, orphan=limits.tcp_orphan_timeout, keepalive=limits.tcp_keepalive,
+        max_receive_window=limits.unread_per_flow, receive_budget=limits.unread_in_all,
     )
 
 

@@ -28,7 +28,7 @@ from netbridge.stack.packet import TCP, text
 from .flows import Flow
 from .poller import ERR, HUP, IN, OUT, RDHUP
 from .problems import PROBLEMS
-from .tcpsocket import FOR_EVER, keep_alive, keep_icmp_errors, told_by_network
+from .tcpsocket import FOR_EVER, is_connected, keep_alive, keep_icmp_errors, told_by_network
 
 if TYPE_CHECKING:
     from netbridge.stack.tcp.flow import Flow as StackFlow
@@ -159,6 +159,10 @@ class TcpFlow(Flow):
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error and error not in (ECONNRESET, EPIPE):
             self.connect_failed(error)
+            return
+        if events & ERR and not error and not is_connected(sock):
+            # An entry in the error queue, told of before the kernel has judged it (it wakes us first), or one that it
+            # takes as advice: the connect still runs, and its end is an edge of its own.
             return
         self._request = None
         keep_icmp_errors(sock, self.version, keep=False)

@@ -61,10 +61,19 @@ def open_tcp(version: int, hops: int) -> socket.socket:
 
 
 def keep_icmp_errors(sock: socket.socket, version: int, *, keep: bool) -> None:
-    """Whether ICMP errors are kept in the socket's error queue, and end what it is doing."""
+    """Whether ICMP errors are kept in the socket's error queue; not to keep them empties it as well."""
     if LINUX:
         level, name = (IPPROTO_IP, IP_RECVERR) if version == 4 else (IPPROTO_IPV6, IPV6_RECVERR)
         set_option(sock, level, name, int(keep))
+
+
+def is_connected(sock: socket.socket) -> bool:
+    """Whether the connection is made; SO_ERROR alone does not tell while ICMP errors are kept."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def keep_alive(sock: socket.socket, seconds: int) -> None:

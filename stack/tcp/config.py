@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .congestion import CongestionControl, NewReno
-from .rto import MIN_RTO
+from .rto import MAX_RTO, MIN_RTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ class TcpConfig:
     """Made for each connection with its segment size."""
     min_rto: float = MIN_RTO
     """A link inside another TCP sets it high: there a late acknowledgement means a stall, not a loss."""
+    longest_persist: float = MAX_RTO
+    """Most seconds between probes of a closed window. Shorter where the news of its opening may well be lost."""
+    persist_retries: int = 15
+    """Probes of a closed window without any answer until the peer is given up."""
     delayed_ack: float = 0.04
     """RFC 9293, section 3.8.6.3 allows 0.5 s; Linux's 40 ms keeps request-response traffic quick."""
     syn_retries: int = 6

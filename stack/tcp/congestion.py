@@ -19,6 +19,8 @@ class CongestionControl(Protocol):
     """How many bytes may be in flight. All arguments are bytes."""
 
     cwnd: int
+    stalls: bool
+    """Whether a timeout means that the link stood still, and not that it lost what was on it."""
 
     def acked(self, count: int, flight: int) -> None:
         """New data was acknowledged outside recovery; `flight` was outstanding before."""
@@ -43,6 +45,7 @@ class NewReno:
     """RFC 5681 slow start and congestion avoidance with RFC 6582's window arithmetic."""
 
     __slots__ = ("_avoidance", "_mss", "cwnd", "ssthresh")
+    stalls = False
 
     def __init__(self, mss: int) -> None:
         self._mss = mss
@@ -88,6 +91,7 @@ class Unlimited:
     """
 
     __slots__ = ("_mss", "cwnd")
+    stalls = True
 
     def __init__(self, mss: int) -> None:
         self._mss = mss

@@ -213,7 +213,7 @@ class Connection(Arrival):
 
     def _retransmission_timeout(self, now: float) -> None:
         sender = self.sender
-        if sender.retries >= self._config.retries:
+        if sender.retries >= (self._config.persist_retries if sender.persisting else self._config.retries):
             self.abort()
             self._user.closed(TimeoutError("the peer stopped acknowledging"))
             return

@@ -31,12 +31,16 @@ class Sender:
     """Sequence space and buffers of the data that goes out."""
 
     __slots__ = (
-        "board", "cc", "deadline", "duplicates", "fin_end", "fin_queued", "fin_sent", "in_recovery", "iss", "largest",
-        "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued", "recover", "retransmit_now", "retransmitted",
-        "retries", "rtt", "sack", "scale", "sent", "una", "unsent", "wl1", "wl2", "wnd",
+        "_longest_persist", "board", "cc", "deadline", "duplicates", "fin_end", "fin_queued", "fin_sent",
+        "in_recovery", "iss", "largest", "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued", "recover",
+        "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale", "sent", "una", "unsent", "wl1", "wl2",
+        "wnd",
     )  # fmt: skip
 
-    def __init__(self, iss: int, mss: int, max_payload: int, cc: CongestionControl, min_rto: float = MIN_RTO) -> None:
+    def __init__(
+        self, iss: int, mss: int, max_payload: int, cc: CongestionControl, min_rto: float = MIN_RTO,
+        longest_persist: float = MAX_RTO,
+    ) -> None:  # fmt: skip
         self.iss = iss
         self.una = iss
         """SND.UNA."""
@@ -58,6 +62,7 @@ class Sender:
         """Payload of the largest packet handed to the link: one segment, or the largest super-segment."""
         self.cc = cc
         self.rtt = RtoEstimator(minimum=min_rto)
+        self._longest_persist = longest_persist
         self.unsent: deque[Chunk] = deque()
         self.sent: deque[Chunk] = deque()
         self.queued = 0
@@ -151,9 +156,12 @@ class Sender:
         before = self.nxt - self.una & MASK
         count = (ack - self.una) & MASK
         self.una = ack
-        if (self.nxt - ack) & HALF:
+        ahead = (self.nxt - ack) & HALF  # of what was sent again after a timeout: the first copies did arrive
+        if ahead:
             self.nxt = ack
         self._drop(count)
+        if ahead and self.cc.stalls:
+            self._resume()
         board = self.board
         if board is not None:
             board.advance(count)
@@ -402,7 +410,7 @@ class Sender:
         self.retries += 1
         self.rtt.back_off()
         if self.persisting:
-            self.deadline = now + min(self.rtt.rto, MAX_RTO)
+            self.deadline = now + min(self.rtt.rto, self._longest_persist)
             if self.wnd > 0 and self.unsent:
                 # A silly window did not open further: use what there is (RFC 1122's override time-out).
                 self._force(now)
@@ -433,6 +441,23 @@ class Sender:
         self.max_wnd = self.wnd
         self.persisting = False
         self.deadline = inf
+
+    def _resume(self) -> None:
+        """The timeout was spurious: what `go_back` put back is on its way after all (as F-RTO finds, RFC 5682)."""
+        unsent = self.unsent
+        data = ((self.largest - self.nxt) & MASK) - (self.fin_end == self.largest)
+        while data > 0:
+            head = unsent[0]
+            if len(head) > data:
+                view = memoryview(head)
+                unsent[0], head = view[data:], view[:data]
+            else:
+                unsent.popleft()
+            self.sent.append(head)
+            self.queued -= len(head)
+            data -= len(head)
+        self.fin_sent = self.fin_end == self.largest
+        self.nxt = self.largest
 
     def probe_seq(self) -> int:
         """The sequence number of a window or keepalive probe: one the peer has already taken, so that it answers."""

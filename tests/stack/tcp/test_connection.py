@@ -257,7 +257,7 @@ def test_zero_window_is_probed_from_rto_on_doubling_to_a_minute() -> None:
 
 
 def test_a_closed_window_is_given_up_when_the_peer_is_silent() -> None:
-    talk = Talk.established(TcpConfig(retries=5), window=1000)
+    talk = Talk.established(TcpConfig(persist_retries=5), window=1000)
     talk.writes(b"x" * 3000)
     talk.hears("A", 1, 1)
     talk.says("A", 1, 1001, window=0)
@@ -1067,3 +1067,35 @@ def test_the_window_grows_only_while_it_is_what_holds_the_flow_up() -> None:
             talk.says("A", seq, 1, bytes(MSS))
             seq += MSS
         assert (receiver.buffer > first) == grown
+
+
+def test_after_a_stall_nothing_is_sent_again_but_the_question() -> None:
+    """The link stood still: what comes back shows that the first copies arrived."""
+    talk = Talk.established(TcpConfig(congestion=Unlimited))
+    for number in range(10):
+        talk.writes(bytes([number]) * MSS)
+        talk.hears("A", 1 + number * MSS)
+    talk.writes(b"new")
+    talk.hears("A", 10_001)
+    talk.closes()
+    talk.hears("FA", 10_004)
+    talk.passes(1.0)
+    talk.hears("A", 1, data=bytes(MSS))
+    talk.silent()
+    talk.says("A", 1, 4501)
+    talk.silent()
+    assert talk.connection.sender.flight == 10_004 - 4500
+    talk.passes(5.0)  # the rest was lost after all
+    talk.hears("A", 4501)
+    talk.says("A", 1, 10_005)
+    assert talk.state == "FIN-WAIT-2"
+
+
+def test_a_closed_window_is_asked_for_as_often_as_configured() -> None:
+    talk = Talk.established(TcpConfig(longest_persist=5.0, persist_retries=30))
+    talk.writes(b"x")
+    talk.hears("A", 1)
+    talk.says("A", 1, 2, window=0)
+    talk.writes(b"y")
+    talk.passes(100)
+    assert len(talk._out) >= 20
