@@ -230,8 +230,8 @@ def test_traceroute(through: Through, world: World, version: int, way: str) -> N
 @both
 @pytest.mark.parametrize("way", ["udp", "icmp", "tcp"])
 def test_traceroute_with_many_probes_at_once(through: Through, version: int, way: str) -> None:
-    """Ten for each hop, a hundred under way: no hop's answer is lost to a limit."""
-    words = ("-q", "10", "-N", "100", "-m", "6", "-w", "3", *WAYS[way])
+    """Ten for each of twelve hops, all under way together: no hop's answer is lost to a limit."""
+    words = ("-q", "10", "-N", "120", "-m", "12", "-w", "3", *WAYS[way])
     output = through.run("traceroute", f"-{version}", "-n", *words, BRANCH[version])
     assert traced(output) == path(through, version)
     assert output.stdout.count(" ms") == 10 * len(path(through, version))
