@@ -47,6 +47,8 @@ class UdpCounters(SocketCounters):
 
     ports_not_shared: int = 0
     """Flows of a source that has a host port already, which got another one: the kernel refused to share it."""
+    flows_refused: int = 0
+    """Flows closed because the codespace answered a reply with port unreachable: its application is gone."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.link.base import Buffer, Link
 from netbridge.stack.packet import IpPacket
 
@@ -30,6 +30,7 @@ class UdpSide(Protocol):
     """What the forwarders use of the stack's UDP room."""
 
     forward: Callable[[IpPacket, int, int, memoryview], None] | None
+    forward_error: Callable[[Quoted, Problem, int], bool] | None
 
     def send(self, source: tuple[bytes, int], destination: tuple[bytes, int], payload: bytes | memoryview) -> bool:
         """Send a datagram; `payload` never changes afterwards."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from socket import socket
 
+from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import UDP, IpPacket
 
 from .flows import FlowTable, Key
@@ -64,10 +65,11 @@ class UdpForwarder(HostFlows[UdpFlow]):
         self._overdraft = 0
         """Bytes sent since the link was last seen ready."""
         stack.udp.forward = self.forward
+        stack.udp.forward_error = self.forward_error
 
     def close(self) -> None:
         if not self._closed:
-            self._stack.udp.forward = None
+            self._stack.udp.forward = self._stack.udp.forward_error = None
         super().close()
 
     def forward(self, packet: IpPacket, source_port: int, destination_port: int, payload: memoryview) -> None:
@@ -94,6 +96,20 @@ class UdpForwarder(HostFlows[UdpFlow]):
         flow.bytes_up += len(payload)
         flow.last_used = self._time()
         self._counts.packets_up += 1
+
+    def forward_error(self, quoted: Quoted, problem: Problem, _mtu: int) -> bool:
+        """Take what the codespace says about a reply; whether that was one of ours.
+
+        Port unreachable means that the application closed its socket. So does ours: the next reply makes this kernel
+        say the same to the far host, which it would have heard from the application's own machine.
+        """
+        flow = self._flows.get((quoted.destination, quoted.destination_port, quoted.source, quoted.source_port))
+        if flow is None:
+            return False
+        if problem is Problem.PORT_UNREACHABLE:
+            self._udp_counts.flows_refused += 1
+            self._drop(flow)
+        return True
 
     def _open(self, key: Key, packet: IpPacket) -> UdpFlow | None:
         final = self._permitted(key, packet)

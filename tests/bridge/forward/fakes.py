@@ -20,7 +20,7 @@ from netbridge.bridge.forward.poller import Poller
 from netbridge.bridge.forward.udp import UdpForwarder
 from netbridge.stack import ipv4, ipv6
 from netbridge.stack.icmp import wire as icmp_wire
-from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.link.base import Buffer, Link, LinkUser
 from netbridge.stack.packet import Fragment, IpPacket
 from netbridge.stack.udp import wire as udp_wire
@@ -84,6 +84,7 @@ Forward = Callable[[IpPacket, int, int, memoryview], None]
 class FakeUdp:
     def __init__(self) -> None:
         self.forward: Forward | None = None
+        self.forward_error: Callable[[Quoted, Problem, int], bool] | None = None
         self.sent: list[Sent] = []
 
     def send(self, source: tuple[bytes, int], destination: tuple[bytes, int], payload: bytes | memoryview) -> bool:

@@ -9,7 +9,8 @@ import pytest
 from netbridge.bridge.forward.hostsocket import IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
-from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.icmp.wire import Problem, Quoted
+from netbridge.stack.packet import UDP
 from tests.bridge.forward.fakes import (
     ALLOW_LOOPBACK,
     CODESPACE,
@@ -388,3 +389,30 @@ async def test_closing_twice_is_closing_once(bench: Bench) -> None:
     bench.udp.close()
     bench.udp.close()
     assert bench.stack.udp.forward is None
+
+
+async def test_a_codespace_socket_that_closed_closes_the_flow(
+    bench: Bench, host: socket.socket, version: int
+) -> None:
+    """Its kernel says port unreachable to a late reply; the far host hears the same of the next one."""
+    bench.datagram(HOST[version], host.getsockname()[1], b"question")
+    await until(lambda: len(bench.udp) == 1)
+    _, client = host.recvfrom(100)
+    complain = bench.stack.udp.forward_error
+    assert complain is not None
+
+    def quoted(port: int) -> Quoted:
+        ends = packed(HOST[version]), packed(CODESPACE[version])
+        header = host.getsockname()[1].to_bytes(2, "big") + port.to_bytes(2, "big") + bytes(4)
+        return Quoted(version, *ends, UDP, memoryview(b""), memoryview(header))
+
+    assert not complain(quoted(4001), Problem.PORT_UNREACHABLE, 0)
+    assert complain(quoted(4000), Problem.HOST_UNREACHABLE, 0)
+    assert len(bench.udp) == 1
+    assert complain(quoted(4000), Problem.PORT_UNREACHABLE, 0)
+    assert len(bench.udp) == 0
+    assert bench.table.counters.udp.flows_refused == 1
+    host.connect(client)
+    host.send(b"later still")
+    with pytest.raises(ConnectionRefusedError):
+        host.recv(100)
