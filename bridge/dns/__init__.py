@@ -4,6 +4,7 @@
 - :mod:`.synthesis`: answers made here, from a hosts file or the system's name service.
 - :mod:`.cache`: answers for as long as their TTL lasts.
 - :mod:`.watched`, :mod:`.resolvconf`, :mod:`.hosts`: what the local machine's files say right now.
+- :mod:`.nsswitch`: whether that name service has sources of its own.
 - :mod:`.nss`: the system's name service (getaddrinfo), for names no nameserver knows.
 - :mod:`.own`: the bridge's own names.
 - :mod:`.exchange`: one question to one nameserver, over UDP or TCP.

@@ -4,8 +4,8 @@ The order is that of the C library: names of the hosts file first; then the name
 other, the first answer counts, "no such name" and "no such record" included. SERVFAIL, REFUSED, NOTIMP and FORMERR
 send the question on to the next. Where that leads nowhere the system's name service (getaddrinfo) is asked for A,
 AAAA and PTR, as it knows more ways than nameservers: mDNS, LLMNR, packet filters of a VPN. It is asked too for names
-that nameservers deny and that are likely to come from such a source: those without a dot, and those under .local (RFC
-6762).
+that nameservers deny and that may come from such a source: those without a dot, those under .local (RFC 6762), and all
+names where the system names another source than nameservers (:mod:`.nsswitch`).
 
 Time: each nameserver gets `attempt_timeout` before the next is asked as well, and is listened to until the whole
 question's `total_timeout` is over. That stays below the five seconds after which resolvers of the C library repeat
@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable
 
@@ -31,6 +32,8 @@ from .hosts import PATH as HOSTS
 from .hosts import Hosts
 from .message import FORMERR, NOTIMP, NXDOMAIN, PTR, REFUSED, SERVFAIL, MessageError, Query, name_text
 from .nss import NameService
+from .nsswitch import PATH as NSSWITCH
+from .nsswitch import knows_more
 from .resolvconf import ResolverConfig, parse_resolv_conf, plain_address
 from .synthesis import answer_addresses, answer_names, reverse_address, speaks_of_hosts
 from .watched import WatchedFile
@@ -59,6 +62,9 @@ SYSTEM = "system"
 Settled = tuple[Answer, str]
 """An answer and who gave it."""
 
+_RESOLVED = ("127.0.0.53", "127.0.0.54")
+"""systemd-resolved's stub, which has asked every source it knows already."""
+
 _GO_ON = {FORMERR, SERVFAIL, NOTIMP, REFUSED}
 
 
@@ -82,7 +88,7 @@ class Upstream:
 
     def __init__(
         self, *, own_addresses: Iterable[str] = (), resolv_conf: str = RESOLV_CONF, hosts: str = HOSTS,
-        name_service: NameService | None = None, port: int = 53, attempt_timeout: float = ATTEMPT_TIMEOUT,
+        nsswitch: str = NSSWITCH, name_service: NameService | None = None, port: int = 53, attempt_timeout: float = ATTEMPT_TIMEOUT,
         total_timeout: float = TOTAL_TIMEOUT, max_sockets: int = MAX_SOCKETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +98,7 @@ class Upstream:
         self._own = frozenset(address for each in own_addresses if (address := plain_address(each.partition("/")[0])))
         self._resolv_conf = WatchedFile(resolv_conf, parse_resolv_conf)
         self._hosts = WatchedFile(hosts, Hosts)
+        self._nsswitch = WatchedFile(nsswitch, knows_more)
         self._name_service = name_service or NameService()
         self._port = port
         self._attempt_timeout = attempt_timeout
@@ -120,13 +127,20 @@ class Upstream:
         return sorted(usable, key=lambda address: self._server(address).deaf_until > now)
 
     def generation(self, now: float) -> int:
-        """A number that grows when resolv.conf or the hosts file changed; looks at them twice a second at most."""
+        """A number that grows when one of the resolver's files changed; looks at them twice a second at most."""
         if now >= self._check_at:
             self._check_at = now + CHECK_INTERVAL
             if self._resolv_conf.refresh():
                 self._servers.clear()
             self._hosts.refresh()
-        return self._resolv_conf.generation + self._hosts.generation
+            self._nsswitch.refresh()
+        return self._resolv_conf.generation + self._hosts.generation + self._nsswitch.generation
+
+    @property
+    def name_service_knows_more(self) -> bool:
+        """Whether the system's name service may know any name that nameservers deny."""
+        # macOS has resolvers for single domains that stand in no resolv.conf.
+        return self._nsswitch.value or sys.platform == "darwin"
 
     async def ask(self, query: Query) -> Settled:
         """The local machine's answer, and who gave it (a nameserver's address, "hosts" or "system").
@@ -306,11 +320,12 @@ class _Lookup:
         return await self._recheck(outcome, address)
 
     async def _recheck(self, answer: Answer, source: str) -> Settled:
-        """Ask the name service about a name that nameservers deny but neighbours may have."""
+        """Ask the name service about a name that nameservers deny but another source may know."""
         if answer.rcode != NXDOMAIN or self._query.rtype == PTR or not speaks_of_hosts(self._query):
             return answer, source
         name = name_text(self._query.name)
-        if "." in name and not name.endswith(".local"):
+        likely = "." not in name or name.endswith(".local")
+        if not likely and (source in _RESOLVED or not self._upstream.name_service_knows_more):
             return answer, source
         self.second_best = answer, source  # should the name service take too long
         self._count_name_service()

@@ -96,12 +96,7 @@ def test_failure_08_name_only_in_the_hosts_file(idle: World, start: Start) -> No
     [
         "printer",
         "printer.local",
-        pytest.param(
-            "wiki.split.test",
-            marks=pytest.mark.xfail(
-                reason="a nameserver's NXDOMAIN is believed although nsswitch.conf names another source", strict=True
-            ),
-        ),
+        "wiki.split.test",
     ],
 )
 def test_failure_08_name_only_in_the_systems_name_service(idle: World, start: Start, name: str) -> None:

@@ -135,8 +135,10 @@ class World:
         self.port = free_port()
         self.resolv_conf = folder / "resolv.conf"
         self.hosts = folder / "hosts"
+        self.nsswitch = folder / "nsswitch.conf"
         self.resolv_conf.write_text("")
         self.hosts.write_text("")
+        self.nsswitch.write_text("hosts: files dns\n")
         self.name_service = FakeNameService()
         self.now = 1000.0
         self.told: list[tuple[str, str, int, str]] = []
@@ -158,8 +160,8 @@ class World:
     def upstream(self, **options: Any) -> Upstream:
         options = {"attempt_timeout": 0.1, "total_timeout": 0.4, "clock": lambda: self.now, **options}
         return Upstream(
-            resolv_conf=str(self.resolv_conf), hosts=str(self.hosts), name_service=self.name_service, port=self.port,
-            **options,
+            resolv_conf=str(self.resolv_conf), hosts=str(self.hosts), nsswitch=str(self.nsswitch),
+            name_service=self.name_service, port=self.port, **options,
         )
 
     async def service(self, **options: Any) -> DnsService:

@@ -464,3 +464,36 @@ async def test_a_question_that_no_socket_can_be_opened_for(world: Any, monkeypat
         await upstream.ask(ask(rtype="TXT"))
     assert upstream.counters.no_socket >= 1
     assert upstream.sockets.open == 0
+
+
+@pytest.mark.parametrize(("hosts", "server", "asked"), [
+    ("hosts: files dns", "127.100.0.1", 0),
+    ("hosts: files mdns4_minimal [NOTFOUND=return] dns myhostname", "127.100.0.1", 0),
+    ("# hosts: files ldap\npasswd: files ldap", "127.100.0.1", 0),
+    ("hosts: files sss dns", "127.100.0.1", 1),
+    ("passwd: files\nhosts:\tmymachines resolve [!UNAVAIL=return] files dns # usual", "127.100.0.1", 1),
+    ("hosts: files mdns4 dns", "127.100.0.1", 1),
+])
+async def test_other_sources_of_names_are_asked_for_what_nameservers_deny(
+    world: Any, hosts: str, server: str, asked: int,
+) -> None:
+    nameserver = await world.nameserver()
+    nameserver.behave = refuse(NXDOMAIN)
+    world.nsswitch.write_text(hosts)
+    world.name_service.answers = lambda query: answer_addresses(query, [ipaddress.ip_address("10.5.5.5")])
+    answer, source = await world.upstream().ask(ask("wiki.split.example"))
+    assert len(world.name_service.asked) == asked
+    assert (source, addresses(answer)) == (("system", ["10.5.5.5"]) if asked else (server, []))
+
+
+async def test_a_changed_nsswitch_conf_is_seen(world: Any) -> None:
+    nameserver = await world.nameserver()
+    nameserver.behave = refuse(NXDOMAIN)
+    world.name_service.answers = lambda query: answer_addresses(query, [ipaddress.ip_address("10.5.5.5")])
+    upstream = world.upstream()
+    before = upstream.generation(world.now)
+    assert (await upstream.ask(ask("wiki.split.example")))[1] == "127.100.0.1"
+    world.nsswitch.write_text("hosts: files sss dns")
+    world.now += 1
+    assert upstream.generation(world.now) > before, "the cache must not keep the old answer"
+    assert (await upstream.ask(ask("wiki.split.example")))[1] == "system"
