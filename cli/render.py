@@ -19,6 +19,9 @@ from .text import clean
 NETWORKS_SHOWN = 12
 """Networks named on one line; the state (netbridge status) has them all."""
 
+NEARLY = 0.9
+"""Share of a limit from which on a state mentions it."""
+
 
 def line(event: events.Event) -> str:
     """What happened, on one line."""
@@ -143,6 +146,14 @@ def state(status: dict[str, Any]) -> list[str]:
         lines.append(f"  names: {'asked here' if dns.get('on') else 'not asked here'} ({dns.get('mode')})")
     lines.append(f"  flows: {len(flows)} open")
     lines += [f"    {flow_line(flow)}" for flow in flows[:NETWORKS_SHOWN]]
+    if denied := status.get("counters", {}).get("policy", {}).get("denied"):
+        lines.append(f"  denied: {denied} flow{'' if denied == 1 else 's'}")
+    full = [
+        f"{name} ({it['used']} of {it['limit']})"
+        for name, it in status.get("limits", {}).items() if it.get("used", 0) >= NEARLY * it["limit"]
+    ]
+    if full:
+        lines.append(f"  nearly used up: {', '.join(full)}")
     if (memory := status.get("memory")) and memory.get("resident"):
         lines.append(f"  memory: {size(memory['resident'])}")
     return [clean(text) for text in lines]

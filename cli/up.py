@@ -54,7 +54,9 @@ def up(
             "host.netbridge.internal reaches this machine's loopback, on ports opened by --allow 127.0.0.1:PORTS."
         ))] = None,
     limit: Annotated[List, Parameter(
-        name="--limit", negative=(), help="NAME=VALUE, see docs/limits.md. Repeatable.")] = None,
+        name="--limit", negative=(), help=(
+            "How much a bridge may use: NAME=VALUE, names as in docs/limits.md and status --json. Repeatable."
+        ))] = None,
     ssh: Annotated[str | None, Parameter(
         name="--ssh", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
     mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,

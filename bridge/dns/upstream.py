@@ -88,8 +88,8 @@ class Upstream:
 
     def __init__(
         self, *, own_addresses: Iterable[str] = (), resolv_conf: str = RESOLV_CONF, hosts: str = HOSTS,
-        nsswitch: str = NSSWITCH, name_service: NameService | None = None, port: int = 53, attempt_timeout: float = ATTEMPT_TIMEOUT,
-        total_timeout: float = TOTAL_TIMEOUT, max_sockets: int = MAX_SOCKETS,
+        nsswitch: str = NSSWITCH, name_service: NameService | None = None, port: int = 53,
+        attempt_timeout: float = ATTEMPT_TIMEOUT, total_timeout: float = TOTAL_TIMEOUT, max_sockets: int = MAX_SOCKETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counters = UpstreamCounters()

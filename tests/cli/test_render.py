@@ -112,6 +112,12 @@ def test_a_state_is_told_in_lines() -> None:
         "number": 0, "target": EVIL, "state": "running", "pid": 7, "uptime": 61.0,
         "captured": [{"network": "10.0.0.0/8", "reason": "by tun0"}], "skipped": [], "excluded": [],
         "dns": {"on": True, "mode": "auto"}, "memory": {"resident": 50_000_000},
+        "counters": {"policy": {"denied": 12}},
+        "limits": {
+            "tcp-flows": {"limit": 100, "unit": "flows", "used": 91},
+            "udp-flows": {"limit": 10, "unit": "flows", "used": 8},
+            "icmp-idle": {"limit": 60.0, "unit": "seconds"},
+        },
         "flows": [{
             "protocol": "tcp", "source": "198.18.0.2:5", "destination": "10.0.0.1:80", "state": "open",
             "bytes_up": 10, "bytes_down": 2000, "packets_up": 0, "packets_down": 0, "age": 1.5, "idle": 0.1,
@@ -122,6 +128,8 @@ def test_a_state_is_told_in_lines() -> None:
     text = "\n".join(lines)
     for part in ("running", "1 min 1 s", "10.0.0.0/8 (by tun0)", "1 open", "10.0.0.1:80", "2.0 kB", "50.0 MB"):
         assert part in text
+    assert "denied: 12 flows\n" in text
+    assert "nearly used up: tcp-flows (91 of 100)\n" in text
     assert render.state({"number": 3, "error": "Bridge 3 does not answer."}) == ["bridge 3: Bridge 3 does not answer."]
 
 
