@@ -72,7 +72,7 @@ class Soak:
 
     def run(self) -> list[str]:
         """Everything; what went wrong."""
-        server = Server(self.world, patience=self.patience)
+        server = Server(self.world, patience=self.patience / 5)
         NewConnections.files = Files(self.world.web, self._scale)
         try:
             bank = Bank(self.world.laptop)
