@@ -67,8 +67,10 @@ def main() -> int:
             wrong = soak.run()
             print(f"\n{soak.table()}\n")
             watch.close()
-            if not wrong and (status := bridge.stop()):
-                wrong = [f"netbridge ended with status {status}"]
+            stopping = time.monotonic()
+            if bridge.stop():
+                wrong.append(f"netbridge ended with a status that says failure: {bridge.said[-500:]}")
+            print(f"netbridge stopped within {time.monotonic() - stopping:.1f} s: {bridge.event('stopped')}")
         finally:
             bridge.program.kill()
     took = time.monotonic() - begun
