@@ -252,6 +252,9 @@ class Stage:
             if time.monotonic() > begun + EMPTY_SECONDS:
                 break
             time.sleep(0.1)
+            if time.monotonic() > begun + 3 and "slow_to_end" not in outcome.facts:
+                flows_then = self.gauge.status()["flows"]
+                outcome.facts["slow_to_end"] = [self.gauge.descriptors() - self.before, flows_then[:5], flows_then[-5:]]
         outcome.facts["empty_after"] = round(time.monotonic() - begun, 1)
         outcome.facts["flows_left"] = flows
         outcome.facts["descriptors_left"] = self.gauge.descriptors() - self.before
