@@ -141,9 +141,12 @@ def test_disguises_by_ordinary_sockets(idle: World, start: Start) -> None:
                 with pytest.raises(PermissionError):
                     client.recv(100)
             assert time.monotonic() - begun < 2, name
+        ping = idle.codespace.run("ping", "-c", "1", "-W", "3", DISGUISES["NAT64"])
+        assert ping.code == 1
+        assert "Administratively prohibited" in ping.stdout
         assert ears.heard() == []
-    wait_until(lambda: len(denials(bridge)) == 2 * len(names), "every denial", 5, 0.1)
-    assert {record["protocol"] for record in denials(bridge)} == {"tcp", "udp"}
+    wait_until(lambda: len(denials(bridge)) == 2 * len(names) + 1, "every denial", 5, 0.1)
+    assert {record["protocol"] for record in denials(bridge)} == {"tcp", "udp", "icmp"}
 
 
 @dataclass
