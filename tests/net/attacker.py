@@ -123,7 +123,6 @@ class Conversation:
         self.irs = answer[TCP].seq + 1
         self.answer = answer
         self.received = 0
-        self.packets = 0
         self.smallest = 1 << 16
         """Payload of the smallest full segment heard."""
         self.send(b"", 0)
@@ -169,8 +168,7 @@ class Conversation:
             if payload and packet[TCP].seq == self.irs + self.received:
                 data += payload
                 self.received += len(payload)
-                self.packets += 1
-                if len(data) < size:
+                if self.wire.gso_size or len(data) < size:  # the last one may be as short as what is left
                     self.smallest = min(self.smallest, self.wire.gso_size or len(payload))
                 self.send(b"", sent, "A")
         return data

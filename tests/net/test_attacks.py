@@ -105,6 +105,7 @@ def test_fragments_that_overlap_or_contradict_each_other(attack: Scene, version:
     whole = bytes(head(attack, version) / UDP(sport=4000, dport=ECHO_PORT) / bytes(64))[-72:]
     sound = [(0, whole[:32], True), (40, whole[40:], False), (32, whole[32:40], True)]
     shapes = [
+        [(0, whole[:32], True), (24, bytes(8), True), (40, whole[40:], False)],  # as many bytes as the whole has
         [(0, whole[:64], True), (24, bytes(8), False), (64, whole[64:], False)],
         [(0, whole + bytes(1300), True), (8, bytes(8), True), (64, bytes(8), False)],
         [(32, whole[32:], False), (0, whole[:40], True)],

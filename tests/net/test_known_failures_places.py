@@ -20,6 +20,7 @@ from tests.world.snapshot import Snapshot
 from tests.world.sshd import PERSON
 
 from .conftest import TARGET
+from .programs import changed
 from .test_traces import assert_restored, works
 from .watch import processor
 
@@ -309,11 +310,26 @@ OWN = {
     "everything": (TARGET, ("--all",)),
     "everything, by IPv6": (f"ssh://root@[{CODESPACE[6]}]:{SSH_PORT}", ("--all",)),
     "everything, by a proxy": ("ssh://proxied", ("--all",)),
+    "everything, from far away": ("ssh://far", ("--all",)),
+    "just what it comes from": ("ssh://far", ("--route", "10.55.0.0/24")),
     "the network it runs in": (TARGET, ("--route", "172.30.7.0/24")),
     "exactly its other end": (TARGET, ("--route", f"{LAPTOP[4]}/32")),
 }
 
 
+@pytest.fixture
+def far(idle: World) -> Iterator[None]:
+    """The alias `far`: the laptop comes from an address that the codespace has only its default route to."""
+    config = idle.laptop.folder / "home/.ssh/config"
+    alias = f"Host far\n  HostName {CODESPACE[4]}\n  Port {SSH_PORT}\n  User root\n  BindAddress 10.55.0.1\n"
+    alias += f"  HostKeyAlias [{CODESPACE[4]}]:{SSH_PORT}\n"
+    idle.laptop.ip("addr add 10.55.0.1/32 dev lo")
+    with changed(config, config.read_text() + alias):
+        yield
+    idle.laptop.ip("addr del 10.55.0.1/32 dev lo")
+
+
+@pytest.mark.usefixtures("far")
 @pytest.mark.parametrize("what", list(OWN))
 def test_failure_23_own_transport_is_excluded(idle: World, start: Start, what: str) -> None:
     """Whatever is to be captured: the connection that carries the bridge never is, and it carries on."""
