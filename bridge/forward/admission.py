@@ -3,7 +3,7 @@
 A connect costs some hundred times what a segment of a standing flow costs. In each turn of the event loop new requests
 get a slice of time; what does not fit into it waits, and services (an address and a port) are served in rotation. A
 flood to one service therefore delays neither standing flows nor connects to another service. What the queues cannot
-hold is dropped: its sender tries again.
+hold is dropped: its sender tries again. Who did not while it waited has gone, and costs no connect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SLICE = 0.01
 """Seconds of each turn for new requests: some fifty connects."""
 
+GONE = 1.5
+"""Seconds since its last SYN after which nobody waits for the answer any more: the second SYN comes after one."""
+
 Service = tuple[bytes, int]
 
 
@@ -29,9 +32,11 @@ class Admission:
     """The queues before the forwarder."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], limits: Limits, *,
-        clock: Callable[[], float] = perf_counter,
+        self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], limits: Limits,
+        late: Callable[[], None], *, clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`late` is called for each request that was dropped because its turn came when its sender had gone."""
+        self._late = late
         self._loop = loop
         self._admit = admit
         self._clock = clock
@@ -91,7 +96,12 @@ class Admission:
             self._count -= 1
             if queue:
                 waiting[service] = queue  # to the end of the rotation
-            if request.pending:
+            if not request.pending:
+                continue
+            if self._clock() - request.asked_at > GONE:
+                self._late()
+                request.drop()
+            else:
                 self._spend(request)
         if waiting:
             self._turn = self._loop.call_soon(self._next_turn)

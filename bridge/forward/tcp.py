@@ -56,6 +56,8 @@ class TcpForwardCounters:
     """Requests the policy denied; answered administratively prohibited."""
     dropped_waiting: int = 0
     """SYNs dropped because too many of that service, or in all, wait for their turn."""
+    dropped_late: int = 0
+    """SYNs dropped because their sender had gone when their turn came."""
     dropped_half_open: int = 0
     """Connects given up because too many to that destination had been under way for long."""
     given_up: int = 0
@@ -105,7 +107,7 @@ class TcpForwarder:
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._connecting = Connecting(limits.tcp_half_open_per_destination)
-        self._admission = Admission(loop, self._admit, limits)
+        self._admission = Admission(loop, self._admit, limits, self._too_late)
         self.handshaking: dict[TcpFlow, None] = {}
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
@@ -139,6 +141,9 @@ class TcpForwarder:
         if not self._admission.offer(request):
             self.counters.dropped_waiting += 1
             request.drop()
+
+    def _too_late(self) -> None:
+        self.counters.dropped_late += 1
 
     def _admit(self, request: TcpRequest) -> None:
         """Decide one connection request whose turn it is."""

@@ -33,6 +33,11 @@ class Budget:
         """Whether more is held than should be."""
         return self.used > self.limit
 
+    @property
+    def wanted(self) -> bool:
+        """Whether so much was granted that others get little."""
+        return self.widened * 2 > self.limit
+
     def widen(self, wanted: int) -> int:
         """Grant up to `wanted` bytes more to a window; how many."""
         granted = min(wanted, (self.limit - self.widened) // SHARE)

@@ -27,7 +27,7 @@ from .flow import Flow
 from .isn import IsnGenerator
 from .output import HeaderWriter
 from .request import TcpRequest
-from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, Options, parse_options
+from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, parse_options
 from .seq import HALF, MASK, add
 from .states import State
 from .user import ConnectionUser
@@ -95,7 +95,7 @@ class Tcp:
                 if (connection.receiver.nxt - seq) & HALF:
                     connection.give_way()
                     self.remove(flow, None)  # unless its user has still to read: then it is not told yet
-                    self._request(key, packet, ip, at, seq, window, options, source_port, destination_port)
+                    self._request(key, packet, ip, at, data, seq, window, source_port, destination_port)
                     return
             # Marked first: what the user does from inside `receive` is sent at the end of the burst, not in its midst.
             if not flow.dirty:
@@ -114,8 +114,7 @@ class Tcp:
                 counters.stray_resets += 1
             return
         if flags & (SYN | ACK | FIN) == SYN:
-            options = parse_options(bytes(packet[at + HEADER_LEN : data]))
-            self._request(key, packet, ip, at, seq, window, options, source_port, destination_port)
+            self._request(key, packet, ip, at, data, seq, window, source_port, destination_port)
             return
         if key in self.requests:
             counters.undecided += 1
@@ -150,14 +149,15 @@ class Tcp:
         return verifies(packet[at:end], pseudo_header_sum(key[:half], key[half : 2 * half], TCP, end - at))
 
     def _request(
-        self, key: bytes, packet: memoryview, ip: int, at: int, seq: int, window: int, options: Options,
-        source_port: int, destination_port: int,
+        self, key: bytes, packet: memoryview, ip: int, at: int, data: int, seq: int, window: int, source_port: int,
+        destination_port: int,
     ) -> None:  # fmt: skip
         held = self.requests.get(key)
         if held is not None:
             self.counters.syn_repeated += 1
             # Repeated, or, where the peer gave up and the port was used again, another: answer what it sent last.
-            held.seq, held.window, held.options = seq, window, options
+            held.seq, held.window, held.raw_options = seq, window, bytes(packet[at + HEADER_LEN : data])
+            held.asked_at = monotonic()
             return
         if not source_port or not destination_port:
             self.counters.bad_header += 1
@@ -179,8 +179,9 @@ class Tcp:
         if not self.stack.may_arrive(source, destination, ttl, quoted):
             return
         request = TcpRequest(
-            self, key, source, source_port, destination, destination_port, seq, window, options, ttl - 1, quoted
-        )
+            self, key, source, source_port, destination, destination_port, seq, window,
+            bytes(packet[at + HEADER_LEN : data]), ttl - 1, quoted,
+        )  # fmt: skip
         self.counters.requests += 1
         self.requests[key] = request
         if accept is None:

@@ -4,7 +4,8 @@ In-order payload is offered to the reader as a view, without a copy; what the re
 `backlog`, and the window shrinks by it from the left only: the right edge once shown never moves back (RFC 9293,
 section 3.8.6). The window doubles when the reader took a window's worth within a few round trips, up to the configured
 maximum and as the budget that all connections share allows (:mod:`.budget`). Then the window was what held the flow
-up; one that takes longer is held up elsewhere, a larger window would only make a queue there, and it halves.
+up; one that takes longer is held up elsewhere, a larger window would only make a queue there, and where others want
+the memory it halves.
 
 What the budget does not let us keep is not acknowledged either, so the peer sends it again.
 """
@@ -198,12 +199,12 @@ class Receiver:
         return True
 
     def _widen(self, now: float) -> None:
-        """The reader took a window's worth: double the window if that was quick, else halve it."""
+        """The reader took a window's worth: double the window if that was quick, else give back what others want."""
         quick = now - self._taken_since <= self.quick
         self._taken_since = now
         if quick:
             self.buffer += self._budget.widen(min(self.buffer, self._max - self.buffer))
-        elif self.buffer > self._first:
+        elif self.buffer > self._first and self._budget.wanted:
             less = min(self.buffer // 2, self.buffer - self._first)
             self.buffer -= less
             self._budget.narrow(less)

@@ -5,15 +5,16 @@ leaves the time to the listener). An application over there then sees exactly wh
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..packet import text
+from .segment import Options, parse_options
 
 if TYPE_CHECKING:
     from ..icmp.wire import Problem
     from .endpoint import Tcp
     from .flow import Flow
-    from .segment import Options
     from .user import ConnectionUser
 
 
@@ -21,13 +22,13 @@ class TcpRequest:
     """A SYN that waits. The first of `accept`, `refuse`, `unreachable` and `drop` ends it, or the peer does."""
 
     __slots__ = (
-        "_tcp", "destination", "destination_port", "key", "on_cancel", "options", "quoted", "seq", "source",
-        "source_port", "ttl", "window",
+        "_tcp", "asked_at", "destination", "destination_port", "key", "on_cancel", "quoted", "raw_options", "seq",
+        "source", "source_port", "ttl", "window",
     )  # fmt: skip
 
     def __init__(
         self, tcp: Tcp, key: bytes, source: bytes, source_port: int, destination: bytes, destination_port: int,
-        seq: int, window: int, options: Options, ttl: int, quoted: bytes,
+        seq: int, window: int, raw_options: bytes, ttl: int, quoted: bytes,
     ) -> None:  # fmt: skip
         self._tcp = tcp
         self.key = key
@@ -40,7 +41,10 @@ class TcpRequest:
         self.destination_port = destination_port
         self.seq = seq
         self.window = window
-        self.options = options
+        self.raw_options = raw_options
+        """As they stand in the SYN: of a flood most are never read."""
+        self.asked_at = monotonic()
+        """When its last SYN came, in monotonic seconds."""
         self.ttl = ttl
         """Hops left after this one."""
         self.quoted = quoted
@@ -50,6 +54,11 @@ class TcpRequest:
 
     def __repr__(self) -> str:
         return f"<TcpRequest {text(self.source)}:{self.source_port} > {text(self.destination)}:{self.destination_port}>"
+
+    @property
+    def options(self) -> Options:
+        """What the SYN offers."""
+        return parse_options(self.raw_options)
 
     @property
     def pending(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from netbridge.bridge.forward.admission import SLICE, Admission
+from netbridge.bridge.forward.admission import GONE, SLICE, Admission
 from netbridge.bridge.forward.limits import Limits
 
 
@@ -18,6 +18,7 @@ class Request:
         self.number = number
         self.pending = True
         self.dropped = False
+        self.asked_at = 0.0
 
     def drop(self) -> None:
         self.dropped = True
@@ -33,11 +34,15 @@ class Desk:
         self.now = 0.0
         self.cost = cost
         self.admitted: list[Any] = []
-        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), clock=lambda: self.now)
+        self.late = 0
+        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), self.too_late, clock=lambda: self.now)
 
     def admit(self, request: Any) -> None:
         self.now += self.cost
         self.admitted.append(request)
+
+    def too_late(self) -> None:
+        self.late += 1
 
     def asks(self, count: int, host: int = 1, port: int = 80) -> list[Any]:
         """`count` requests arrive in one burst; those that were turned away."""
@@ -95,6 +100,21 @@ async def test_what_the_peer_took_back_costs_nothing() -> None:
     await asyncio.sleep(0)
     assert len(desk.admitted) == 1
     assert not desk.queue
+
+
+async def test_who_did_not_ask_again_while_it_waited_has_gone() -> None:
+    desk = Desk(SLICE)
+    requests: list[Any] = [Request(1, 80, number) for number in range(4)]
+    for request in requests:
+        desk.queue.offer(request)
+    desk.now = GONE + 0.1
+    requests[2].asked_at = 1.0  # its second SYN came
+    await asyncio.sleep(0)
+    assert [request.dropped for request in requests] == [False, True, False, False]
+    assert desk.admitted == [requests[0], requests[2]]
+    assert desk.late == 1
+    await asyncio.sleep(0)
+    assert desk.late == 2
 
 
 async def test_closing_drops_what_waits_and_asks_for_no_more_turns() -> None:

@@ -987,14 +987,17 @@ def test_a_little_is_kept_and_offered_however_much_others_hold() -> None:
 def test_a_trickle_does_not_widen_the_window() -> None:
     """A window is worth widening where the reader takes it within a second; a stalled reader could hold it all."""
     talk = Talk.established(TcpConfig(receive_window=4000, max_receive_window=64000), wscale=0)
-    at = 1
-    for _ in range(40):
-        talk.says("A", at, 1, b"x" * 1000)
-        at += 1000
+    for at in range(0, 40_000, 1000):
+        talk.says("A", 1 + at, 1, b"x" * 1000)
         talk.passes(0.5)
-        assert talk.connection.receiver.buffer <= 8000  # once, when there was nothing to go by
+        assert talk.connection.receiver.buffer <= 8000
+    assert talk.connection.receiver.buffer == 8000  # once, when there was nothing to go by
+    talk.budget.widened += talk.budget.limit  # others want the memory
+    for at in range(40_000, 60_000, 1000):
+        talk.says("A", 1 + at, 1, b"x" * 1000)
+        talk.passes(0.5)
     assert talk.connection.receiver.buffer == 4000
-    assert talk.budget.widened == 0
+    assert talk.budget.widened == talk.budget.limit
 
 
 def test_tiny_unread_segments_are_kept_together() -> None:
