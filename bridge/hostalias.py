@@ -40,11 +40,11 @@ class HostAlias:
     def answers(self, policy: Policy) -> tuple[IPv4Address | IPv6Address, ...]:
         """The addresses the name resolves to, where these rules hold."""
         opened = tuple(
-            alias for alias, loopback in zip(self.addresses, LOOPBACK, strict=False) if policy.opens(loopback.packed)
+            alias for alias, loopback in zip(self.addresses, LOOPBACK, strict=False) if policy.openings(loopback.packed)
         )
         return opened or self.addresses[:1]
 
     @staticmethod
     def rules(policy: Policy) -> tuple[str, ...]:
         """The rules that open anything of it."""
-        return tuple(rule.text for rule in policy.allow if any(each.packed in rule.block for each in LOOPBACK))
+        return tuple(dict.fromkeys(rule.text for each in LOOPBACK for rule in policy.openings(each.packed)))

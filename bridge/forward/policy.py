@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .flows import Key
-from .rules import Block, OwnAddresses, parse_rule
+from .rules import Block, OwnAddresses, Rule, parse_rule
 
 OnDenied = Callable[[Key, int, bytes, str], None]
 """Told of each denied flow: its key as the codespace sees it, IP protocol, final address, reason."""
@@ -103,9 +103,11 @@ class Policy:
                 rule.block.addresses = current
                 self._cache.clear()
 
-    def opens(self, address: bytes) -> bool:
-        """Whether a rule opens anything of a protected address: a port of it, or all."""
-        return any(address in rule.block for block, openings in self._openings for rule in openings if address in block)
+    def openings(self, address: bytes) -> tuple[Rule, ...]:
+        """The rules that open a protected address, or a port of it."""
+        return tuple(
+            rule for block, openings in self._openings if address in block for rule in openings if address in rule.block
+        )
 
     def final(self, address: bytes) -> bytes:
         """The address that a host socket connects to when the codespace says `address`."""

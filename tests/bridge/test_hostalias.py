@@ -34,6 +34,12 @@ def test_answers_are_what_rules_open(allow: tuple[str, ...], expected: list[str]
     assert list(map(str, alias.answers(policy(*allow)))) == expected
 
 
+def test_rules_are_those_that_open_something() -> None:
+    """0.0.0.0/0 holds 127.0.0.1 too, but opens nothing that is closed."""
+    rules = policy("0.0.0.0/0", "127.0.0.0/8", "10.0.0.0/8", "127.0.0.1:80", "127.0.0.2:81", "[::1]:80", "::/0")
+    assert HostAlias.rules(rules) == ("127.0.0.0/8", "127.0.0.1:80", "[::1]:80")
+
+
 def test_off_there_is_nothing() -> None:
     alias = HostAlias(ADDRESSES, on=False)
     assert (alias.mapping, alias.routes, alias.answers(policy())) == ({}, [], ())

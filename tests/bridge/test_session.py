@@ -126,6 +126,25 @@ async def test_setup_says_what_was_asked_for() -> None:
     assert not setup["pass_tun"]
 
 
+async def test_host_alias_is_routed_named_and_told() -> None:
+    life = Life(FakeTarget(), host_alias=True, allow=("127.0.0.1:80", "10.0.0.0/8"))
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    await life.run()
+    setup = life.target.setup
+    assert "198.18.0.4/32" in setup["routes"]
+    assert setup["dns"]["suffixes"][-1] == "netbridge.internal"
+    told = life.the(events.HostAlias)
+    assert (told.name, told.addresses, told.rules) == ("host.netbridge.internal", ("198.18.0.4",), ("127.0.0.1:80",))
+
+
+async def test_without_the_option_no_alias_is_routed() -> None:
+    life = Life(FakeTarget(), allow=("127.0.0.1:80",))
+    life.when[events.Ready] = lambda: life.session.stop("enough")
+    await life.run()
+    assert "198.18.0.4/32" not in life.target.setup["routes"]
+    assert "HostAlias" not in life.kinds()
+
+
 async def test_dns_off_asks_for_no_service() -> None:
     life = Life(FakeTarget(), dns="off")
     life.when[events.Ready] = lambda: life.session.stop("enough")
@@ -169,7 +188,10 @@ async def test_status_has_the_whole_tree() -> None:
             state = await asyncio.to_thread(ask, folder, 0, "status")
         assert state["target"] == "exec:fake"
         assert state["agent"]["host"] == "fake"
-        assert state["policy"] == {"allow": ["127.0.0.1:80"], "deny": []}
+        assert state["policy"] == {"allow": ["127.0.0.1:80"], "deny": [], "host_alias": False}
+        assert state["limits"]["tcp-flows"] == {"limit": 16384, "unit": "flows", "used": 0}
+        assert state["limits"]["udp-idle-dns"] == {"limit": 10.0, "unit": "seconds"}
+        assert {"policy", "fragments", "resolver"} <= set(state["counters"])
         assert {"network": "10.77.0.0/16", "reason": "asked for by --route"} in state["captured"]
         assert {"link", "ip", "tcp", "udp", "icmp", "dns", "forward_tcp", "forward_udp"} <= set(state["counters"])
         assert state["memory"]["resident"] > 1 << 20
@@ -289,6 +311,16 @@ async def test_without_knowledge_of_the_routes_named_networks_are_captured(monke
     assert await life.run() == 0
     assert [it.network for it in life.the(events.Captured).networks] == ["10.77.0.0/16"]
     assert "routes cannot be read here" in life.the(events.Hint).text
+
+
+async def test_own_addresses_that_nobody_can_find_out_cannot_be_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that denies nothing would be worse than no bridge."""
+    def unknown() -> LocalNetworks:
+        raise LocalNetworksError("routes cannot be read here")
+
+    monkeypatch.setattr(capturing, "local_networks", unknown)
+    with pytest.raises(UsageError, match="The rule `local` cannot be kept"):
+        await Life(FakeTarget(), deny=("local",)).run()
 
 
 # --- COMMAND ----------------------------------------------------------------------------------------------------------
