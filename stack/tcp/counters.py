@@ -54,4 +54,4 @@ class TcpCounters:
     early: int = 0
     """Segments that came before their turn."""
     early_refused: int = 0
-    """Of these, not kept (or not wholly): too many gaps or bytes; the peer sends them again."""
+    """Of these, not kept, or only instead of others: too many gaps or bytes; the peer sends it again."""

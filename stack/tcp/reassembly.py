@@ -18,7 +18,7 @@ MAX_LATEST = 8
 class Reassembly:
     """Blocks of payload beyond ``rcv_nxt``."""
 
-    __slots__ = ("_data", "_latest", "_start", "size")
+    __slots__ = ("_data", "_latest", "_start", "evicted", "size")
 
     def __init__(self) -> None:
         self._start: list[int] = []
@@ -28,6 +28,8 @@ class Reassembly:
         """Where the last few segments lay, the latest first."""
         self.size = 0
         """Bytes held."""
+        self.evicted = 0
+        """Blocks dropped again because nearer ones needed their place."""
 
     def __bool__(self) -> bool:
         return bool(self._start)
@@ -36,7 +38,10 @@ class Reassembly:
         return len(self._start)
 
     def insert(self, position: int, payload: bytes, limit: int) -> bool:
-        """Keep `payload` at the absolute `position`; False when a bound forbids it. Known bytes are not kept twice."""
+        """Keep `payload` at the absolute `position`; False when a bound cost some of it, or of what lay farther away.
+
+        Known bytes are not kept twice.
+        """
         starts, blocks = self._start, self._data
         self._latest = [position, *self._latest[: MAX_LATEST - 1]]
         at = bisect_left(starts, position)
@@ -46,14 +51,13 @@ class Reassembly:
                 payload = payload[end - position :]
                 position = end
         # Fill every hole up to the end of the new payload; what already stands stays.
-        taken = False
+        evicted = self.evicted
         while payload:
             hole = starts[at] - position if at < len(starts) else len(payload)
             piece = payload[:hole]
             if piece:
                 if self.size + len(piece) > limit:
-                    return taken
-                taken = True
+                    return False
                 self.size += len(piece)
                 at = self._place(at, position, piece)
             if at >= len(starts):
@@ -62,7 +66,7 @@ class Reassembly:
             payload = payload[skip:]
             position += skip
             at += 1
-        return taken
+        return self.evicted == evicted
 
     def _place(self, at: int, position: int, piece: bytes) -> int:
         """Put a piece before index `at`, joined with a block that ends where it starts; the next index to look at."""
@@ -72,6 +76,7 @@ class Reassembly:
             return at
         if len(starts) >= MAX_BLOCKS:
             # The farthest block goes: what is nearest to rcv_nxt is wanted first.
+            self.evicted += 1
             if at >= len(starts):
                 self.size -= len(piece)
                 return len(starts)

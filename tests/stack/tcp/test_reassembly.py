@@ -35,12 +35,14 @@ def test_bytes_are_bounded() -> None:
     assert queue.insert(10, b"x" * 100, 100)
     assert not queue.insert(200, b"y", 100)
     assert queue.size == 100
+    assert queue.insert(10, b"x" * 100, 100)  # known already: nothing was lost
 
 
 def test_gaps_are_bounded_and_the_nearest_are_kept() -> None:
     queue = Reassembly()
-    for number in range(10_000, 0, -2):
-        queue.insert(number, b"x", 1 << 20)
+    kept = [queue.insert(number, b"x", 1 << 20) for number in range(10_000, 0, -2)]
+    assert kept.index(False) == MAX_BLOCKS
+    assert queue.evicted == len(kept) - MAX_BLOCKS
     assert len(queue) == MAX_BLOCKS
     assert queue.take(2) == b"x"
 
