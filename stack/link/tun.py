@@ -1,8 +1,8 @@
 """A Linux TUN device as a link: the kernel's own TCP/IP is the peer.
 
 Opened with `IFF_VNET_HDR` and checksum and TCP segmentation offload, the kernel hands over and takes super-segments
-of up to 64 KiB with unfinished checksums, which is what makes Python fast enough. Each wake-up reads up to BURST
-packets, each straight into one buffer that is used again for the next, so nothing is copied or allocated on the way
+of up to 64 KiB with unfinished checksums, which is what makes Python fast enough. Each wake-up reads a
+burst of packets, each straight into one buffer that is used again for the next, so nothing is copied or allocated on the way
 in; `writev` joins header and payload on the way out.
 
 What the kernel says no to: EAGAIN (its queue is full: the packet is dropped, `ready` turns False until it has room),
@@ -33,8 +33,10 @@ TUN_F_CSUM = 1
 TUN_F_TSO4 = 2
 TUN_F_TSO6 = 4
 
-BURST = 32
-"""Packets read in one wake-up before others get their turn: at 64 KiB each about 2 MiB."""
+BURST = 2 << 20
+"""Bytes read in one wake-up before others get their turn: 32 super-segments, or some hundreds of small packets."""
+PACKET_COST = 4096
+"""Bytes that the work for a packet of any size counts for: else a flood of SYNs would be read for a second."""
 BUFFER = 1 << 17
 """Above any packet: 10 bytes of virtio_net_hdr and 64 KiB of packet behind its IPv6 header."""
 
@@ -73,8 +75,10 @@ class TunLink(Link):
         view = self._buffer
         received = user.packet_received
         try:
-            for _ in range(BURST):
+            left = BURST
+            while left > 0:
                 size = readv(self._fd, buffers)
+                left -= size + PACKET_COST
                 if not size:  # never of a device, but of a socket handed over in its place
                     self._finish(LinkError(f"{self.name or 'the TUN device'} was closed"))
                     return
