@@ -1,9 +1,9 @@
 """A Linux TUN device as a link: the kernel's own TCP/IP is the peer.
 
 Opened with `IFF_VNET_HDR` and checksum and TCP segmentation offload, the kernel hands over and takes super-segments
-of up to 64 KiB with unfinished checksums, which is what makes Python fast enough. Each wake-up reads a
-burst of packets, each straight into one buffer that is used again for the next, so nothing is copied or allocated on the way
-in; `writev` joins header and payload on the way out.
+of up to 64 KiB with unfinished checksums, which is what makes Python fast enough. Each wake-up reads a burst of
+packets, each straight into one buffer that is used again for the next, so nothing is copied or allocated on the way in;
+`writev` joins header and payload on the way out.
 
 What the kernel says no to: EAGAIN (its queue is full: the packet is dropped, `ready` turns False until it has room),
 EINVAL for a super-segment (kernels since 6.10.3 check the header strictly, very old ones know no offload: it is cut in

@@ -13,7 +13,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from netbridge.stack import Stack
-from netbridge.stack.link import LinkError, TunLink, open_tun
+from netbridge.stack.link import LinkError, TunLink, open_tun, tun
 from netbridge.stack.vnet import F_NEEDS_CSUM, GSO_TCPV4, NO_OFFLOAD, VNET, VNET_LEN
 from tests.stack.fake import RecordingUser, dissect, raw
 from tests.stack.link.test_offload import super_segment
@@ -222,7 +222,8 @@ class Pipe:
         self.theirs.close()
 
 
-async def test_bursts_read_into_one_buffer() -> None:
+async def test_bursts_read_into_one_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tun, "BURST", 40 * (tun.PACKET_COST + VNET_LEN + 28))
     pipe, user = Pipe(), RecordingUser()
     packets = [NO_OFFLOAD + raw(IP(src=STACK4, dst=KERNEL4, id=index) / UDP()) for index in range(50)]
     for packet in packets:
