@@ -71,7 +71,7 @@ ANCILLARY = 512
 class HostError:
     """One entry of a socket's error queue."""
 
-    __slots__ = ("code", "data", "errno", "mtu", "offender", "origin", "ttl", "type")
+    __slots__ = ("code", "data", "errno", "mtu", "offender", "origin", "towards", "ttl", "type")
 
     def __init__(
         self, errno: int, origin: int, kind: int, code: int, mtu: int, offender: bytes | None, data: bytes,
@@ -90,6 +90,8 @@ class HostError:
         """The start of the failed datagram's payload (on an ICMP socket: of its message), as far as it was quoted."""
         self.ttl = ttl
         """Of the ICMP error's own packet as it came here; 0 when unknown."""
+        self.towards = ""
+        """Where the failed datagram went by what was quoted of it; empty when unknown."""
 
     @property
     def hops_on(self) -> int:
@@ -227,7 +229,7 @@ def read_error(sock: socket.socket) -> HostError | None:
     if not LINUX:
         return None
     try:
-        data, ancillary, _, _ = sock.recvmsg(ERROR_DATA, ANCILLARY, MSG_ERRQUEUE)
+        data, ancillary, _, address = sock.recvmsg(ERROR_DATA, ANCILLARY, MSG_ERRQUEUE)
     except OSError:
         return None
     error, ttl = None, 0
@@ -238,6 +240,7 @@ def read_error(sock: socket.socket) -> HostError | None:
             ttl = int.from_bytes(value[:4], sys.byteorder)
     if error is not None:
         error.ttl = ttl
+        error.towards = address[0].partition("%")[0] if address else ""
     return error
 
 

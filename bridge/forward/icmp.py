@@ -195,6 +195,8 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         return self._limits.icmp_idle
 
     def _quoted(self, flow: EchoFlow, error: HostError) -> bytes | None:
+        if error.towards and error.towards != flow.peer:
+            return None  # forged: Linux finds the socket of an error by nothing but the identifier
         if len(error.data) < HEADER_LEN or len(flow.quoted) < flow.head + HEADER_LEN:
             return flow.quoted
         kind, _, _, identifier, sequence = HEADER.unpack_from(error.data)

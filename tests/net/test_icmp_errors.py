@@ -15,7 +15,7 @@ from scapy.layers.inet import TCP, UDP
 from scapy.packet import Raw
 
 from tests.world import Machine, World
-from tests.world.addresses import BLACK_HOLE, CORP, LAPTOP_IN_CORP
+from tests.world.addresses import BLACK_HOLE, CORP, LAPTOP_IN_CORP, SILENT
 from tests.world.machine import wait_until
 
 from .conftest import Through
@@ -178,7 +178,9 @@ def test_ping_hears_of_its_own_requests_only(through: Through, wire: Wire, versi
         another[echo(version)].id = header.id ^ 1
         if last == 3:
             wire.say(error(PROHIBITED, request, by=CORP[version]))
-        wire.say(error(NET, another, by=CORP[version], at=LAPTOP_IN_CORP[version]))
+        elsewhere = ip(version, request.src, SILENT[version]) / header.copy()
+        for lie in (another, elsewhere):
+            wire.say(error(NET, lie, by=CORP[version], at=LAPTOP_IN_CORP[version]))
     assert program.wait(5) == 1
     said = re.findall(r"^From (\S+?):? icmp_seq=(\d+) (.+)$", log.read_text()[before:], re.MULTILINE)
     words = {4: "Packet filtered", 6: "Destination unreachable: Administratively prohibited"}[version]

@@ -179,3 +179,16 @@ async def test_an_error_about_a_request_behind_long_extension_headers(bench: Ben
     flow.quoted, flow.head = b"\x60" + bytes(127), 124
     message = struct.pack("!BBHHH", 128, 0, 0, flow.identifier, 1)
     assert bench.icmp._quoted(flow, HostError(113, 3, 3, 0, 0, None, message)) == flow.quoted
+
+
+@needs_ping
+async def test_an_error_about_a_request_to_another_host_is_ignored(bench: Bench, version: int) -> None:
+    """Linux hands it to the socket, connected or not, if only the identifier is right."""
+    bench.ping(HOST[version], 1, 1)
+    flow = next(iter(bench.icmp._flows.values()))
+    kind = 8 if version == 4 else 128
+    error = HostError(113, version // 2, 3, 0, 0, None, struct.pack("!BBHHH", kind, 0, 0, flow.identifier, 1))
+    error.towards = HOST[version]
+    assert bench.icmp._quoted(flow, error) is not None
+    error.towards = "192.0.2.1" if version == 4 else "2001:db8::1"
+    assert bench.icmp._quoted(flow, error) is None
