@@ -20,11 +20,12 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
 
 from tests.world import Bridge, Machine, World
-from tests.world.addresses import BLACK_HOLE, CORP, ECHO_PORT, HTTP_PORT
+from tests.world.addresses import BLACK_HOLE, CLOSED_PORT, CORP, ECHO_PORT, HTTP_PORT
 from tests.world.bridge import NETBRIDGE
 from tests.world.machine import wait_until
 
 from .conftest import TARGET
+from .dialling import connect_errno
 from .packets import send, source_of
 from .state import counter, state
 
@@ -367,10 +368,4 @@ def test_icmp_errors_beyond_their_rate_are_counted(idle: World, start: Start) ->
     counters = rooms["icmp"]
     assert counters["errors_sent"] + counters["errors_limited"] == rooms["ip"]["expired"]
     assert counters["errors_limited"] > 20
-    assert failure_of_a_refused_connect(idle) == errno.ECONNREFUSED
-
-
-def failure_of_a_refused_connect(world: World) -> int:
-    with world.codespace.inside(lambda: socket.socket()) as client:
-        client.settimeout(5)
-        return client.connect_ex((CORP[4], 81))
+    assert connect_errno(idle.codespace, CORP[4], CLOSED_PORT) == errno.ECONNREFUSED

@@ -20,6 +20,7 @@ from tests.world.addresses import CORP, ECHO_PORT, HTTP_PORT, LAPTOP_IN_CORP
 from tests.world.machine import wait_until
 
 from .conftest import TARGET
+from .dialling import blocking_connect, connect_errno
 from .packets import each_protocol, send, source_of
 from .state import counter, state
 
@@ -94,14 +95,6 @@ def have_been_denied(bridge: Bridge, flows: int) -> bool:
     return counter(bridge, "policy", "denied") >= flows
 
 
-def failure(machine: Machine, host: str, port: int) -> int:
-    """The errno of a connect that must fail."""
-    with pytest.raises(OSError) as caught:
-        machine.connect(host, port, 5)
-    assert caught.value.errno is not None, caught.value
-    return caught.value.errno
-
-
 def test_loopback_and_metadata_in_every_disguise(idle: World, start: Start) -> None:
     """Raw packets for TCP, UDP and ICMP: each is denied by its own flow, counted, told, and nothing arrives."""
     bridge = start(TARGET, "--ssh", "openssh", "--all").ready()
@@ -133,7 +126,7 @@ def test_disguises_by_ordinary_sockets(idle: World, start: Start) -> None:
     with Ears(idle.laptop, PORT) as ears:
         for name in names:
             begun = time.monotonic()
-            assert failure(idle.codespace, DISGUISES[name], PORT) == errno.EACCES, name
+            assert connect_errno(idle.codespace, DISGUISES[name], PORT) == errno.EACCES, name
             with idle.codespace.inside(lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as client:
                 client.settimeout(3)
                 client.connect((DISGUISES[name], PORT))
@@ -253,9 +246,7 @@ def test_host_alias_reaches_opened_ports(idle: World, start: Start, homes: Homes
         (flow,) = [flow for flow in state(bridge)["flows"] if flow["source"] == me]
         assert (flow["destination"], flow["final"]) == (f"{four}:{PORT}", f"127.0.0.1:{PORT}")
     for address, number in ((four, errno.EHOSTUNREACH), (six, errno.EACCES)):
-        with pytest.raises(OSError) as caught:
-            machine.connect(address, PORT + 1, 5, enter)
-        assert caught.value.errno == number
+        assert connect_errno(machine, address, PORT + 1, enter) == number
     record = denials(bridge)[0]
     assert (record["destination"], record["final"], record["port"]) == (four, "127.0.0.1", PORT + 1)
     assert "loopback, denied unless a rule allows it" in record["reason"]
@@ -288,7 +279,7 @@ def test_host_alias_for_datagrams_and_ping(idle: World, start: Start) -> None:
         with pytest.raises(ConnectionRefusedError):
             asking.recv(100)
     assert idle.codespace.run("ping", "-c", "1", "-W", "3", address).code == 0
-    assert failure(idle.codespace, address, PORT) == errno.ECONNREFUSED
+    assert connect_errno(idle.codespace, address, PORT) == errno.ECONNREFUSED
     # Nothing opens ::1, so nobody is sent there: no address, and not "no such name".
     assert idle.codespace.run("dig", "+short", NAME, "A").check().stdout.strip() == address
     said = idle.codespace.run("dig", NAME, "AAAA").check().stdout
@@ -301,7 +292,7 @@ def test_host_alias_is_off_by_default(idle: World, start: Start, homes: Homes) -
     assert bridge.event("host_alias") is None
     assert "status: NXDOMAIN" in idle.codespace.run("dig", NAME).check().stdout
     network = state(bridge)["network"]["tun"][0].rpartition(".")[0]
-    assert failure(idle.codespace, f"{network}.4", PORT) == errno.EHOSTUNREACH
+    assert connect_errno(idle.codespace, f"{network}.4", PORT) == errno.EHOSTUNREACH
     assert "the bridge's own network" in denials(bridge)[0]["reason"]
 
 
@@ -324,14 +315,14 @@ def test_own_addresses_are_reached_unless_denied(idle: World, start: Start) -> N
         assert len(ears.heard()) == 1
         bridge.stop()
         bridge = start(TARGET, "--ssh", "openssh", "--deny", "local").ready()
-        assert failure(idle.codespace, LAPTOP_IN_CORP[4], PORT) == errno.EHOSTUNREACH
-        assert failure(idle.codespace, LAPTOP_IN_CORP[6], PORT) == errno.EACCES
+        assert connect_errno(idle.codespace, LAPTOP_IN_CORP[4], PORT) == errno.EHOSTUNREACH
+        assert connect_errno(idle.codespace, LAPTOP_IN_CORP[6], PORT) == errno.EACCES
         assert denials(bridge)[0]["reason"] == "denied by the rule local"
         idle.codespace.connect(CORP[4], HTTP_PORT).close()
         idle.laptop.ip("addr add 10.99.0.99/24 dev eth1")
         try:
             time.sleep(3.6)  # the look at the routes comes every three seconds
-            assert failure(idle.codespace, "10.99.0.99", PORT) == errno.EHOSTUNREACH
+            assert connect_errno(idle.codespace, "10.99.0.99", PORT) == errno.EHOSTUNREACH
         finally:
             idle.laptop.ip("addr del 10.99.0.99/24 dev eth1")
         assert ears.heard() == []
@@ -345,7 +336,7 @@ def test_each_denied_flow_is_told_with_its_source(idle: World, start: Start) -> 
     bridge = start(TARGET, "--ssh", "openssh", "--deny", CORP[4], "--log-file", str(log)).ready()
     with idle.codespace.inside(lambda: socket.socket()) as client:
         client.bind((source_of(bridge, 4), 45000))
-        assert client.connect_ex((CORP[4], HTTP_PORT)) == errno.EHOSTUNREACH
+        assert blocking_connect(client, CORP[4], HTTP_PORT) == errno.EHOSTUNREACH
     with idle.codespace.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
         client.bind((source_of(bridge, 4), 45001))
         for _number in range(5):  # one flow
@@ -374,8 +365,7 @@ def test_a_scan_is_told_as_a_number(idle: World, start: Start) -> None:
     def scan() -> None:
         for port in range(1000, 1150):
             with socket.socket() as client:
-                client.settimeout(2)
-                assert client.connect_ex((CORP[4], port)) == errno.EHOSTUNREACH
+                assert blocking_connect(client, CORP[4], port) == errno.EHOSTUNREACH
 
     begun = time.monotonic()
     idle.codespace.inside(scan)
