@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -175,6 +177,7 @@ def main() -> None:
     StormyEngine.faults = Faults(loss=ours.loss, reorder=ours.reorder)
     StormyEngine.vitals = ours.vitals
     vars(session)["Engine"] = StormyEngine
+    faulthandler.register(signal.SIGUSR1)  # where it stands, when it stands still
     sys.argv = ["netbridge", *rest]
     netbridge()
 

@@ -7,6 +7,7 @@ nobody uses it any more; `growth` whether memory grew while the work was the sam
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -67,6 +68,7 @@ class Watch:
         self.machine = machine
         self._vitals = open(vitals, encoding="ascii")
         self._line = ""
+        self._stands_at = ""
         self._read_at = time.monotonic()
         self.samples: list[dict[str, Any]] = []
         self.agents = [
@@ -120,7 +122,7 @@ class Watch:
         if not self.bridge.program.running:
             wrong.append(f"netbridge ended with status {self.bridge.program.wait()}")
         elif time.monotonic() - self._read_at > SILENT:
-            wrong.append(f"netbridge's event loop has been standing still for {SILENT:g} s")
+            wrong.append(f"netbridge's event loop has been standing still for {SILENT:g} s, here: {self._where()}")
         wrong += [
             f"netbridge said: {record}" for record in self.bridge.events
             if record["event"] in {"lost", "traceback"} or record.get("level") in {"warning", "error", "critical"}
@@ -142,6 +144,15 @@ class Watch:
         if lost := [pid for pid in self.agents if not resident(pid)]:
             wrong.append(f"agent processes ended: {lost}")
         return wrong
+
+    def _where(self) -> str:
+        """The stack of an event loop that stands still, asked for once."""
+        if not self._stands_at:
+            before = len(self.bridge.said)
+            self.bridge.program.signal(signal.SIGUSR1)
+            time.sleep(1)
+            self._stands_at = self.bridge.said[before:][:3000] or "(it does not say)"
+        return self._stands_at
 
     def remains(self) -> list[str]:
         """What is left that should be gone, all traffic having stopped."""
