@@ -20,10 +20,11 @@ Which test has which number:
 16 full tunnel, host behind the gateway    test_known_failures_places
 17 nested containers                       test_known_failures_places
 18 path MTU 1300                           test_known_failures_lasting
-19 UDP: closed port, empty, many flows     here and test_known_failures_lasting; 50,000 in test_udp
+19 UDP: closed port, empty, many flows     here and test_known_failures_lasting; 50,000 in test_udp_crowd
 20 sudo                                    test_known_failures_places; keys in files in test_ordinary_user
 21 shell beside bulk                       test_known_failures_lasting
-22 idle flows                              test_known_failures_lasting (20 s; hours on a fake clock in tests/bridge)
+22 idle flows                              test_known_failures_lasting, 20 s; ten minutes on a fake clock in
+                                           tests/bridge/forward/test_tcp_idle
 23 own transport captured                  test_known_failures_places
 """
 
@@ -122,7 +123,7 @@ def test_failure_05_last_bytes_then_close_arrive_exactly(through: Through, world
                 connection, _peer = listener.accept()
                 with connection:
                     connection.sendall(b"z" * (100_000 + number))
-                closed.append(time.monotonic())
+                    closed.append(time.monotonic())
 
         server = threading.Thread(target=serve)
         server.start()

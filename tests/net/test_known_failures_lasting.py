@@ -25,7 +25,7 @@ from .watch import RESET, descriptors, drain, processor, resident
 pytestmark = pytest.mark.net
 
 IDLE = 20.0
-"""Seconds: what a test has for the ten minutes that are meant. The fake clock's version waits for hours."""
+"""Seconds: what a test has for the ten minutes that are meant; tests/bridge/forward/test_tcp_idle has these."""
 ANSWER = b"answer" * 100_000
 
 

@@ -162,13 +162,13 @@ def test_failure_10_large_answers_come_by_tcp(idle: World, start: Start, vpn: st
 
 def test_failure_11_unknown_name_is_one_nxdomain_and_delays_nobody(idle: World, start: Start) -> None:
     bridge = start(TARGET, "--ssh", "openssh").ready()
-    begun = time.monotonic()
     unknown = [
         idle.codespace.start("dig", "+tries=1", "+time=5", f"unknown{number}.corp.test", log="unknown.log")
         for number in range(20)
     ]
-    assert dig(idle, "+short", "v4only.corp.test").stdout == f"{CORP[4]}\n"
-    assert time.monotonic() - begun < 2
+    known = dig(idle, "+short", "v4only.corp.test")
+    assert known.stdout == f"{CORP[4]}\n"
+    assert known.seconds < 2
     assert all(program.wait(6) == 0 for program in unknown)
     assert (idle.codespace.folder / "unknown.log").read_text().count("status: NXDOMAIN") == 20
     assert counter(bridge, "dns.udp_queries") <= 40
