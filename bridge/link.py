@@ -74,6 +74,8 @@ class LinkCounters:
     """Packets the stack wanted to send that no frame can carry; dropped."""
     dropped: int = 0
     """Packets dropped because the other end takes nothing, or too slowly for what it asks."""
+    pongs_withheld: int = 0
+    """PINGs left without an answer because the other end reads nothing."""
     window: int = 0
     """Bytes that may be in flight to the codespace at present."""
     in_flight: int = 0
@@ -268,6 +270,8 @@ class FramedLink(Link, ChannelUser):
         elif kind == PING:
             if self.channel.ready:  # who asks and does not read gets no answers piled up
                 self._write((frame_header(PONG, 8) + bytes(payload),))
+            else:
+                self._counters.pongs_withheld += 1
         elif kind == PONG:
             if not self._pings or COUNT.unpack(payload)[0] != self._pings[0][0]:
                 raise FrameError("a PONG without its PING")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from netbridge.bridge.agent.frames import MAX_PACKET, PACKET, ack_frame, frame_header
+from netbridge.bridge.agent.frames import MAX_PACKET, PACKET, PING, ack_frame, frame_header
 from netbridge.bridge.agent.window import INITIAL
 from netbridge.bridge.link import UNASKED, FramedLink
 from netbridge.bridge.transport.base import Buffer, Channel, ChannelUser
@@ -89,3 +89,13 @@ async def test_a_runt_on_the_tun_ends_nothing(size: int) -> None:
         link.data_received(memoryview(frame_header(PACKET, 10 + size) + bytes(10) + b"\x45" * size))
         assert not lost
         assert stack.counters.malformed == 1
+
+
+async def test_questions_of_a_peer_that_reads_nothing_stay_unanswered() -> None:
+    channel = Stuck(ready=False)
+    link = FramedLink(channel, on_control=print, on_lost=print, soon=lambda callback: callback())
+    async with Stack(link, ["198.18.0.1/30"]):
+        before = channel.waiting
+        link.data_received(memoryview((frame_header(PING, 8) + bytes(8)) * 1000))
+        assert channel.waiting == before
+        assert link.counters.pongs_withheld == 1000
