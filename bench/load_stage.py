@@ -119,6 +119,16 @@ class Gauge:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def open_files(self) -> set[str]:
+        """What the descriptors are, as /proc names it."""
+        found = set()
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            try:
+                found.add(f"{name} {os.readlink(f'/proc/{self.pid}/fd/{name}')}")
+            except OSError:
+                continue
+        return found
+
     def cpu(self) -> float:
         """Processor seconds of netbridge's own process."""
         return _cpu(self.pid)
@@ -190,7 +200,7 @@ class Stage:
         self.peers.append(self.server)
         self.server.expect("ready", 10)
         self.gauge = Gauge(bridge, world.codespace)
-        self.before = self.gauge.descriptors()
+        self.before, self.files = self.gauge.descriptors(), self.gauge.open_files()
         assert not self.gauge.flows(), "this bridge has flows already"
         self.tun = self._tun()
 
@@ -248,14 +258,17 @@ class Stage:
     def settle(self, outcome: Outcome) -> None:
         """Wait until nothing of the load is left in the bridge."""
         begun = time.monotonic()
-        while (flows := self.gauge.flows()) or self.gauge.descriptors() > self.before:
+        # descriptors first: the one by which the bridge was asked for its flows may still be closing
+        while self.gauge.descriptors() > self.before or self.gauge.flows():
             if time.monotonic() > begun + EMPTY_SECONDS:
                 break
             time.sleep(0.1)
             if time.monotonic() > begun + 3 and "slow_to_end" not in outcome.facts:
-                flows_then = self.gauge.status()["flows"]
-                outcome.facts["slow_to_end"] = [self.gauge.descriptors() - self.before, flows_then[:5], flows_then[-5:]]
+                new = sorted(self.gauge.open_files() - self.files)[:10]
+                outcome.facts["slow_to_end"] = {"files": new, "flows": self.gauge.status()["flows"][:10]}
         outcome.facts["empty_after"] = round(time.monotonic() - begun, 1)
+        flows = self.gauge.flows()
+        time.sleep(0.2)
         outcome.facts["flows_left"] = flows
         outcome.facts["descriptors_left"] = self.gauge.descriptors() - self.before
         outcome.must(not flows, f"{flows} flows are left")
