@@ -43,8 +43,8 @@ DELAY = 0.003
 """Seconds a packet takes to corp: longer than any system call, far below TOLERANCE."""
 
 Case = dict[str, Any]
-"""As the probe wants it, and with `group`, the test it belongs to, and `exact` when every word of the transcript has to
-be the same."""
+"""As the probe wants it, and with `group`, the test it belongs to, `exact` when every word of the transcript has to be
+the same, and `tolerance` if it is not the usual one."""
 Results = dict[str, dict[str, Any]]
 
 # -- what goes wrong where
@@ -135,7 +135,7 @@ def causes(world: World) -> Iterator[None]:
     if made.code:
         pytest.skip(f"no iptables: {made.stderr}")
     # Whoever sends into nothing is told after three RTOs, not after 15 minutes.
-    retries = world.laptop.shell("cd /proc/sys/net/ipv4; cat tcp_retries2; echo 1 > tcp_retries2").check().stdout
+    retries = world.laptop.shell("cd /proc/sys/net/ipv4; cat tcp_retries2; echo 1 > tcp_retries2").check().stdout.strip()
     with SlowLine(world.laptop, world.corp, DELAY):
         world.laptop.ip(*(f"route add throw {address}" for address in NO_ROUTE.values()))
         yield
@@ -194,7 +194,8 @@ def in_mid_stream(version: int, ports: dict[str, int]) -> Iterator[Case]:
         yield {"name": name, "port": ports[server], "steps": steps.split(), "exact": True, **base}
     # Whether connect or recv tells of a reset that comes with the handshake is a race on the laptop as well.
     yield {"name": "reset at once", "port": ports["resets_at_once"], "steps": ["connect", "recv"], **base}
-    base["group"] = "timed out"
+    # The kernel here and the bridge's there take their own measure of the path, and wait for a multiple of it.
+    base |= {"group": "timed out", "tolerance": 0.6}
     yield {"name": "path lost in mid-stream", "port": DYING_PORT, "steps": ["connect", "send", "recv"], **base}
 
 
@@ -218,7 +219,7 @@ class Comparison:
             late: list[str] = []
             for _round in range(ROUNDS):
                 self._ask(late)
-                late = [name for name in self.cases if self.delay(name) > TOLERANCE and not self.silent(name)]
+                late = [name for name in self.cases if self.late(name)]
                 if not late:
                     break
 
@@ -249,13 +250,13 @@ class Comparison:
                     known[name] = answer
         self.cases.update({case["name"]: case for case in here})
 
-    def delay(self, name: str) -> float:
-        """Seconds between the errors here and there."""
-        return abs(float(self.here[name]["seconds"]) - float(self.there[name]["seconds"]))
-
-    def silent(self, name: str) -> bool:
-        """Whether a place says nothing; for how long the probe then waits is no matter."""
-        return "silence" in (self.here[name]["errno"], self.there[name]["errno"])
+    def late(self, name: str) -> bool:
+        """Whether too much time is between the errors here and there; when one place is silent there is none."""
+        here, there = self.here[name], self.there[name]
+        if "silence" in (here["errno"], there["errno"]):
+            return False
+        tolerance = float(self.cases[name].get("tolerance", TOLERANCE))
+        return abs(float(here["seconds"]) - float(there["seconds"])) > tolerance
 
     def wrong(self, name: str) -> str:
         """What is wrong with a case, or an empty string."""
@@ -271,7 +272,7 @@ class Comparison:
             return f"{name}: {found[0]} here, {found[1]} there"
         if self.cases[name].get("exact") and here["transcript"] != there["transcript"]:
             return f"{name}:\n  here  {here['transcript']}\n  there {there['transcript']}"
-        if not self.silent(name) and self.delay(name) > TOLERANCE:
+        if self.late(name):
             return f"{name}: {found[0]} after {here['seconds']:.3f} s here, {there['seconds']:.3f} s there"
         return ""
 

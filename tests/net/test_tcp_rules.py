@@ -1,7 +1,12 @@
 """The twelve TCP rules of a faithful forwarder, one after the other, with real kernels at both ends.
 
 What the codespace's kernel sees is watched on its TUN (tests/world/probe_wire.py), what the laptop does in its socket
-table. Whatever has to sleep sleeps at the same time, from the first test on (`sleepers`).
+table. Whatever has to sleep sleeps at the same time, from the first test on (`sleepers`); rule 7 stands behind the
+others because it sleeps longest.
+
+Elsewhere: the errnos of rule 2 (test_errno.py), ten idle minutes and a sleep of five on a fake clock
+(tests/bridge/forward/test_tcp_idle.py), simultaneous open and close, hostile SACK blocks and reassembly bombs
+(tests/stack/tcp).
 """
 
 from __future__ import annotations
@@ -277,7 +282,8 @@ def test_rule_03_reset(world: World, wire: Wire, version: int) -> None:
             ports = (pair.own, pair.port)
             wire.wait("the reset", lambda seen: bool(seen.flags & RST) and seen.ports == ports)  # noqa: B023
             resets = [seen for seen in wire.of(own=pair.own, other=pair.port) if seen.flags & RST]
-            assert [seen.up for seen in resets] == [sender == "client"], resets
+            # An acknowledgement that crosses the reset is answered by another one.
+            assert {seen.up for seen in resets} == {sender == "client"}, resets
 
 
 def test_rule_04_half_close(sleepers: dict[str, Future[Any]]) -> None:
@@ -423,6 +429,7 @@ def test_rule_10_security(world: World, wire: Wire) -> None:
     with Pair(world) as pair:
         pair.client.sendall(b"a")
         assert pair.server.recv(1) == b"a"
+        wire.wait("the data", lambda seen: seen.ports == (pair.own, pair.port) and seen.up and seen.length == 1)
         last = [seen for seen in wire.of(own=pair.own, other=pair.port) if seen.up][-1]
         nxt, ack = last.seq + last.length, last.ack
         for flags, seq in (("R", nxt + 1000), ("S", nxt), ("S", nxt + 5000)):
@@ -576,7 +583,8 @@ def test_rule_07_zero_window(sleepers: dict[str, Future[Any]]) -> None:
         gaps = [later - earlier for earlier, later in itertools.pairwise(probes)]
         assert len(probes) >= 2, probes
         assert len(answers) >= 2, answers
-        assert all(b > 1.5 * a for a, b in itertools.pairwise(gaps)), gaps
+        # Doubling; the stack, whose peer is never far, stops at TcpConfig.longest_persist.
+        assert all(b > min(1.5 * a, 4.5) for a, b in itertools.pairwise(gaps)), gaps
 
 
 def test_abort_while_connecting(world: World, wire: Wire, bridge: Bridge) -> None:
