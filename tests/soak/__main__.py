@@ -72,7 +72,7 @@ def main() -> int:
             print(f"\n{soak.table()}\n")
             watch.close()
             stopping = time.monotonic()
-            if bridge.stop() not in ENDS:
+            if not watch.dead and bridge.stop() not in ENDS:
                 wrong.append(f"netbridge ended with a status that says failure: {bridge.said[-500:]}")
             print(f"netbridge stopped within {time.monotonic() - stopping:.1f} s: {bridge.event('stopped')}")
         finally:

@@ -86,6 +86,9 @@ class Soak:
                 worker.start()
             self._wait(lambda: False, self.seconds)
             self._stop()
+            if self.watch.dead:
+                self._check()
+                return self.wrong
             self._end(idle)
             self.watch.busy_until = self.watch.latest["time"]
             self._drain(server)
@@ -99,7 +102,7 @@ class Soak:
         """Look on until `over`, or `seconds` have passed, or the bridge is gone."""
         now = time.monotonic()
         end, line, check = now + seconds, now + LINE_EVERY, now + CHECK_EVERY
-        while not over() and time.monotonic() < end and self.watch.bridge.program.running:
+        while not over() and time.monotonic() < end and not self.watch.dead:
             time.sleep(0.2)
             self.watch.look()
             if time.monotonic() >= line:

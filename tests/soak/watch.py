@@ -20,6 +20,8 @@ from tests.world import Bridge, Machine
 MEGABYTE = 1_000_000
 SILENT = 15.0
 """Seconds without vitals after which the event loop stands still."""
+DEAD = 60.0
+"""Seconds without vitals after which it will not move again."""
 BESIDE_FLOWS = 40
 """Descriptors that are no flow's: SSH, epolls, the control socket, what asks for names."""
 TASKS = 60
@@ -85,6 +87,11 @@ class Watch:
     @property
     def latest(self) -> dict[str, Any]:
         return self.samples[-1]
+
+    @property
+    def dead(self) -> bool:
+        """Whether nothing is to be expected of the bridge any more."""
+        return not self.bridge.program.running or time.monotonic() - self._read_at > DEAD
 
     def close(self) -> None:
         self._vitals.close()
