@@ -134,14 +134,18 @@ def causes(world: World) -> Iterator[None]:
     made = world.corp.shell(" && ".join(rules))
     if made.code:
         pytest.skip(f"no iptables: {made.stderr}")
-    # Whoever sends into nothing is told after three RTOs, not after 15 minutes.
-    retries = world.laptop.shell("cd /proc/sys/net/ipv4; cat tcp_retries2; echo 1 > tcp_retries2").check().stdout.strip()
-    with SlowLine(world.laptop, world.corp, DELAY):
+    settings = "/proc/sys/net/ipv4/tcp_retries2"
+    before = world.laptop.run("cat", settings).check().stdout.strip()
+    try:
+        # Whoever sends into nothing is told after three RTOs, not after 15 minutes.
+        world.laptop.shell(f"echo 1 > {settings}").check()
         world.laptop.ip(*(f"route add throw {address}" for address in NO_ROUTE.values()))
-        yield
-        world.laptop.ip(*(f"route del throw {address}" for address in NO_ROUTE.values()))
-    world.laptop.shell(f"echo {retries} > /proc/sys/net/ipv4/tcp_retries2").check()
-    world.corp.shell("iptables -F INPUT; ip6tables -F INPUT").check()
+        with SlowLine(world.laptop, world.corp, DELAY):
+            yield
+    finally:
+        world.laptop.shell("".join(f"ip route del throw {address};" for address in NO_ROUTE.values()))
+        world.laptop.shell(f"echo {before} > {settings}").check()
+        world.corp.shell("iptables -F INPUT; ip6tables -F INPUT").check()
 
 
 def without_connection(version: int) -> Iterator[Case]:
