@@ -112,6 +112,8 @@ class Stack:
         self.icmp.tcp_error = self.tcp.icmp_error
         self.on_lost: Callable[[Exception | None], None] | None = None
         """Called when the link is lost or closed."""
+        self.link_openings = 0
+        """How often the link has had room again after it had none."""
         self.fragments = Reassembler()
         self.scheduled = inf
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -193,6 +195,7 @@ class Stack:
 
     def link_ready(self) -> None:
         """See `LinkUser`."""
+        self.link_openings += 1
         self.tcp.link_ready()
 
     def link_lost(self, error: Exception | None) -> None:

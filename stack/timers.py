@@ -35,6 +35,10 @@ class Timed(Protocol):
         """Do what has become due."""
 
 
+SOON = 0.001
+"""Seconds until an object is called again whose deadline is past after the call as well: it may wait for another."""
+
+
 class Timers:
     """The deadlines of all timed objects on one event-loop timer."""
 
@@ -55,7 +59,9 @@ class Timers:
 
     def update(self, timed: Timed) -> None:
         """Look at the object's deadline again: to be called when it may have become earlier."""
-        at = timed.next_timeout()
+        self._note(timed, timed.next_timeout())
+
+    def _note(self, timed: Timed, at: float) -> None:
         if at < timed.scheduled:
             if timed.scheduled != inf:
                 self._stale += 1
@@ -93,7 +99,8 @@ class Timers:
                 timed.scheduled = inf
                 if timed.next_timeout() <= now:
                     timed.handle_timeout(now)
-                self.update(timed)
+                at = timed.next_timeout()
+                self._note(timed, at if at > now else now + SOON)
         finally:
             if not self._closed:
                 self._sweep()

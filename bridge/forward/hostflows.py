@@ -93,6 +93,9 @@ class HostFlows(abc.ABC, Generic[F]):
         self._flows: OrderedDict[Key, F] = OrderedDict()
         """Least recently used first."""
         self._timer: asyncio.TimerHandle | None = None
+        self._overdraft = 0
+        """Bytes sent since the link last had room."""
+        self._openings = 0
         self._closed = False
         table.add_recycler(self)
 
@@ -185,12 +188,26 @@ class HostFlows(abc.ABC, Generic[F]):
             return None
         return sock
 
+    def _overdraw(self, size: int) -> bool:
+        """Whether a reply of `size` bytes may go although the link has no room: small ones must not wait behind bulk.
+
+        Each time the link opens everybody has that credit again, whoever used the room.
+        """
+        openings = self._stack.link_openings
+        if openings != self._openings:
+            self._openings = openings
+            self._overdraft = 0
+        if self._overdraft + size > self._limits.udp_overdraft:
+            return False
+        self._overdraft += size
+        return True
+
     def _open_failed(self, packet: IpPacket, error: OSError) -> None:
         if error.errno in NO_DESCRIPTOR:
             self._counts.dropped_descriptors += 1
             return
         self._counts.dropped_open += 1
-        problem = PROBLEMS.get(error.errno or 0)
+        problem = self._refusal(packet.version, error.errno or 0)
         if problem is not None:
             self._tell(problem, packet.packet)
 
@@ -291,9 +308,13 @@ class HostFlows(abc.ABC, Generic[F]):
         self._refused(flow, packet, errno)
         return False
 
+    def _refusal(self, version: int, errno: int) -> Problem | None:
+        """What the codespace is told of an errno with which this machine refused to send."""
+        return PROBLEMS.get(errno)
+
     def _refused(self, flow: F, packet: IpPacket, errno: int) -> None:
         self._counts.dropped_send_error += 1
-        problem = PROBLEMS.get(errno)
+        problem = self._refusal(packet.version, errno)
         if problem is None:
             return
         mtu = 0

@@ -176,7 +176,7 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         if len(payload) > flow.longest:
             self._icmp_counts.dropped_oversize += 1
             return
-        if len(payload) > SMALL and not self._stack.link.ready:
+        if len(payload) > SMALL and not self._stack.link.ready and not self._overdraw(len(payload)):
             self._counts.dropped_link_busy += 1
             return
         flow.packets_down += 1

@@ -87,8 +87,8 @@ class Limits:
 
     udp_overdraft: int = _limit(
         256 * KIB, "bytes", 0, 64 * MIB,
-        "Replies sent in all while the link asks bulk data to wait. Enough for the small replies (DNS, NTP) that must"
-        " not wait behind a download; what comes beyond it is dropped as a full router would.")
+        "Replies sent each time that the link asks bulk data to wait. Enough for the small replies (DNS, NTP, a call)"
+        " that must not wait behind a download; what comes beyond it is dropped as a full router would.")
 
     udp_overdraft_per_turn: int = _limit(
         16 * KIB, "bytes", 0, 64 * MIB,

@@ -46,6 +46,11 @@ PROBLEMS = {
 }
 """Absent: say nothing."""
 
+HARD = {EHOSTUNREACH: Problem.HOST_PROHIBITED, ENETUNREACH: Problem.NET_UNKNOWN}
+"""Codes of the same errno that Linux also tells a connected UDP socket without IP_RECVERR; it keeps 3/0 and 3/1 from
+one. For what this machine itself refuses to send: its own applications hear of that in any case, from connect().
+ICMPv6 has no such codes (icmpv6_err_convert)."""
+
 NO_DESCRIPTOR = frozenset((EMFILE, ENFILE))
 """Another flow has to give way first."""
 

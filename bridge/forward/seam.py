@@ -48,5 +48,9 @@ class ForwardStack(Protocol):
         """Its UDP room."""
 
     @property
+    def link_openings(self) -> int:
+        """How often the link has had room again after it had none."""
+
+    @property
     def link(self) -> Link:
         """Where it stands on."""

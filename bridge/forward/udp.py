@@ -25,6 +25,7 @@ from .hostsocket import HostError, open_udp
 from .limits import Limits
 from .policy import Policy
 from .poller import Poller
+from .problems import HARD, PROBLEMS
 from .seam import ForwardStack
 from .udpports import Mapping, UdpPorts
 
@@ -62,8 +63,6 @@ class UdpForwarder(HostFlows[UdpFlow]):
         )
         self._udp_counts = table.counters.udp
         self._ports = UdpPorts()
-        self._overdraft = 0
-        """Bytes sent since the link was last seen ready."""
         stack.udp.forward = self.forward
         stack.udp.forward_error = self.forward_error
 
@@ -172,13 +171,10 @@ class UdpForwarder(HostFlows[UdpFlow]):
                 self._read_failed(flow, error.errno or 0)
                 break
             length = len(payload)
-            if link.ready:
-                self._overdraft = 0
-            elif self._overdraft + length > self._limits.udp_overdraft or taken > self._limits.udp_overdraft_per_turn:
-                self._counts.dropped_link_busy += 1
-                continue
-            else:
-                self._overdraft += length
+            if not link.ready:
+                if taken > self._limits.udp_overdraft_per_turn or not self._overdraw(length):
+                    self._counts.dropped_link_busy += 1
+                    continue
                 taken += length
             send(flow.far, flow.near, payload)
             count += 1
@@ -192,6 +188,9 @@ class UdpForwarder(HostFlows[UdpFlow]):
         if flow.key in self._flows:  # not when sending ended the link
             self._flows.move_to_end(flow.key)
         self._counts.packets_down += count
+
+    def _refusal(self, version: int, errno: int) -> Problem | None:
+        return (HARD.get(errno) if version == 4 else None) or PROBLEMS.get(errno)
 
     def _idle_time(self, flow: UdpFlow) -> float:
         if flow.destination_port == DNS:

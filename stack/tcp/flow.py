@@ -141,13 +141,15 @@ class Flow:
         return self.connection.next_timeout()
 
     def handle_timeout(self, now: float) -> None:
-        was_dirty, self.dirty = self.dirty, True
+        if self.dirty:
+            return  # the end of the burst sends what is due; what is late then is asked for again
+        self.dirty = True
         try:
             self.connection.handle_timeout(now)
-            self.dirty = was_dirty
+            self.dirty = False
             self.flush()
         except Exception as error:
-            self.dirty = was_dirty
+            self.dirty = False
             self._tcp.broke(self, error)
 
     def flush(self) -> None:

@@ -10,7 +10,10 @@ from bisect import bisect_left
 
 from .seq import MASK
 
-MAX_BLOCKS = 64
+JOIN_BELOW = 65536
+"""Bytes from which a block grows no more: each join copies it."""
+MAX_BLOCKS = 64 + 6 * 1024 * 1024 // JOIN_BELOW
+"""64 gaps, and what the largest window holds in one piece."""
 MAX_LATEST = 8
 """Twice what one report holds: the last segments often lie in one range."""
 
@@ -71,7 +74,7 @@ class Reassembly:
     def _place(self, at: int, position: int, piece: bytes) -> int:
         """Put a piece before index `at`, joined with a block that ends where it starts; the next index to look at."""
         starts, blocks = self._start, self._data
-        if at and starts[at - 1] + len(blocks[at - 1]) == position and len(blocks[at - 1]) < 65536:
+        if at and starts[at - 1] + len(blocks[at - 1]) == position and len(blocks[at - 1]) < JOIN_BELOW:
             blocks[at - 1] += piece
             return at
         if len(starts) >= MAX_BLOCKS:

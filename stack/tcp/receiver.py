@@ -119,8 +119,8 @@ class Receiver:
         if budget.refuses(len(payload), self.backlog_bytes + early.size):
             return False
         before = early.size
-        # 75 % of the window: the missing piece must still find room (RFC 5961's advice for reassembly bombs).
-        kept = early.insert(unwrap(self._position, seq), bytes(payload), self.buffer * 3 // 4)
+        # All of the window that was shown: what is refused of it has to come again, after the sender's timeout.
+        kept = early.insert(unwrap(self._position, seq), bytes(payload), self.window)
         budget.used += early.size - before
         return kept
 

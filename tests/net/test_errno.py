@@ -94,7 +94,6 @@ silent = itertools.cycle(range(100, 250))
 
 UDP_TOLD_LATER = """The laptop's own kernel tells a connected UDP socket at once; in the codespace the datagram has left
 by then, and ICMPv6 knows no code for "unreachable" that reaches a socket without IPV6_RECVERR (icmpv6_err_convert)."""
-NOT_YET = """The ICMP codes 3/0 and 3/1 do not reach a connected UDP socket without IP_RECVERR; 3/6 and 3/10 would."""
 NO_ICMP_FOR_EACCES = """No ICMP message makes an IPv4 kernel say EACCES: 3/9, 3/10 and 3/13 to 3/15 become ENETUNREACH
 and EHOSTUNREACH (icmp_err_convert), while a local `prohibit` route is EACCES."""
 NO_SEGMENT_FOR_ETIMEDOUT = """The codespace's kernel has its data acknowledged; all that can end an established
@@ -110,8 +109,6 @@ EXPLAINED: dict[str, tuple[str, str, str]] = {
     **{f"v4 prohibited by a route: {way}": ("EACCES", "EHOSTUNREACH", NO_ICMP_FOR_EACCES) for way in WAYS},
     "v6 host unreachable by a route: UDP connected": ("EHOSTUNREACH", "silence", UDP_TOLD_LATER),
     "v6 no route: UDP connected": ("ENETUNREACH", "silence", UDP_TOLD_LATER),
-    "v4 host unreachable by a route: UDP connected": ("EHOSTUNREACH", "silence", NOT_YET),
-    "v4 no route: UDP connected": ("ENETUNREACH", "silence", NOT_YET),
     "v4 path lost in mid-stream": ("ETIMEDOUT", "ECONNRESET", NO_SEGMENT_FOR_ETIMEDOUT),
     "v6 path lost in mid-stream": ("ETIMEDOUT", "ECONNRESET", NO_SEGMENT_FOR_ETIMEDOUT),
 }

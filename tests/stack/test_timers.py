@@ -200,6 +200,22 @@ def test_entries_that_were_overtaken_do_not_pile_up(clock: Clock, timers: Timers
     assert all(other.served == [100_000] for other in others)
 
 
+def test_a_thing_whose_deadline_does_not_move_hangs_nobody(clock: Clock, timers: Timers) -> None:
+    """It waits for something else; until that comes it is asked now and then, and others are served."""
+
+    class Stuck(Thing):
+        def handle_timeout(self, now: float) -> None:
+            self.served.append(now)
+
+    stuck, other = Stuck(clock), Thing(clock)
+    stuck.at, other.at = 101.0, 101.01
+    timers.update(stuck)
+    timers.update(other)
+    clock.passes(1.1)
+    assert 50 <= len(stuck.served) <= 101
+    assert other.served == [101.01]
+
+
 def test_a_thing_that_fails_stops_no_other(clock: Clock, timers: Timers) -> None:
     class Broken(Thing):
         def handle_timeout(self, now: float) -> None:

@@ -137,6 +137,7 @@ class FakeStack:
         self.udp = FakeUdp()
         self.icmp = FakeIcmp()
         self.link = FakeLink()
+        self.link_openings = 0
 
 
 class FakeClock:

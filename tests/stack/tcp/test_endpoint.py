@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -805,3 +806,17 @@ async def test_two_stacks_over_a_path_that_corrupts() -> None:
     stacks = await transfer(QUICK, version=4, offload=False, size=1_000_000, faults=faults)
     assert any(stack.tcp.counters.bad_checksum for stack in stacks)
     assert any(stack.counters.malformed for stack in stacks)
+
+
+async def test_a_timer_in_the_midst_of_a_burst_waits_for_its_end(peer: Peer) -> None:
+    """A link may tell of a burst's end a turn later, and a retry be due in between; nothing may spin for it."""
+    flow, _ = peer.syn_received(User())
+    peer.inject(peer.segment("S", PEER_ISN), burst_ends=False)  # our SYN-ACK was lost
+    flow.connection._retry_at = monotonic() - 0.01
+    peer.stack.timers.update(flow)
+    async with asyncio.timeout(1):
+        await asyncio.sleep(0.02)
+    assert flow.connection._syn_tries == 1
+    peer.stack.burst_ended()
+    peer.hears("SA")
+    assert flow.connection._syn_tries == 2
