@@ -185,18 +185,21 @@ class Receiver:
         return min(2 * mss, self.buffer // 2) <= gain < 0x8000_0000 and gain * 4 >= self.buffer
 
     def _keep(self, payload: memoryview) -> bool:
-        size = len(payload)
-        budget = self._budget
-        if self._over or budget.refuses(size, self.backlog_bytes):
+        """Hold what the reader did not take, if the budget allows."""
+        if self._over or self._budget.refuses(len(payload), self.backlog_bytes):
             return False
+        self._hold(payload)
+        return True
+
+    def _hold(self, payload: memoryview) -> None:
+        size = len(payload)
         backlog = self.backlog
         if backlog and size < JOIN_BELOW and len(backlog[-1]) < JOIN_BELOW:
             backlog[-1] = b"".join((backlog[-1], payload))  # an object for each tiny segment costs more than its bytes
         else:
             backlog.append(bytes(payload))
         self.backlog_bytes += size
-        budget.used += size
-        return True
+        self._budget.used += size
 
     def _widen(self, now: float) -> None:
         """The reader took a window's worth: double the window if that was quick, else give back what others want."""
@@ -223,8 +226,10 @@ class Receiver:
             self._position += len(data)
             view = memoryview(data)
             taken = 0 if self.backlog_bytes else self.reader(view)
+            if self._over:
+                return  # the reader ended the connection
             self._grow_at -= taken
             if self._grow_at <= 0:
                 self._widen(now)
             if taken < len(data):
-                self._keep(view[taken:])  # it was in the budget already
+                self._hold(view[taken:])  # acknowledged long since: no budget may refuse it now

@@ -984,6 +984,19 @@ def test_a_little_is_kept_and_offered_however_much_others_hold() -> None:
     talk.hears("A", 1, 20_001, window=60_000)
 
 
+def test_what_was_acknowledged_is_never_dropped_for_the_budget() -> None:
+    """The hole is filled while others hold more than all may: what lay behind it had been kept, and is given."""
+    talk = Talk.established(TcpConfig(receive_window=60_000, receive_budget=1_000_000))
+    talk.says("A", 10_001, 1, b"b" * 20_000)
+    talk.user.room = 10_000
+    talk.budget.used += 3_000_000
+    talk.says("A", 1, 1, b"a" * 10_000)
+    talk.hears("A", 1, 1)
+    talk.hears("A", 1, 30_001)
+    talk.reads()
+    assert talk.user.data == b"a" * 10_000 + b"b" * 20_000
+
+
 def test_a_trickle_does_not_widen_the_window() -> None:
     """A window is worth widening where the reader takes it within a second; a stalled reader could hold it all."""
     talk = Talk.established(TcpConfig(receive_window=4000, max_receive_window=64000), wscale=0)
