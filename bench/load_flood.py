@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.world.addresses import BLACK_HOLE, CLOSED_PORT, CORP, HTTP_PORT
 
-from .load_peer import ECHO
+from .load_peer import FLOODED
 from .load_stage import Outcome, Peer, Stage
 
 
@@ -31,7 +31,7 @@ OVERSLEEP = 60
 """Microseconds that hping3 takes for a packet beyond the interval it was told."""
 
 AIMS = {
-    "open": Aim("an open port", ("-p", str(ECHO + 7), CORP[4])),
+    "open": Aim("an open port", ("-p", str(FLOODED), CORP[4])),
     "closed": Aim("a closed port", ("-p", str(CLOSED_PORT), CORP[4])),
     "hole": Aim("a black hole", ("-p", str(HTTP_PORT), BLACK_HOLE[4])),
     "spread": Aim("256 silent addresses", ("-p", str(HTTP_PORT), "--rand-dest", "10.99.0.x", "-I", "{tun}")),

@@ -28,6 +28,9 @@ ECHO, SOURCE, SINK = 9100, 9120, 9121
 """Ports of the server: what comes goes back (`ECHO_PORTS` from here on); a stream on request; a reader that waits."""
 ECHO_PORTS = 8
 """Several, so that a minute of new connections does not run out of ports that are in TIME_WAIT."""
+FLOODED = 9130
+"""Open like the others, but nobody else connects to it: a SYN from the ports of a connection that is in TIME_WAIT over
+there is answered by no reset, and holds its place in the bridge until the handshake's time-out."""
 REQUEST = struct.Struct("!IQ")
 """Index of the flow, bytes of its stream."""
 VERDICT = struct.Struct("!QB")

@@ -13,6 +13,7 @@ from bench.load_peer import (
     BROKEN,
     ECHO,
     ECHO_PORTS,
+    FLOODED,
     HANGUP,
     IN,
     PIECE,
@@ -41,7 +42,8 @@ class Server:
         self.counters = {"accepted": 0, "closed": 0, "broken": 0, "bytes_in": 0, "bytes_out": 0, "wrong": 0}
         self.reading = False
         self.sinks: set[Sink] = set()
-        kinds = [(ECHO + number, Echo) for number in range(ECHO_PORTS)] + [(SOURCE, Source), (SINK, Sink)]
+        kinds: list[tuple[int, type[Connection]]] = [(ECHO + number, Echo) for number in range(ECHO_PORTS)]
+        kinds += [(FLOODED, Echo), (SOURCE, Source), (SINK, Sink)]
         for address in addresses:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             for port, kind in kinds:
