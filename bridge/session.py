@@ -70,7 +70,7 @@ class Session:
         self.state = "starting"
         """starting, running, stopping or stopped."""
         self.began = time.monotonic()
-        self.transport = transport or _transport_for(options)
+        self.transport = transport or _transport_for(options, on_event)
         self.agent: AgentHandle | None = None
         self.engine: Engine | None = None
         self.capturing: Capturing | None = None
@@ -338,13 +338,14 @@ def _tell_failure(task: asyncio.Task[Any]) -> None:
         log.warning("in the background: %s: %s", type(error).__name__, error)
 
 
-def _transport_for(options: Options) -> Transport:
+def _transport_for(options: Options, tell: events.EventSink) -> Transport:
     from .transport import make_transport  # asyncssh takes a third of a second to import
     from .transport.terminal import has_terminal
 
     return make_transport(
         options.target, ssh=None if options.ssh == "auto" else options.ssh,
         log=lambda line: log.info("%s: %s", options.target, line), interactive=has_terminal(),
+        progress=lambda stage: tell(events.Starting(stage, options.target)),
     )
 
 

@@ -30,6 +30,7 @@ app = cyclopts.App(
 )
 # Named rather than imported: each command's module is loaded when it is asked for.
 app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.")
+app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and their state.")
 app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
 app.command("netbridge.cli.status:down", help="Stop running bridges.")
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from netbridge.bridge import events
 from netbridge.bridge.options import Options, default_config
 from netbridge.bridge.user import helper_user
 
+from .choose import choose_target, named
 from .keyboard import Keyboard
 from .output import Output
 
@@ -28,11 +30,13 @@ List = list[str] | None
 
 def up(
     target: Annotated[str | None, Parameter(help=(
-        "What to bridge: ssh://[user@]host[:port], exec:COMMAND, or sandbox (a private network namespace on this"
-        " machine; without COMMAND a shell in it)."
+        "What to bridge: a codespace's name (without TARGET a dialog to choose one), ssh://[user@]host[:port],"
+        " exec:COMMAND, or sandbox (a private network namespace on this machine; without COMMAND a shell in it)."
     ))] = None,
     /,
     *,
+    codespace: Annotated[str | None, Parameter(
+        name=["--codespace", "-c"], help="The codespace to bridge; the same as TARGET.")] = None,
     route: Annotated[List, Parameter(
         name=["--route", "-r"], negative=(), help="Capture this network (CIDR) too. Repeatable.")] = None,
     exclude: Annotated[List, Parameter(
@@ -59,6 +63,8 @@ def up(
         ))] = None,
     ssh: Annotated[str | None, Parameter(
         name="--ssh", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
+    capture: Annotated[str | None, Parameter(
+        name="--capture", help="How packets are captured over there: by a tun, by a packet socket, or auto.")] = None,
     mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
     gui: Annotated[Literal["true", "false"] | None, Parameter(
         name="--gui", help="Terminal UI (not in this version: one line an event is printed).")] = None,
@@ -79,14 +85,18 @@ def up(
     flags = {
         "target": target, "route": route, "exclude": exclude, "capture_all": capture_all, "dns": dns,
         "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias, "limits": limit,
-        "ssh": ssh, "mtu": mtu, "gui": gui,
+        "ssh": ssh, "capture": capture, "mtu": mtu, "gui": gui,
         "trace_level": trace_level, "log_format": log_format, "log_file": log_file, "pcap": pcap,
     }
+    if codespace is not None:
+        flags["target"] = named(codespace, target)
     user = helper_user()
     options = Options.gather(
         flags, user.environment, command=command, config=Path(config) if config else None,
         default_config=default_config(user),
     )
+    if not options.target:
+        options = replace(options, target=choose_target())
     output = Output(options)
     try:
         if options.gui:

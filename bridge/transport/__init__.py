@@ -8,12 +8,13 @@ from collections.abc import Callable
 from ..errors import UsageError
 from ..user import User, helper_user
 from .base import Buffer, Channel, ChannelUser, Transport
-from .target import ExecTarget, SandboxTarget, SshTarget, Target, parse_target
+from .target import CodespaceTarget, ExecTarget, SandboxTarget, SshTarget, Target, parse_target
 
 __all__ = [
     "Buffer",
     "Channel",
     "ChannelUser",
+    "CodespaceTarget",
     "ExecTarget",
     "SandboxTarget",
     "SshTarget",
@@ -26,13 +27,21 @@ __all__ = [
 SSH_CHOICES = ("openssh", "asyncssh")
 
 
-def make_transport(target: str, *, ssh: str | None, log: Callable[[str], None], interactive: bool) -> Transport:
+def make_transport(
+    target: str,
+    *,
+    ssh: str | None,
+    log: Callable[[str], None],
+    interactive: bool,
+    progress: Callable[[str], None] = lambda _stage: None,
+) -> Transport:
     """The transport for a TARGET string.
 
     `ssh` chooses which SSH carries the link; None: the `ssh` program where there is one (measured, it carries
     4 Gbit/s where asyncssh carries 2.5), else asyncssh. `log` gets what helper programs and the target say on standard
     error, line by line, printable but untrusted. `interactive`: there is a terminal on which questions (passphrase,
-    host key) may be asked. Raises UsageError.
+    host key) may be asked. `progress` is told what a long connect is doing, as a present participle and untrusted.
+    Raises UsageError.
     """
     parsed = parse_target(target)
     if ssh is not None and ssh not in SSH_CHOICES:
@@ -41,6 +50,12 @@ def make_transport(target: str, *, ssh: str | None, log: Callable[[str], None], 
     match parsed:
         case SshTarget():
             return _ssh_transport(parsed, ssh, user, log, interactive=interactive)
+        case CodespaceTarget():
+            from .gh_transport import CodespaceTransport
+
+            return CodespaceTransport(
+                parsed, ssh=ssh or _ssh_here(user), user=user, log=log, interactive=interactive, progress=progress
+            )
         case ExecTarget():
             from .exec import ExecTransport
 
@@ -54,12 +69,14 @@ def make_transport(target: str, *, ssh: str | None, log: Callable[[str], None], 
 def _ssh_transport(
     target: SshTarget, ssh: str | None, user: User, log: Callable[[str], None], *, interactive: bool
 ) -> Transport:
-    if ssh is None:
-        ssh = "openssh" if shutil.which("ssh", path=user.environment.get("PATH")) else "asyncssh"
-    if ssh == "openssh":
+    if (ssh or _ssh_here(user)) == "openssh":
         from .openssh import OpenSshTransport
 
         return OpenSshTransport(target, user=user, log=log, interactive=interactive)
     from .asyncssh_transport import AsyncsshTransport
 
     return AsyncsshTransport(target, user=user, log=log, interactive=interactive)
+
+
+def _ssh_here(user: User) -> str:
+    return "openssh" if shutil.which("ssh", path=user.environment.get("PATH")) else "asyncssh"

@@ -123,7 +123,7 @@ class AsyncsshTransport(Transport):
         self, target: SshTarget, via: asyncssh.SSHClientConnection | None, depth: int
     ) -> asyncssh.SSHClientConnection:
         """Log in to a host, through the host before it where there is one."""
-        settings = read_settings(target, self._user, interactive=self._interactive)
+        settings = self._settings(target)
         if via is None:
             via = await self._jump(settings, depth)
         if via is None and not settings.proxy_command and not depth:
@@ -145,6 +145,10 @@ class AsyncsshTransport(Transport):
             self._connections.append(connection)
             return connection
         raise AssertionError
+
+    def _settings(self, target: SshTarget) -> SshSettings:
+        """What is known of a host before it is reached."""
+        return read_settings(target, self._user, interactive=self._interactive)
 
     async def _attempt(
         self, target: SshTarget, settings: SshSettings, client: Client, via: asyncssh.SSHClientConnection | None

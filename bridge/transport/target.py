@@ -17,7 +17,7 @@ from ..errors import UsageError
 LONGEST = 4096
 """Characters of a TARGET: far more than any real one, little enough to quote in an error."""
 
-FORMS = "A target is ssh://[user@]host[:port], exec:COMMAND or sandbox."
+FORMS = "A target is the name of a codespace, ssh://[user@]host[:port], exec:COMMAND or sandbox."
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*)\Z")
 """Names and aliases of ~/.ssh/config; nothing a shell, an option parser or a %-token of ssh_config could read
@@ -47,6 +47,17 @@ class SshTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class CodespaceTarget:
+    """A codespace, as a person calls it: only compared with what there is, never given to a program."""
+
+    name: str
+    """Its name or display name, or the beginning of either."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
 class ExecTarget:
     """A command whose stdin and stdout reach a shell."""
 
@@ -64,13 +75,13 @@ class SandboxTarget:
         return "sandbox"
 
 
-Target = SshTarget | ExecTarget | SandboxTarget
+Target = SshTarget | CodespaceTarget | ExecTarget | SandboxTarget
 
 
 def parse_target(text: str) -> Target:
     """Understand a TARGET. Raises UsageError for what is malformed, hostile or not carried by this version."""
     if not text:
-        raise UsageError("No target was named.", "There is no list to choose from in this version.", FORMS)
+        raise UsageError("No target was named.", "A list to choose from is shown on a terminal only.", FORMS)
     if len(text) > LONGEST:
         raise UsageError("The target is refused.", f"It is longer than {LONGEST} characters.", FORMS)
     if not text.isprintable():
@@ -92,11 +103,7 @@ def parse_target(text: str) -> Target:
             )
     if "://" in text or ":" in text or "/" in text or "@" in text:
         raise UsageError(f"The target {text!r} is not understood.", "It has none of the forms of a target.", FORMS)
-    raise UsageError(
-        f"The target {text!r} is not carried yet.",
-        "A bare name is a codespace, and this version does not reach codespaces by itself.",
-        f"Run `gh codespace ssh --config` and name the host it prints as ssh://HOST. {FORMS}",
-    )
+    return CodespaceTarget(text)
 
 
 def _ssh(text: str) -> SshTarget:

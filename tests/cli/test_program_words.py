@@ -100,10 +100,10 @@ def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capt
     ("status -- ls", "COMMAND"),
     ("down sandbox --all", "contradict"),
     ("up", "target"),
-    ("up no-such-codespace", "no-such-codespace"),
+    ("up -c sandbox", "not the name of a codespace"),
+    ("up fluffy -c robot", "Two targets"),
     ("up docker://box", "docker"),
     ("up ssh://-oProxyCommand=x", "ssh"),
-    ("list", "list"),
     ("doctor", "doctor"),
 ])
 def test_misunderstandings_are_usage_errors(words: str, said: str, capsys: Capture) -> None:

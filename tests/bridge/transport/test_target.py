@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from netbridge.bridge.errors import BridgeError, UsageError
 from netbridge.bridge.transport import make_transport
-from netbridge.bridge.transport.target import ExecTarget, SandboxTarget, SshTarget, parse_target
+from netbridge.bridge.transport.target import CodespaceTarget, ExecTarget, SandboxTarget, SshTarget, parse_target
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,8 @@ from netbridge.bridge.transport.target import ExecTarget, SandboxTarget, SshTarg
         ("ssh://me@realm@host", SshTarget("host", "me@realm")),
         ("ssh://DOMAIN%5Cme@host", SshTarget("host", "DOMAIN\\me")),
         ("sandbox", SandboxTarget()),
+        ("fluffy-space-train", CodespaceTarget("fluffy-space-train")),
+        ("Fluffy räksmörgås", CodespaceTarget("Fluffy räksmörgås")),
         ("exec:sh", ExecTarget(("sh",))),
         ("exec:docker exec -i 'my box' sh", ExecTarget(("docker", "exec", "-i", "my box", "sh"))),
     ],
@@ -85,7 +87,7 @@ def test_refused(text: str) -> None:
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("text", ["fluffy-space-train", "docker://box", "k8s://ns/pod", "devpod://work"])
+@pytest.mark.parametrize("text", ["docker://box", "k8s://ns/pod", "devpod://work"])
 def test_known_but_not_carried_yet(text: str) -> None:
     with pytest.raises(UsageError, match="not carried yet") as caught:
         parse_target(text)
@@ -115,6 +117,7 @@ def test_transport_of_each_target() -> None:
         "ssh://h": "OpenSshTransport",
         "exec:sh": "ExecTransport",
         "sandbox": "SandboxTransport",
+        "fluffy": "CodespaceTransport",
     }
     for text, name in names.items():
         assert type(make_transport(text, ssh="openssh", log=print, interactive=False)).__name__ == name
