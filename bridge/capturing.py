@@ -108,8 +108,8 @@ class Capturing:
     def _pass_own_addresses(self) -> None:
         if self._policy is not None and self._snapshot is not None:
             self._policy.own_addresses(
-                address.packed for interface in self._snapshot.interfaces if not interface.loopback
-                for address in interface.addresses
+                address.packed for interface in self._snapshot.interfaces for address in interface.addresses
+                if not address.is_loopback  # what else `lo` has is reachable as any other
             )
 
     def decide(self, *, peers: Iterable[str] = (), own: Iterable[str] = (), alias: Iterable[str] = ()) -> None:

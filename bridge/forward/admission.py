@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 SLICE = 0.01
 """Seconds of each turn for new requests: some fifty connects."""
 
-GONE = 1.5
-"""Seconds since its last SYN after which nobody waits for the answer any more: the second SYN comes after one."""
+SHARE = 4
+"""A queue may be as long as the SHAREth part of the free places (dynamic thresholds, as in `stack/tcp/budget.py`)."""
+LATE = 0.5
+"""Seconds by which a SYN may be late before nobody waits for the answer any more."""
+LONGEST_PAUSE = 8.0
+"""Seconds between SYNs: 1, 2, 4 and so on; who waits here for longer has had several chances."""
 
 Service = tuple[bytes, int]
 
@@ -61,7 +65,9 @@ class Admission:
             return True
         service = request.destination, request.destination_port
         queue = self._waiting.get(service)
-        if self._count >= self._in_all or (queue is not None and len(queue) >= self._per_service):
+        # The fuller all queues are the shorter each may be, so that a scan leaves places for a service that is new.
+        most = min(self._per_service, (self._in_all - self._count) // SHARE)
+        if (len(queue) if queue is not None else 0) >= most:
             return False
         if queue is None:
             queue = self._waiting[service] = deque()
@@ -98,7 +104,7 @@ class Admission:
                 waiting[service] = queue  # to the end of the rotation
             if not request.pending:
                 continue
-            if self._clock() - request.asked_at > GONE:
+            if self._clock() - request.asked_at > min(2.0**request.repeated, LONGEST_PAUSE) + LATE:
                 self._late()
                 request.drop()
             else:

@@ -296,6 +296,8 @@ class TcpFlow(Flow):
             self._held += size
             forwarder.held += size
             flow.write(data)
+            if self._sock is None:
+                return  # writing ended the link, and this flow
         if not self._turn_due:
             self._turn_due = True
             self._forwarder.loop.call_soon(self._next_turn)

@@ -26,6 +26,9 @@ CLOSING_DOWN = frozenset({State.CLOSING, State.LAST_ACK})
 PREDICTED = SYN | FIN | RST | URG | ACK
 """Header prediction: of these flags only ACK is set on a segment that needs no further thought."""
 
+SHORTEST_KEEPALIVE = 0.9
+"""Seconds: keepalives come after whole ones, data sent again after less."""
+
 
 class Arrival(ControlBlock):
     """A control block that takes segments."""
@@ -83,7 +86,7 @@ class Arrival(ControlBlock):
         self._heard_at = now
         if flags & ACK:
             receiver = self.receiver
-            receiver.adv = add(receiver.nxt, min(receiver.buffer, 0xFFFF))  # as our SYN showed
+            receiver.show(min(receiver.buffer, 0xFFFF))  # as our SYN did
             sender.wl2 = ack
             self._syn_acked(ack, now)
             self.fire(Event.RCV_SYN_ACK)
@@ -133,14 +136,16 @@ class Arrival(ControlBlock):
             if self.state is TIME_WAIT and flags & FIN:
                 self._life_until = now + self._config.time_wait
             # A closed window still hears acknowledgements, resets and urgent data (same section).
-            if flags & ACK and not flags & SYN and not (receiver.nxt - seq) & HALF and self.state in SYNCHRONIZED:
+            behind = (receiver.nxt - seq) & MASK  # an acknowledgement on any old number may be a blind one (RFC 5961)
+            if flags & ACK and not flags & SYN and behind <= receiver.buffer and self.state in SYNCHRONIZED:
                 self._take_ack(seq, ack, window << sender.scale, 1, now, sacks)
             idle, self._heard_at = now - self._heard_at, now
             # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
             old = (seq - receiver.nxt) & HALF
             if seq == add(receiver.nxt, -1) or receiver.window == 0 or (old and payload):
                 self._ack_now = True
-                if not length and receiver.window:
+                # A kernel that did not hear of an opened window asks in the same words.
+                if not length and not receiver.was_closed and idle >= SHORTEST_KEEPALIVE:
                     self._user.probed(idle)
             else:
                 self._counters.out_of_window += 1
@@ -294,7 +299,7 @@ class Arrival(ControlBlock):
         receiver = self.receiver
         receiver.nxt = add(receiver.nxt, 1)
         if receiver.window & HALF:
-            receiver.adv = receiver.nxt
+            receiver.adv = receiver.nxt  # a FIN is taken at a closed window as well
         self._ack_now = True
         self.fire(Event.RCV_FIN)
         if self.state is TIME_WAIT:

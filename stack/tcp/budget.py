@@ -12,7 +12,7 @@ from __future__ import annotations
 FLOOR = 16 * 1024
 """Bytes a connection may always hold: whatever others do, it goes on."""
 SHARE = 4
-"""A window grows by at most the SHAREth part of what is left."""
+"""A window grows to at most the SHAREth part of what is left."""
 
 
 class Budget:
@@ -38,11 +38,18 @@ class Budget:
         """Whether so much was granted that others get little."""
         return self.widened * 2 > self.limit
 
-    def widen(self, wanted: int) -> int:
-        """Grant up to `wanted` bytes more to a window; how many."""
-        granted = min(wanted, (self.limit - self.widened) // SHARE)
-        if granted <= 0 or self.used * 2 >= self.limit:
-            return 0  # while much lies unread anywhere, a larger window would only hold more of it
+    def regrow(self, extra: int, wanted: int) -> int:
+        """What is granted to a window that exceeds its first size by `extra` and could use `wanted` bytes more.
+
+        Negative where it has to give back: others have grown since.
+        """
+        share = (self.limit - self.widened) // SHARE
+        if extra > share:
+            granted = -((extra - share + 1) // 2)
+        elif self.used * 2 >= self.limit:
+            granted = 0  # while much lies unread anywhere, a larger window would only hold more of it
+        else:
+            granted = min(wanted, share - extra)
         self.widened += granted
         return granted
 

@@ -37,8 +37,8 @@ class CongestionControl(Protocol):
     def leave_recovery(self, flight: int) -> None:
         """Everything that was outstanding at the loss is acknowledged."""
 
-    def timeout(self, flight: int) -> None:
-        """The retransmission timer expired (RFC 5681, section 3.1)."""
+    def timeout(self, flight: int, *, again: bool) -> None:
+        """The retransmission timer expired (RFC 5681, section 3.1), `again` for the same segment."""
 
 
 class NewReno:
@@ -77,8 +77,9 @@ class NewReno:
     def leave_recovery(self, flight: int) -> None:
         self.cwnd = min(self.ssthresh, max(flight, self._mss) + self._mss)
 
-    def timeout(self, flight: int) -> None:
-        self.ssthresh = max(flight // 2, 2 * self._mss)
+    def timeout(self, flight: int, *, again: bool) -> None:
+        if not again:  # what is in flight then is only the copy
+            self.ssthresh = max(flight // 2, 2 * self._mss)
         self.cwnd = self._mss
         self._avoidance = 0
 
@@ -112,5 +113,5 @@ class Unlimited:
     def leave_recovery(self, flight: int) -> None:
         """Nothing to restore."""
 
-    def timeout(self, flight: int) -> None:
+    def timeout(self, flight: int, *, again: bool) -> None:
         self.cwnd = self._mss

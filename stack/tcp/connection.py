@@ -171,7 +171,7 @@ class Connection(Arrival):
             return
         options = emit_syn_options(self.mss, receiver.scale or None, sack=sender.sack)
         window = min(receiver.buffer, 0xFFFF)
-        receiver.adv = add(receiver.nxt, window)
+        receiver.show(window)
         out.append(Segment(sender.iss, receiver.nxt, SYN | ACK, window, b"", options))
         self._acknowledged()
 
@@ -227,3 +227,4 @@ class Connection(Arrival):
             return
         self._probes += 1
         self._probe = True
+        self.receiver.narrow()  # it was idle: others may use the memory

@@ -158,6 +158,7 @@ class Tcp:
             # Repeated, or, where the peer gave up and the port was used again, another: answer what it sent last.
             held.seq, held.window, held.raw_options = seq, window, bytes(packet[at + HEADER_LEN : data])
             held.asked_at = monotonic()
+            held.repeated += 1
             return
         if not source_port or not destination_port:
             self.counters.bad_header += 1

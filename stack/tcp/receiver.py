@@ -20,7 +20,7 @@ from .budget import FLOOR, Budget
 from .config import TcpConfig
 from .reassembly import Reassembly, unwrap
 from .segment import Block
-from .seq import MASK
+from .seq import HALF, MASK
 
 Reader = Callable[[memoryview], int]
 """Takes a view, valid during the call only, and says how many of its bytes it took."""
@@ -39,7 +39,7 @@ class Receiver:
 
     __slots__ = (
         "_budget", "_first", "_grow_at", "_max", "_over", "_position", "_taken_since", "adv", "backlog",
-        "backlog_bytes", "buffer", "early", "irs", "nxt", "quick", "reader", "scale",
+        "backlog_bytes", "buffer", "early", "edge", "irs", "nxt", "quick", "reader", "scale", "was_closed",
     )  # fmt: skip
 
     def __init__(self, config: TcpConfig, budget: Budget, reader: Reader) -> None:
@@ -47,7 +47,11 @@ class Receiver:
         self.nxt = 0
         """RCV.NXT."""
         self.adv = 0
-        """The right edge last advertised: RCV.NXT + RCV.WND as the peer knows it."""
+        """The right edge last advertised: RCV.NXT + RCV.WND as the peer knows it, rounded up by the scale."""
+        self.edge = 0
+        """The right edge that was meant: less than a unit of the scale before `adv`, and never moving back."""
+        self.was_closed = False
+        """The window was shown as 0, and no payload came since."""
         self.scale = 0
         """Our shift; 0 unless both sides scale."""
         self.buffer = self._first = config.receive_window
@@ -74,7 +78,7 @@ class Receiver:
         self.irs = irs
         self.nxt = self._position = (irs + 1) & MASK
         self.scale = scale
-        self.adv = self.nxt
+        self.adv = self.edge = self.nxt
         self._max = min(self._max, 0xFFFF << scale)
         self.buffer = self._first = min(self.buffer, self._max)
 
@@ -99,10 +103,13 @@ class Receiver:
     def deliver(self, payload: memoryview, now: float) -> None:
         """Take payload that starts at RCV.NXT and fits the window; less of it where the budget forbids more."""
         size = len(payload)
+        self.was_closed = False
         if self.backlog_bytes:
             taken = 0
         else:
             taken = self.reader(payload)
+            if self._over:
+                return  # the reader ended the connection
             self._grow_at -= taken
             if self._grow_at <= 0:
                 self._widen(now)
@@ -150,25 +157,36 @@ class Receiver:
         """The connection ended: give the budget back."""
         self._over = True
         self._budget.used -= self.backlog_bytes + self.early.size
-        self._budget.narrow(self.buffer - self._first)
-        self.buffer = self._first
+        self.narrow()
         self.backlog.clear()
         self.backlog_bytes = 0
         self.early = Reassembly()
 
+    def show(self, window: int) -> None:
+        """The window that a SYN shows, which is never scaled."""
+        self.adv = self.edge = (self.nxt + window) & MASK
+
     def advertise(self, mss: int) -> int:
         """The window field for the segment about to leave; moves the right edge where that is worth telling."""
         edge = self.target_edge()
-        gain = (edge - self.adv) & MASK
+        gain = (edge - self.edge) & MASK
         # Silly-window avoidance (RFC 9293, section 3.8.6.2.2): open by a segment or half the buffer, or not at all.
-        if 0 < gain < 0x8000_0000 and (gain >= mss or gain * 2 >= self.buffer):
-            self.adv = edge
+        if 0 < gain < HALF and (gain >= mss or gain * 2 >= self.buffer):
+            self.edge = edge
+        left = (self.edge - self.nxt) & MASK
+        if left & HALF:
+            left = 0  # the peer used what the rounding had added
         # Rounded up: rounding down would take back bytes of the edge shown before, as RCV.NXT moves by odd amounts.
         scale = self.scale
-        field = (((self.adv - self.nxt) & MASK) + (1 << scale) - 1) >> scale
+        field = (left + (1 << scale) - 1) >> scale
         if field > 0xFFFF:
             field = 0xFFFF
-        self.adv = (self.nxt + (field << scale)) & MASK
+            self.edge = (self.nxt + (field << scale)) & MASK
+        shown = (self.nxt + (field << scale)) & MASK
+        if (self.adv - shown) & HALF:
+            self.adv = shown
+        if not field:
+            self.was_closed = True
         return field
 
     def target_edge(self) -> int:
@@ -181,8 +199,8 @@ class Receiver:
         """Whether the window opened enough to tell the peer unasked: by two segments and a quarter of the buffer, or
         by half of a buffer that holds no two segments.
         """
-        gain = (self.target_edge() - self.adv) & MASK
-        return min(2 * mss, self.buffer // 2) <= gain < 0x8000_0000 and gain * 4 >= self.buffer
+        gain = (self.target_edge() - self.edge) & MASK
+        return min(2 * mss, self.buffer // 2) <= gain < HALF and gain * 4 >= self.buffer
 
     def _keep(self, payload: memoryview) -> bool:
         """Hold what the reader did not take, if the budget allows."""
@@ -206,12 +224,18 @@ class Receiver:
         quick = now - self._taken_since <= self.quick
         self._taken_since = now
         if quick:
-            self.buffer += self._budget.widen(min(self.buffer, self._max - self.buffer))
-        elif self.buffer > self._first and self._budget.wanted:
-            less = min(self.buffer // 2, self.buffer - self._first)
+            self.buffer += self._budget.regrow(self.buffer - self._first, min(self.buffer, self._max - self.buffer))
+        elif self._budget.wanted:
+            self.narrow(self.buffer // 2)
+        self._grow_at = self.buffer
+
+    def narrow(self, to: int = 0) -> None:
+        """Give back what the window exceeds `to` by, as far as it was granted. What was shown stays good."""
+        less = self.buffer - max(to, self._first)
+        if less > 0:
             self.buffer -= less
             self._budget.narrow(less)
-        self._grow_at = self.buffer
+            self._grow_at = min(self._grow_at, self.buffer)
 
     def _take_early(self, now: float) -> None:
         budget = self._budget

@@ -22,8 +22,8 @@ class TcpRequest:
     """A SYN that waits. The first of `accept`, `refuse`, `unreachable` and `drop` ends it, or the peer does."""
 
     __slots__ = (
-        "_tcp", "asked_at", "destination", "destination_port", "key", "on_cancel", "quoted", "raw_options", "seq",
-        "source", "source_port", "ttl", "window",
+        "_tcp", "asked_at", "destination", "destination_port", "key", "on_cancel", "quoted", "raw_options", "repeated",
+        "seq", "source", "source_port", "ttl", "window",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,8 @@ class TcpRequest:
         """As they stand in the SYN: of a flood most are never read."""
         self.asked_at = monotonic()
         """When its last SYN came, in monotonic seconds."""
+        self.repeated = 0
+        """SYNs that came after the first."""
         self.ttl = ttl
         """Hops left after this one."""
         self.quoted = quoted

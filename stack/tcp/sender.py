@@ -31,10 +31,10 @@ class Sender:
     """Sequence space and buffers of the data that goes out."""
 
     __slots__ = (
-        "_longest_persist", "board", "cc", "deadline", "duplicates", "fin_end", "fin_queued", "fin_sent",
-        "in_recovery", "iss", "largest", "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued", "recover",
-        "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale", "sent", "una", "unsent", "wl1", "wl2",
-        "wnd",
+        "_first_hole", "_longest_persist", "board", "cc", "deadline", "duplicates", "fin_end", "fin_queued",
+        "fin_sent", "in_recovery", "iss", "largest", "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued",
+        "recover", "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale", "sent", "una", "unsent",
+        "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,8 @@ class Sender:
         self.board: Scoreboard | None = None
         """What the peer holds beyond SND.UNA; None while there is nothing."""
         self.in_recovery = False
+        self._first_hole = False
+        """The first hole of this recovery is still to be sent."""
         self.recover = iss
         """RFC 6582's recover: where recovery ends."""
         self.retransmit_now = False
@@ -160,7 +162,7 @@ class Sender:
         if ahead:
             self.nxt = ack
         self._drop(count)
-        if ahead and self.cc.stalls:
+        if ahead and self.cc.stalls and self.sack:
             self._resume()
         board = self.board
         if board is not None:
@@ -177,6 +179,8 @@ class Sender:
         if not self.in_recovery:
             self.duplicates = 0
             self.cc.acked(count, before)
+            if not (ack - self.recover) & HALF:
+                self.recover = ack  # kept near: 2 GiB behind it would look like ahead
         elif (ack - self.recover) & HALF:
             # RFC 6582, section 3.2, step 3: the next hole is lost as well. With SACK and nothing reported beyond it, it
             # may only be late; one segment of it is then what RFC 6675 calls a rescue.
@@ -184,7 +188,7 @@ class Sender:
                 self.cc.partial(count)
             self.retransmit_now = True
         else:
-            self.in_recovery = False
+            self.in_recovery = self.retransmit_now = False
             self.duplicates = 0
             self.cc.leave_recovery(self.flight)
         return count
@@ -221,7 +225,7 @@ class Sender:
     def _enter_recovery(self) -> None:
         self.in_recovery = True
         self.recover = self.largest
-        self.retransmit_now = True
+        self.retransmit_now = self._first_hole = True
         self.cc.enter_recovery(self.flight)
         if self.board is not None:
             self.board.high_rxt = self.board.base
@@ -369,15 +373,14 @@ class Sender:
         self.rtt.stop_timing()
         flight, enough = self.flight, self._enough
         data = flight - self.fin_sent
-        first = True
         while (hole := board.next_hole(enough, head_lost=True, any_hole=not self.unsent)) is not None:
             if quantum <= 0:
                 self.retransmit_now = True
                 break
             room = self.cc.cwnd - board.pipe(flight, enough, head_lost=True)
-            if room < self.mss and not first:
+            if room < self.mss and not self._first_hole:
                 break
-            first = False
+            self._first_hole = False  # it alone does not ask (step 4.3)
             start, end = hole
             payload = self._copy(start - board.base, min(end - start, self.max_payload, max(room, self.mss)))
             board.high_rxt = start + len(payload)
@@ -416,7 +419,7 @@ class Sender:
                 self._force(now)
                 return False
             return True
-        self.cc.timeout(self.flight)
+        self.cc.timeout(self.flight, again=self.retries > 1)
         self.go_back()
         self.deadline = inf
         return False
@@ -443,7 +446,11 @@ class Sender:
         self.deadline = inf
 
     def _resume(self) -> None:
-        """The timeout was spurious: what `go_back` put back is on its way after all (as F-RTO finds, RFC 5682)."""
+        """Take what `go_back` put back as being on its way: on this link it is delayed, most likely, and not lost.
+
+        What is lost of it the peer's reports tell (RFC 6675), which may begin recovery at once.
+        """
+        self.recover = self.una
         unsent = self.unsent
         data = ((self.largest - self.nxt) & MASK) - (self.fin_end == self.largest)
         while data > 0:

@@ -207,18 +207,111 @@ def test_the_window_opens_by_a_segment_at_least() -> None:
     talk.hears("A", 1, 8001, window=0)
 
 
-def test_the_right_edge_never_moves_back() -> None:
+def test_the_right_edge_never_moves_back_beyond_the_rounding() -> None:
+    """A scaled window cannot say every number (RFC 7323, section 2.4); what was meant is always within what is shown."""
     talk = Talk.established(TcpConfig(receive_window=4000), wscale=3)
-    edge = 0
+    scale = talk.connection.receiver.scale
     talk.user.room = 0
     for start in range(0, 4000, 999):
         data = b"x" * min(999, 4000 - start)
         talk.says("A", 1 + start, 1, data)
         talk.passes(0.05)
         segment = talk.hears("A", 1, 1 + start + len(data))
-        now_edge = start + len(data) + (segment.window << talk.connection.receiver.scale)
-        assert now_edge >= edge
-        edge = now_edge
+        assert 4000 <= start + len(data) + (segment.window << scale) < 4000 + (1 << scale)
+
+
+def test_small_segments_close_the_window_of_a_reader_that_sleeps() -> None:
+    """Rounded up anew at each acknowledgement, the edge would run away from it."""
+    talk = Talk.established(TcpConfig(receive_window=4000), wscale=3)
+    talk.user.room = 0
+    at = 1
+    while talk.user.data == b"" and at < 20_000:
+        talk.says("A", at, 1, bytes(100))
+        talk.passes(0.05)
+        window = talk.hears("A", 1).window
+        at += 100
+        if not window:
+            break
+    assert at < 4500
+    talk.says("A", at, 1)  # asked whether it is open: no keepalive
+    talk.passes(2)
+    talk.says("A", at - 1, 1)
+    assert not any("probed" in call for call in talk.user.calls)
+
+
+def test_a_window_probe_after_news_that_were_lost_is_no_keepalive() -> None:
+    talk = Talk.established(TcpConfig(receive_window=4000), wscale=3)
+    talk.user.room = 0
+    talk.says("A", 1, 1, bytes(4000))
+    assert talk.hears("A", 1, 4001).window == 0
+    talk.reads()
+    assert talk.hears("A", 1, 4001).window > 0  # lost
+    talk.passes(3)
+    talk.says("A", 4000, 1)
+    talk.says("A", 4001, 1, b"x")
+    talk.passes(3)
+    talk.says("A", 4001, 1)
+    assert talk.user.calls == ["connected", "probed after 3 s"]
+
+
+def test_an_acknowledgement_on_any_old_number_is_not_believed() -> None:
+    """RFC 5961: a blind sender must hit the window of both numbers, not one."""
+    talk = Talk.established()
+    talk.writes(b"x" * MSS)
+    talk.hears("A", 1)
+    talk.says("A", -500_000, 1 + MSS)
+    assert talk.connection.sender.flight == MSS
+    talk.says("A", 0, 1 + MSS)
+    assert talk.connection.sender.flight == 0
+
+
+def test_recovery_begins_also_after_gigabytes_without_a_loss() -> None:
+    talk = Talk.established(sack=True)
+    sender = talk.connection.sender
+    for _ in range(5):
+        for _ in range(8):  # 512 MiB in steps, without sending them all
+            sender.una = sender.nxt = sender.largest = (sender.nxt + (1 << 26)) & 0xFFFFFFFF
+            talk.writes(bytes(1))
+            talk._out.clear()
+            sender.acked(sender.nxt, talk.now)
+        for _ in range(5):
+            talk.writes(bytes(MSS))
+        talk._out.clear()
+        for _ in range(3):
+            sender.duplicate()
+        assert sender.in_recovery
+        sender.acked(sender.largest, talk.now)
+        assert not sender.in_recovery
+        assert not sender.retransmit_now
+
+
+def test_losses_behind_a_spurious_timeout_cost_no_timeout_each() -> None:
+    """What the timeout put back is taken as being on its way; the holes in it are told, and filled at once."""
+    talk = Talk.established(TcpConfig(congestion=Unlimited), sack=True)
+    for number in range(10):
+        talk.writes(bytes([number]) * MSS)
+        talk.hears("A", 1 + number * MSS)
+    talk.passes(1.0)
+    talk.hears("A", 1)
+    everything_but_3_and_6 = [(7001, 10_001), (4001, 6001)]
+    talk.says("A", 1, 3001, sacks=everything_but_3_and_6)
+    talk.hears("A", 3001, data=bytes([3]) * MSS)
+    talk.hears("A", 6001, data=bytes([6]) * MSS)
+    talk.silent()
+    talk.says("A", 1, 10_001)
+    assert talk.quiet
+
+
+def test_the_threshold_falls_once_for_one_loss() -> None:
+    """RFC 5681, section 3.1: not again when the timer sends the same segment another time."""
+    talk = Talk.established(window=60_000)
+    talk.connection.sender.cc.cwnd = 50_000
+    talk.writes(bytes(50_000))
+    talk._out.clear()
+    talk.passes(4)
+    talk._pump()
+    assert talk.connection.sender.retries >= 2
+    assert talk.connection.sender.cc.ssthresh == 25_000  # type: ignore[attr-defined]
 
 
 def test_the_window_grows_while_the_reader_keeps_up_only() -> None:
@@ -1087,7 +1180,7 @@ def test_the_window_grows_only_while_it_is_what_holds_the_flow_up() -> None:
 
 def test_after_a_stall_nothing_is_sent_again_but_the_question() -> None:
     """The link stood still: what comes back shows that the first copies arrived."""
-    talk = Talk.established(TcpConfig(congestion=Unlimited))
+    talk = Talk.established(TcpConfig(congestion=Unlimited), sack=True)
     for number in range(10):
         talk.writes(bytes([number]) * MSS)
         talk.hears("A", 1 + number * MSS)
