@@ -16,7 +16,7 @@ from .limits import KIB, MIB, Limits
 FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(Limits)}
 """By the name a person writes."""
 
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b|s)?\Z", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|([bs]))?\Z", re.ASCII | re.IGNORECASE)
 _POWERS = {"": 1, "k": KIB, "m": MIB, "g": KIB * MIB}
 
 
@@ -64,7 +64,10 @@ def _number(raw: object, unit: str, *, whole: bool) -> float | None:
         return None
     if isinstance(raw, str):
         match = _NUMBER.match(raw)
-        if match is None or (match[2] and unit != "bytes"):
+        if match is None:
+            return None
+        suffix = "b" if match[2] else (match[3] or "").lower()
+        if suffix and unit != {"b": "bytes", "s": "seconds"}[suffix]:
             return None
         raw = float(match[1]) * _POWERS[(match[2] or "").lower()]
     if not isinstance(raw, (int, float)) or not math.isfinite(raw) or (whole and raw != int(raw)):
