@@ -56,7 +56,7 @@ def test_settings(value: object, expected: dict[str, float]) -> None:
     ("tcp-flows=9.5", "a whole number"),
     ("tcp-flows=8k", "a whole number"),
     ("tcp-flows=30s", "a whole number of flows"),
-    ("dns-sockets=30s", "a whole number of sockets"),
+    ("dns-sockets=30s", "a whole number of descriptors"),
     ("bytes-per-flow=30s", "a whole number of bytes"),
     ("tcp-connect-timeout=30b", "a number of seconds"),
     ("tcp-connect-timeout=0", "tcp-connect-timeout is a number of seconds from 1 to 600"),
