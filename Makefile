@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench soak fuzz constraints clean
+.PHONY: help venv demo test lint bench load soak fuzz constraints clean
 
 BIN := .venv/bin
 

@@ -208,7 +208,7 @@ def test_the_window_opens_by_a_segment_at_least() -> None:
 
 
 def test_the_right_edge_never_moves_back_beyond_the_rounding() -> None:
-    """A scaled window cannot say every number (RFC 7323, section 2.4); what was meant is always within what is shown."""
+    """A scaled window cannot say every number (RFC 7323, section 2.4); what was meant is always within what shows."""
     talk = Talk.established(TcpConfig(receive_window=4000), wscale=3)
     scale = talk.connection.receiver.scale
     talk.user.room = 0
