@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.congestion import Unlimited
-from netbridge.stack.tcp.connection import Connection
-from netbridge.stack.tcp.segment import Options
-from netbridge.stack.tcp.states import TRANSITIONS, Event, State
-
-from .conversation import MSS, OUR_ISN, RecordingUser, Talk
+from .conversation import MSS, Talk
 
 
 def test_an_acknowledgement_on_any_old_number_is_not_believed() -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.congestion import Unlimited
-from netbridge.stack.tcp.connection import Connection
 from netbridge.stack.tcp.segment import Options
-from netbridge.stack.tcp.states import TRANSITIONS, Event, State
 
-from .conversation import MSS, OUR_ISN, RecordingUser, Talk
+from .conversation import MSS, OUR_ISN, Talk
 
 
 def test_passive_open_answers_syn_and_names_mss_and_scale() -> None:

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.congestion import Unlimited
-from netbridge.stack.tcp.connection import Connection
-from netbridge.stack.tcp.segment import Options
-from netbridge.stack.tcp.states import TRANSITIONS, Event, State
 
-from .conversation import MSS, OUR_ISN, RecordingUser, Talk
+from .conversation import OUR_ISN, Talk
 
 
 def test_a_window_probe_after_news_that_were_lost_is_no_keepalive() -> None:
