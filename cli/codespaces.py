@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from .text import clean
 HEAD = ("name", "repository", "branch", "state", "last used")
 WIDEST = (48, 40, 32, 12, 16)
 """Characters of each column; a name is at most about 48 long, the rest may be cut."""
-NARROWEST = 8
+NARROWEST = 10
 
 
 def show(codespaces: Sequence[Codespace], *, numbered: bool = False) -> None:
@@ -29,7 +30,8 @@ def table(codespaces: Sequence[Codespace], width: int, *, numbered: bool, now: d
     """The lines of the table, at most `width` characters each where that leaves every column NARROWEST."""
     if not codespaces:
         return []
-    rows = [HEAD, *(_cells(codespace, now) for codespace in codespaces)]
+    shown = Counter(codespace.display_name for codespace in codespaces)
+    rows = [HEAD, *(_cells(codespace, now, unique=shown[codespace.display_name] == 1) for codespace in codespaces)]
     numbers = ["", *(f"{place})" for place in range(1, len(rows)))]
     margin = len(numbers[-1]) + 1 if numbered else 0
     widths = [min(most, max(len(row[column]) for row in rows)) for column, most in enumerate(WIDEST)]
@@ -56,10 +58,11 @@ def age(then: str, now: datetime) -> str:
     return "just now"
 
 
-def _cells(codespace: Codespace, now: datetime) -> tuple[str, ...]:
-    shown, name = clean(codespace.display_name), clean(codespace.name)
+def _cells(codespace: Codespace, now: datetime, *, unique: bool) -> tuple[str, ...]:
+    """`unique`: no other one has its display name, so that tells it from all others."""
     return (
-        shown or name, clean(codespace.repository), clean(codespace.branch), clean(codespace.state),
+        clean((unique and codespace.display_name) or codespace.name),
+        clean(codespace.repository), clean(codespace.branch), clean(codespace.state),
         age(codespace.last_used_at, now),
     )
 

@@ -56,6 +56,13 @@ def lacks_scope(user: User) -> BridgeError:
     )
 
 
+def not_let_in(label: str, why: str = "") -> BridgeError:
+    return NotPermittedError(
+        f"The SSH server of {label} does not let you in.", why,
+        "See whether `gh codespace ssh` does; if not, remove ~/.ssh/codespaces.auto and try again.",
+    )
+
+
 def silent(words: str, seconds: float) -> BridgeError:
     return TargetUnreachableError(
         f"`gh {words}` did not end within {seconds:g} s.", "It may wait for GitHub, or for an answer nobody can give.",
@@ -85,7 +92,8 @@ def _any(*texts: str) -> re.Pattern[str]:
 
 _TOO_OLD = _any("unknown flag", "unknown shorthand flag", "unknown command", "unknown json field")
 _SCOPE = _any(r"needs the \"codespace\" scope", r"-s codespace\b", "missing required scope.*codespace")
-_LOGIN = _any("gh auth login", "HTTP 401", "bad credentials", "authentication token")
+_LOGIN = _any("gh auth login", "HTTP 401", "bad credentials")
+_CREDENTIALS = _any("HTTP 401", "bad credentials")
 _BUSY = _any("rate limit", "HTTP 429")
 _REFUSED = _any("HTTP 403", "SAML")
 _NOT_FOUND = _any("HTTP 404", "codespace not found")
@@ -112,7 +120,7 @@ def explain(user: User, label: str, status: int | None, text: str) -> BridgeErro
     if _SCOPE.search(text):
         return lacks_scope(user)
     if status == NOT_LOGGED_IN or _LOGIN.search(text):
-        return not_logged_in(user, "" if status == NOT_LOGGED_IN else said(_LOGIN))
+        return not_logged_in(user, said(_CREDENTIALS) if _CREDENTIALS.search(text) else "")
     if _BUSY.search(text):
         return TargetUnreachableError("GitHub wants to be asked less often.", said(_BUSY), "Wait some minutes.")
     if _REFUSED.search(text):
@@ -128,10 +136,7 @@ def explain(user: User, label: str, status: int | None, text: str) -> BridgeErro
             f"Add {SSHD_FEATURE} to devcontainer.json and rebuild the codespace.",
         )
     if _PERMISSION.search(text):
-        return NotPermittedError(
-            f"The SSH server of {label} does not let you in.", said(_PERMISSION).removeprefix("gh says: "),
-            "See whether `gh codespace ssh` does; if not, remove ~/.ssh/codespaces.auto and try again.",
-        )
+        return not_let_in(label, said(_PERMISSION).removeprefix("gh says: "))
     if _NO_NETWORK.search(text):
         return TargetUnreachableError(
             "GitHub is not reachable through gh.", said(_NO_NETWORK), "Check the network, the VPN and HTTPS_PROXY."

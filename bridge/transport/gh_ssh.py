@@ -19,7 +19,7 @@ from typing import Any
 
 import asyncssh
 
-from ..errors import BridgeError
+from ..errors import BridgeError, NotPermittedError
 from ..user import User, in_person
 from . import gh_errors
 from .asyncssh_channel import AsyncsshChannel
@@ -123,6 +123,8 @@ class GhAsyncssh(AsyncsshTransport):
     async def connect(self) -> None:
         try:
             await super().connect()
+        except NotPermittedError as error:
+            raise gh_errors.not_let_in(self._label, error.why) from error
         except BridgeError as error:
             text = "\n".join([error.why, *self._heard])
             raise gh_errors.explain(self._user, self._label, None, text) from error

@@ -29,7 +29,7 @@ from .target import CodespaceTarget
 
 START_PATIENCE = 330.0
 """Seconds: a stopped codespace takes up to five minutes to start."""
-LOOK_INTERVAL = 5.0
+LOOK_INTERVAL = 3.0
 """Seconds between looks at a codespace that starts."""
 _REMOTE_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
 
