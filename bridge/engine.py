@@ -8,7 +8,7 @@ sockets drive it by callbacks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -41,9 +41,10 @@ class Engine:
     def __init__(
         self, link: Link, addresses: Addresses, policy: Policy, upstream: Upstream, *, limits: Limits, own: OwnNames,
         mtu: int, dns: bool, pcap: Path | None, tell: events.EventSink, on_lost: Callable[[Exception | None], None],
+        sources: Sequence[str] = (),
     ) -> None:
         """`mtu` is the TUN's; `dns` says whether names are answered, and `own` which of them without asking anybody;
-        `on_lost` is told when the link ends.
+        `on_lost` is told when the link ends; `sources`: networks packets may come from besides the bridge's own.
         """
         self._link = link
         self._addresses = addresses
@@ -56,6 +57,7 @@ class Engine:
         self._pcap = pcap
         self._tell = tell
         self._on_lost = on_lost
+        self._sources = sources
         self._forwarders = ExitStack()
         self._rest = AsyncExitStack()
         self.stack: Stack | None = None
@@ -77,7 +79,8 @@ class Engine:
             exits.callback(audit.close)
             self._policy.on_denied = audit.denied
             link = self._captured(exits) if self._pcap else self._link
-            stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits))
+            sources = [*self._addresses.networks, *self._sources]
+            stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits), sources=sources)
             self.stack = await exits.enter_async_context(stack)
             stack.on_lost = self._on_lost
             poller = Poller(loop)

@@ -58,6 +58,8 @@ class Connected(Event):
     """CIDRs of the TUN over there."""
     seconds: float
     """From the start until now."""
+    capture: str = "tun"
+    """How packets are captured: tun, or packet, and then `tun` and `addresses` are an interface's that was there."""
 
 
 @dataclass(frozen=True, slots=True)

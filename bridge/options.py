@@ -67,6 +67,8 @@ class Options:
     """What the forwarders and the DNS service may use."""
     ssh: str = _setting("auto", values.choice("auto", "asyncssh", "openssh"))
     """Which SSH carries the link; auto: the faster one that works."""
+    capture: str = _setting("auto", values.choice("auto", "tun", "packet"))
+    """How packets are captured over there: by a TUN, by a packet socket, or (auto) by a TUN where one is to be had."""
     mtu: int | None = _setting(None, values.mtu)
     """MTU of the TUN in bytes; None: 1500."""
     gui: bool | None = _setting(None, values.truth)
@@ -117,6 +119,11 @@ class Options:
             raise UsageError(
                 "--dns off and --dns-domain contradict each other.", "With --dns off no name is asked here.",
                 "Leave one of them out.",
+            )
+        if options.capture == "packet" and options.target == "sandbox":
+            raise UsageError(
+                "--capture packet and sandbox contradict each other.", "A sandbox always has a TUN.",
+                "Leave --capture out.",
             )
         return options
 

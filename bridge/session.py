@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from netbridge.stack.link.base import LinkError
 
-from . import events, runtime
+from . import events, packetcapture, runtime
 from .addresses import Addresses
 from .agent import SILENCE
 from .bootstrap import AgentHandle, launch
@@ -234,12 +234,14 @@ class Session:
             "rto_min_ms": None if self.transport.passes_descriptors else RTO_MIN_MS,
             "loopback_up": True,
             "pass_tun": self.transport.passes_descriptors,
+            "capture": options.capture,
             "silence": SILENCE,
         })
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
             own=OwnNames({NAME: alias.answers(policy)} if alias.on else {}), mtu=mtu,
             dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
+            sources=packetcapture.sources(agent.ready),
         )
         await self.engine.open()
         self._tell_connected(agent, mtu)
@@ -277,9 +279,12 @@ class Session:
         self._tell(events.Connected(
             target=self.options.target, host=text(hello, "host"), user=text(hello, "user"),
             kernel=text(hello, "kernel"), python=text(hello, "python"), tun=text(ready, "tun"), mtu=mtu,
-            offload=bool(ready.get("offload")), addresses=self.addresses.tun,
+            offload=bool(ready.get("offload")), capture=text(ready, "capture") or "tun",
+            addresses=packetcapture.sources(ready) if packetcapture.by_packets(ready) else self.addresses.tun,
             seconds=round(time.monotonic() - self.began, 3),
         ))
+        if packetcapture.by_packets(ready):
+            self._tell(events.Hint(packetcapture.costs(ready, asked=self.options.capture == "packet")))
         self._tell(events.Dns(
             on=bool(ready.get("dns")), mode=self.options.dns, listen=text(ready, "listen"),
             suffixes=self.options.dns_domain,

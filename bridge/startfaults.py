@@ -13,7 +13,7 @@ MAX_TEXT = 300
 
 RUN_ARGS = '"runArgs": ["--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun"]'
 REBUILD = (
-    f"Add {RUN_ARGS} to devcontainer.json and rebuild the container"
+    f'Add {RUN_ARGS} (or "privileged": true) to devcontainer.json and rebuild the container'
     " (with Docker Compose: cap_add and devices in its own file, since runArgs is ignored there)."
 )
 MODULE = "Where it is no container, run `sudo modprobe tun` there."
@@ -51,7 +51,8 @@ def refused_start(line: str) -> BridgeError:
         return TargetLacksError(
             "The agent needs root on the target.",
             f"sudo does not let {first} in without a password ({second}).",
-            f"Allow it there with `{first} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d, or log in as root.",
+            f"Allow it there with `{first} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d, or log in as root;"
+            ' in a dev container by "remoteUser": "root" in devcontainer.json, which needs a rebuild.',
         )
     return BridgeError("The agent did not start.", f"The target answered {printable(line)!r}.")
 
@@ -67,6 +68,8 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
         return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", f"{REBUILD} {MODULE}")
     if code == "no_net_admin":
         return TargetLacksError("The target does not permit a network interface.", f"{detail}.", REBUILD)
+    if code == "no_packet":
+        return TargetLacksError("The target permits no capture of packets.", f"{detail}.", REBUILD)
     if code == "busy":
         return BridgeError(
             "The network interface could not be made.", f"{detail}.",

@@ -34,8 +34,9 @@ def _sentence(event: events.Event) -> str:
             return f"{stage} …"
         case events.Connected() as it:
             carried = "super-segments" if it.offload else "plain packets"
+            means = f"a packet socket on {it.tun}" if it.capture == "packet" else it.tun
             return (f"connected to {it.host or it.target} as {it.user} (Linux {it.kernel}, Python {it.python}) "
-                    f"by {it.tun} {', '.join(it.addresses)}, MTU {it.mtu}, {carried}, in {it.seconds:.1f} s")
+                    f"by {means} {', '.join(it.addresses)}, MTU {it.mtu}, {carried}, in {it.seconds:.1f} s")
         case events.Captured(networks=networks):
             return f"captured: {_networks(networks)}" if networks else "captured: nothing (name networks by --route)"
         case events.Skipped(networks=networks):
@@ -142,6 +143,10 @@ def state(status: dict[str, Any]) -> list[str]:
                 found = tuple(it for it in found if "--exclude" in it.reason or "tunnel" in it.reason)
             if found:
                 lines.append(f"  {name}: {_networks(found)}")
+    if (agent := status.get("agent", {})).get("capture") == "packet":
+        lines.append(f"  capture: by a packet socket on {agent.get('tun')}; packets leave towards the gateway as well")
+    elif agent.get("capture"):
+        lines.append(f"  capture: by {agent.get('tun')}")
     if dns := status.get("dns"):
         lines.append(f"  names: {'asked here' if dns.get('on') else 'not asked here'} ({dns.get('mode')})")
     lines.append(f"  flows: {len(flows)} open")

@@ -14,13 +14,14 @@ import ipaddress
 import os
 import socket
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import facts, resolvconf, resolved
 from . import routes as routing
 from .guardian import Guardian
 from .loop import Loop, Timer
 from .netlink import Interface, Netlink
+from .packet import PacketCapture
 from .stream import Stream
 from .stub import Stub, StubError
 from .tun import TunError, open_tun
@@ -45,7 +46,7 @@ class SetupError(Exception):
 
 
 class Holder:
-    """Owns the TUN, its routes, the DNS stub and the guardian, between `setup` and the end."""
+    """Owns the TUN (or what stands in for it), its routes, DNS stub and the guardian, between `setup` and the end."""
 
     def __init__(self, loop: Loop, netlink: Netlink, connection: str, stdin: int) -> None:
         self._loop = loop
@@ -53,7 +54,8 @@ class Holder:
         self._connection = connection
         self._stdin = stdin
         self._undo: List[Callable[[], None]] = []
-        self._routes: Optional[routing.Routes] = None
+        self._routes: Optional[Union[routing.Routes, PacketCapture]] = None
+        self._packets: Optional[PacketCapture] = None
         self._protected: List[routing.Protected] = []
         self._explicit: List[str] = []
         self._index = 0
@@ -114,28 +116,58 @@ class Holder:
         self._protected = self._protect()
         if message.get("loopback_up", True):
             self._loopback_up()
-        self._tun, name, offload = open_tun(message["tun"])
-        self._undo.append(self._close_tun)
-        self._index = next(link.interface for link in self._netlink.links() if link.name == name)
-        usable = self._configure(name, interfaces, int(message["mtu"]))
-        self._routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
+        capture = self._capture(message, interfaces)
         self._explicit = [str(text) for text in message.get("explicit", [])]
         installed, skipped = self._apply_routes(message["routes"], message["exclude"])
         holders = sorted({item["holder"] for item in skipped if "holder" in item})
         if holders and not installed:
             raise SetupError("held", ", ".join(holders))
-        ready = {"type": "ready", "tun": name, "offload": offload, "routes": installed, "skipped": skipped}
-        ready.update(self._start_dns(name, message["dns"]))
+        ready = {"type": "ready", **capture, "routes": installed, "skipped": skipped}
+        ready.update(self._start_dns("" if self._packets else capture["tun"], message["dns"]))
         if message.get("pass_tun", False):
             self._hand_over(ready)
         else:
             self._send(ready)
-            if self.stream is not None:
-                self.stream.attach_tun(self._tun)
+            self._attach()
         self._serving = True
         silence = float(message.get("silence") or 0)
         if silence > 0:
             self._loop.call_later(silence, functools.partial(self._listen, silence))
+
+    def _capture(self, message: Dict[str, Any], interfaces: List[Interface]) -> Dict[str, Any]:
+        """Open the TUN, or what serves where none is to be had; the fields of `ready` that tell."""
+        kind = "tun" if message.get("pass_tun", False) else message.get("capture", "tun")
+        if kind != "packet":
+            try:
+                self._tun, name, offload = open_tun(message["tun"])
+            except TunError as error:
+                if kind != "auto" or error.code == "busy":
+                    raise
+                return self._capture_packets(message, "%s; " % error.detail)
+            self._undo.append(self._close_tun)
+            self._index = next(link.interface for link in self._netlink.links() if link.name == name)
+            usable = self._configure(name, interfaces, int(message["mtu"]))
+            self._routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
+            return {"tun": name, "offload": offload, "capture": "tun"}
+        return self._capture_packets(message, "")
+
+    def _capture_packets(self, message: Dict[str, Any], why: str) -> Dict[str, Any]:
+        """`why` no TUN serves becomes part of the error, if there is one."""
+        always = [ipaddress.ip_network(text) for text in message["gateways"]]
+        try:
+            packets = PacketCapture(self._netlink, always)
+        except TunError as error:
+            raise TunError(error.code, why + error.detail) from None
+        self._packets = self._routes = packets
+        self._undo.append(self._close_packets)
+        found = {"tun": packets.name, "offload": True, "capture": "packet", "sums": packets.sums}
+        return {**found, "sources": packets.sources(), "no_tun": why.rstrip("; ")}
+
+    def _attach(self) -> None:
+        if self.stream is not None and self._packets is not None:
+            self.stream.attach_tun(self._packets.fileno(), self._packets.read, self._packets.write)
+        elif self.stream is not None:
+            self.stream.attach_tun(self._tun)
 
     def _listen(self, silence: float) -> None:
         """The session speaks every few seconds. When it does not, this place must not stay captured.
@@ -213,7 +245,8 @@ class Holder:
             self._undo.append(_heal)
             resolvconf.install(stub.address, search, alone=resolver.rotate or resolvconf.is_musl())
             self._keep_dns(stub, search)
-            resolved.tell(name, wanted["mode"], wanted["service"], suffixes)
+            if name:  # what is told belongs to the TUN and vanishes with it; another interface's stays as it is
+                resolved.tell(name, wanted["mode"], wanted["service"], suffixes)
         except (OSError, StubError) as error:
             while len(self._undo) > before:
                 self._undo_one()
@@ -275,6 +308,14 @@ class Holder:
         if self._tun >= 0:
             os.close(self._tun)
             self._tun = -1
+
+
+    def _close_packets(self) -> None:
+        if self.stream is not None:
+            self.stream.detach_tun()
+        packets, self._packets = self._packets, None
+        if packets is not None:
+            packets.close()
 
 
 def _heal() -> None:

@@ -18,7 +18,7 @@ import os
 import socket
 import struct
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from .frames import (
     ACK,
@@ -52,6 +52,9 @@ READS = 4
 MAX_WAITING = 2 * MAX_CONTROL
 """Control, PONG bytes that may wait for a slow pipe."""
 
+Read = Callable[[int, List[memoryview]], int]
+Write = Callable[[int, memoryview], int]
+
 
 class Stream:
     """Frames on two descriptors. `tun` is the TUN's descriptor once there is one."""
@@ -72,6 +75,8 @@ class Stream:
         self._waiting = bytearray()
         self._tun = -1
         self._tun_watched = False
+        self._read_packet: Read = os.readv
+        self._write_packet: Write = os.write
         self.window = SendWindow()
         self.acks = AckCounter()
         self.heard_at = time.monotonic()
@@ -84,9 +89,9 @@ class Stream:
                 fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE_SIZE)
         loop.watch(reading, READ, self._readable)
 
-    def attach_tun(self, descriptor: int) -> None:
-        """Begin to carry the packets of a TUN."""
-        self._tun = descriptor
+    def attach_tun(self, descriptor: int, read: Read = os.readv, write: Write = os.write) -> None:
+        """Begin to carry the packets of a TUN, or of what is read and written like one."""
+        self._tun, self._read_packet, self._write_packet = descriptor, read, write
         self._watch_tun()
 
     def detach_tun(self) -> None:
@@ -150,7 +155,7 @@ class Stream:
             self._acknowledge()
 
     def _take(self, data: memoryview) -> None:
-        tun, acks, write = self._tun, self.acks, os.write
+        tun, acks, write = self._tun, self.acks, self._write_packet
         for kind, payload in self._decoder.feed(data):
             if kind == PACKET:
                 acks.taken += len(payload)
@@ -166,7 +171,7 @@ class Stream:
                     self._watch_tun()
             elif kind == CONTROL:
                 self._on_control(parse_control(payload))
-                tun = self._tun
+                tun, write = self._tun, self._write_packet
             elif kind == PING:
                 self._write_small(frame_header(PONG, 8) + bytes(payload))
 
@@ -177,7 +182,7 @@ class Stream:
         if self._pending is not None or not window.open:
             self._watch_tun()
             return
-        batch, tun, readv, pack = self._batch, self._tun, os.readv, HEADER.pack_into
+        batch, tun, read, pack = self._batch, self._tun, self._read_packet, HEADER.pack_into
         position = 0
         room = window.size - window.in_flight
         limit = min(BATCH, room)
@@ -185,7 +190,7 @@ class Stream:
         try:
             while position < limit:
                 start = position + HEADER_LEN
-                count = readv(tun, [batch[start : start + MAX_PACKET]])
+                count = read(tun, [batch[start : start + MAX_PACKET]])
                 pack(batch, position, PACKET << 24 | count)
                 position = start + count
                 frames += 1

@@ -1,0 +1,232 @@
+"""Capturing without a TUN: what leaves for captured networks is copied on its way out, and replies are injected.
+
+Many images grant neither NET_ADMIN nor /dev/net/tun, but leave root CAP_NET_RAW, and that is all this needs. A packet
+socket on the default gateway's interface gets what leaves there (tap, before the device), and a filter in the kernel
+(:mod:`.packetfilter`) copies only what goes to captured networks: the SSH connection and whatever else must not be
+captured is cut out of those by the same plan that makes the TUN's routes. With PACKET_VNET_HDR super-segments come
+whole and unsummed, up to 64 KiB; SOCK_DGRAM refuses that option, so the link header is cut off here, and the places in
+the virtio_net_hdr are counted anew. They wait in a ring (:mod:`.packetring`); replies are taken by the kernel as if
+they had come from outside (:mod:`.packetinject`).
+
+What differs from a TUN, since no route, address or interface can be made:
+
+- The original packet leaves too, towards the gateway, in the clear. Whoever routes there may answer: a RST or ICMP
+  error that arrives before the bridge's answer ends a connect. Clouds drop packets to foreign private addresses in
+  silence, and then nothing is noticed; traceroute and mtr show the routers of both ways.
+- The source is this host's own address, so that is what the session must accept; an application that bound itself to
+  the interface (SO_BINDTODEVICE, `ping -I eth0`) gets no replies, because they arrive on `lo`.
+- Only what the kernel sends by that interface is seen. There must be a default route, its gateway must answer ARP, and
+  without one for IPv6, which codespaces usually lack, networks of IPv6 are not captured.
+- Nothing slows a sender down: where the TUN would make it wait, the ring overflows and TCP notices a loss. There is no
+  route to carry `rto_min`, so a stall of the line makes the kernel retransmit after 200 ms.
+- One such bridge at a time: a second would answer the same packets. An abstract unix socket stands for the place.
+
+Nothing outlives the process, however it ends: the kernel closes sockets.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+
+from .netlink import Netlink, Network, RouteInfo
+from .packetfilter import MOST_INSTRUCTIONS, packed, program
+from .packetinject import Injector
+from .packetring import Ring
+from .routes import Plan, subtract
+from .tun import TunError
+
+SOL_PACKET, PACKET_VNET_HDR = 263, 15
+SO_ATTACH_FILTER = 26
+ETH_P_ALL = 3
+LINK_HEADERS = {1: 14, 65534: 0}
+"""Bytes before the IP header by the kind of link (linux/if_arp.h): Ethernet, and none at all."""
+VNET_LEN = 10
+NEEDS_CSUM = 1
+BUFFER = 1 << 20
+"""Bytes for the socket's queue, where there is no ring; the kernel gives what it permits."""
+PLACE = "\0netbridge-packet-capture"
+
+_VNET = struct.Struct("=BBHHHH")
+
+
+def default_interfaces(routes: Iterable[RouteInfo]) -> Dict[int, int]:
+    """IP version → index of the interface by which its default route goes; the kernel lists the preferred one first."""
+    found: Dict[int, int] = {}
+    for route in routes:
+        if route.network.prefixlen == 0 and route.interface:
+            found.setdefault(route.network.version, route.interface)
+    return found
+
+
+class PacketCapture:
+    """An open capture. `apply` says what is captured; `read` and `write` carry packets as a TUN does."""
+
+    def __init__(self, netlink: Netlink, always: Iterable[Network]) -> None:
+        """`always`: captured besides what `apply` asks for. Raises TunError (no_packet, busy) and OSError."""
+        self._netlink = netlink
+        interfaces = default_interfaces(netlink.routes())
+        if not interfaces:
+            raise TunError("no_packet", "there is no default route, so nothing that could be captured leaves")
+        self._index = interfaces.get(4) or interfaces[6]
+        self._versions = {version for version, index in interfaces.items() if index == self._index}
+        self._always = [network for network in always if network.version in self._versions]
+        self.name = next(link.name for link in netlink.links() if link.interface == self._index)
+        self._link_header = _link_header(self.name)
+        self._scratch = bytearray(self._link_header)
+        self._ring: Optional[Ring] = None
+        self._open: List[Any] = []
+        try:
+            self._begin()
+        except PermissionError:
+            self.close()
+            raise TunError("no_packet", "the kernel refuses a packet socket: CAP_NET_RAW is missing") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        place = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._open.append(place)
+        try:
+            place.bind(PLACE)
+        except OSError:
+            raise TunError("busy", "another bridge captures packets here, and only one can") from None
+        self._injector = Injector(self._netlink)
+        self._open.append(self._injector)
+        # Protocol 0 gets nothing, so that nothing is there before the filter is.
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_PACKET, kind, 0)
+        self._open.append(self._socket)
+        self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        try:
+            self._ring = Ring(self._socket, self._link_header)
+            self._open.append(self._ring)
+        except (OSError, ImportError):
+            pass
+        self._filter(self._always)
+        self._socket.bind((self.name, ETH_P_ALL))
+
+    @property
+    def sums(self) -> bool:
+        """Whether checksums of replies are computed here, which costs speed."""
+        return self._injector.sums
+
+    def fileno(self) -> int:
+        """What becomes readable when packets wait."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Capture no more."""
+        while self._open:
+            self._open.pop().close()
+
+    def sources(self) -> List[str]:
+        """CIDRs that captured packets come from: the interface's networks, since its addresses may change in them."""
+        found: List[str] = []
+        for info in self._netlink.addresses():
+            if info.interface == self._index and not info.address.is_link_local:
+                own = str(info.address) + ("/32" if info.address.version == 4 else "/128")
+                for text in [str(info.network)] if info.address in info.network else [own]:
+                    if text not in found:
+                        found.append(text)
+        return found
+
+    # What is captured.
+
+    def apply(self, wanted: Plan) -> Tuple[List[str], List[Dict[str, str]]]:
+        """Capture exactly what is planned; (captured, skipped). Raises OSError when the kernel refuses the filter."""
+        skipped = list(wanted.skipped)
+        taken: List[Network] = []
+        routes = self._netlink.routes()
+        for network in wanted.install:
+            pieces, reason = self._left_by(network, routes)
+            if len(program([*self._always, *taken, *pieces])) > MOST_INSTRUCTIONS:
+                pieces, reason = [], "there are more networks than a packet filter can tell apart"
+            if reason:
+                skipped.append({"route": str(network), "reason": reason})
+            taken += pieces
+        self._filter([*self._always, *taken])
+        return [str(network) for network in taken], skipped
+
+    def _left_by(self, network: Network, routes: Iterable[RouteInfo]) -> Tuple[List[Network], str]:
+        """What of `network` leaves by the default route, as what is captured by a TUN yields to longer routes."""
+        if network.version not in self._versions:
+            return [], "the target has no default route for IPv%d by %s" % (network.version, self.name)
+        holes: Set[Network] = set()
+        for route in routes:
+            other = route.network
+            if other.version != network.version or not other.prefixlen or not other.overlaps(network):
+                continue
+            if other.prefixlen <= network.prefixlen:
+                return [], "the target has a route to it"
+            holes.add(other)
+        return subtract([network], holes), ""
+
+    def _filter(self, networks: List[Network]) -> None:
+        instructions = program(networks)
+        code = array.array("B", packed(instructions))
+        address = code.buffer_info()[0]
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(instructions), address))
+
+    # Packets.
+
+    def read(self, _descriptor: int, buffers: List[memoryview]) -> int:
+        """The next packet, behind its virtio_net_hdr, into buffers[0], as os.readv does with a TUN; its length.
+
+        Raises BlockingIOError when none waits, OSError when the interface is gone.
+        """
+        into = buffers[0]
+        if self._ring is not None:
+            try:
+                count = self._ring.read(into)
+            except BlockingIOError:
+                self._look_for_errors()
+                raise
+        else:
+            count = self._received(into)
+        if self._link_header:
+            flags, gso, header, size, start, offset = _VNET.unpack_from(into)
+            if flags & NEEDS_CSUM:
+                _VNET.pack_into(into, 0, flags, gso, max(0, header - self._link_header), size,
+                                start - self._link_header, offset)  # fmt: skip
+        return count
+
+    def _received(self, into: memoryview) -> int:
+        try:
+            count = os.readv(self._socket.fileno(), [into[:VNET_LEN], self._scratch, into[VNET_LEN:]])
+        except OSError as error:
+            self._check(error.errno or 0)
+            raise BlockingIOError from None
+        return count - self._link_header
+
+    def _look_for_errors(self) -> None:
+        """An interface that goes down leaves an error on the socket, which keeps it readable until it is asked for."""
+        self._check(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _check(self, number: int) -> None:
+        """Down is not lost: the kernel attaches the socket again when the interface comes up."""
+        if number in (0, errno.EAGAIN):
+            return
+        if number != errno.ENETDOWN or not any(link.interface == self._index for link in self._netlink.links()):
+            raise OSError(number, os.strerror(number))
+
+    def write(self, descriptor: int, packet: memoryview) -> int:
+        """Give the kernel a packet, behind its virtio_net_hdr. Raises OSError when it is not for this host."""
+        return self._injector.write(descriptor, packet)
+
+
+def _link_header(name: str) -> int:
+    try:
+        with open("/sys/class/net/%s/type" % name, encoding="ascii") as file:
+            kind = int(file.read())
+    except (OSError, ValueError):
+        kind = 1
+    if kind not in LINK_HEADERS:
+        raise TunError("no_packet", "the default route goes by %s, whose kind of link (%d) is unknown" % (name, kind))
+    return LINK_HEADERS[kind]
