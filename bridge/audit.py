@@ -20,7 +20,7 @@ from . import events
 from .forward.flows import NAMES, Key
 
 RATE = 20.0
-"""Denied flows told in a second: some 4 kB of log."""
+"""Denied flows told in a second: some 6 kB of log."""
 SUM_UP = 2.0
 """Seconds after which those that were not told are told as a number."""
 SAME_FLOW = 30.0

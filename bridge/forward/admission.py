@@ -88,26 +88,34 @@ class Admission:
 
     def _spend(self, request: TcpRequest) -> None:
         begun = self._clock()
-        self._admit(request)
-        self._spent += self._clock() - begun
+        try:
+            self._admit(request)
+        except BaseException:
+            request.drop()  # else its ports would be taken for ever
+            raise
+        finally:
+            self._spent += self._clock() - begun
 
     def _next_turn(self) -> None:
         self._turn = None
         self._spent = 0.0
         waiting = self._waiting
-        while waiting and self._spent < SLICE:
-            service = next(iter(waiting))
-            queue = waiting.pop(service)
-            request = queue.popleft()
-            self._count -= 1
-            if queue:
-                waiting[service] = queue  # to the end of the rotation
-            if not request.pending:
-                continue
-            if self._clock() - request.asked_at > min(2.0**request.repeated, LONGEST_PAUSE) + LATE:
-                self._late()
-                request.drop()
-            else:
-                self._spend(request)
-        if waiting:
-            self._turn = self._loop.call_soon(self._next_turn)
+        try:
+            while waiting and self._spent < SLICE:
+                service = next(iter(waiting))
+                queue = waiting.pop(service)
+                request = queue.popleft()
+                self._count -= 1
+                if queue:
+                    waiting[service] = queue  # to the end of the rotation
+                if not request.pending:
+                    continue
+                # A SYN may be repeated a thousand times, by who means harm.
+                if self._clock() - request.asked_at > min(1 << min(request.repeated, 16), LONGEST_PAUSE) + LATE:
+                    self._late()
+                    request.drop()
+                else:
+                    self._spend(request)
+        finally:  # whatever failed, the others have their turn
+            if waiting and self._turn is None:
+                self._turn = self._loop.call_soon(self._next_turn)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -17,6 +16,8 @@ FIELDS = {field.name.replace("_", "-"): field for field in dataclasses.fields(Li
 """By the name a person writes."""
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|([bs]))?\Z", re.ASCII | re.IGNORECASE)
+MOST = 1 << 53
+"""Beyond any limit, and still exact as a float."""
 _POWERS = {"": 1, "k": KIB, "m": MIB, "g": KIB * MIB}
 
 
@@ -70,7 +71,7 @@ def _number(raw: object, unit: str, *, whole: bool) -> float | None:
         if suffix and unit != {"b": "bytes", "s": "seconds"}[suffix]:
             return None
         raw = float(match[1]) * _POWERS[(match[2] or "").lower()]
-    if not isinstance(raw, (int, float)) or not math.isfinite(raw) or (whole and raw != int(raw)):
+    if not isinstance(raw, (int, float)) or not -MOST <= raw <= MOST or (whole and raw != int(raw)):  # NaN is neither
         return None
     return int(raw) if whole else float(raw)
 

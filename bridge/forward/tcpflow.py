@@ -28,7 +28,7 @@ from netbridge.stack.packet import TCP, text
 from .flows import Flow
 from .poller import ERR, HUP, IN, OUT, RDHUP
 from .problems import PROBLEMS
-from .tcpsocket import FOR_EVER, is_connected, keep_alive, keep_icmp_errors, told_by_network
+from .tcpsocket import FOR_EVER, SHORTEST_KEEPALIVE, is_connected, keep_alive, keep_icmp_errors, told_by_network
 
 if TYPE_CHECKING:
     from netbridge.stack.tcp.flow import Flow as StackFlow
@@ -221,8 +221,8 @@ class TcpFlow(Flow):
         self._finish_if_done()
 
     def probed(self, idle: float) -> None:
-        """The codespace asks whether the connection lives. Only the host can know, so it is asked as often."""
-        seconds = max(1, round(idle))
+        """The codespace asks whether the connection lives. Only the host can know, so it is asked as well."""
+        seconds = max(SHORTEST_KEEPALIVE, round(idle))
         if self._sock is not None and seconds < self._keepalive:
             self._keepalive = seconds
             keep_alive(self._sock, seconds)

@@ -34,6 +34,10 @@ FOR_EVER = 1 << 30
 """More seconds than any keepalive."""
 LONGEST_INTERVAL = 75
 """Seconds between unanswered keepalives at most: Linux's own default."""
+SHORTEST_KEEPALIVE = 10
+"""Seconds of idle time, and between unanswered keepalives, at least. How often the codespace's kernel would ask again
+is not seen, so nine unanswered ones must outlast a short outage of the VPN; and sixteen thousand flows must not ask a
+host each second."""
 
 
 def open_tcp(version: int, hops: int) -> socket.socket:

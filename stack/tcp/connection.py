@@ -182,8 +182,11 @@ class Connection(Arrival):
         at = self.sender.deadline
         at = min(at, self._delayed_ack_at, self._retry_at, self._life_until)
         if self._keepalive and self.state in KEPT_ALIVE:
-            wait = self._config.keepalive_interval * self._probes if self._probes else 0.0
-            at = min(at, self._heard_at + self._keepalive + wait)
+            # Counted from the last probe: after a jump of the clock each of them still has its time to be answered.
+            if self._probes:
+                at = min(at, self._probed_at + self._config.keepalive_interval)
+            else:
+                at = min(at, self._heard_at + self._keepalive)
         return at
 
     def handle_timeout(self, now: float) -> None:
@@ -202,7 +205,7 @@ class Connection(Arrival):
                 self.abort()
                 self._user.closed(TimeoutError("the peer did not finish the close in time"))
         if self._keepalive and self.state in KEPT_ALIVE and now >= self.next_timeout():
-            self._keepalive_timeout()
+            self._keepalive_timeout(now)
 
     def _syn_timeout(self) -> None:
         if self._syn_tries > self._config.syn_retries:
@@ -220,11 +223,12 @@ class Connection(Arrival):
         if sender.expire(now):
             self._probe = True
 
-    def _keepalive_timeout(self) -> None:
+    def _keepalive_timeout(self, now: float) -> None:
         if self._probes >= self._config.keepalive_probes:
             self.abort()
             self._user.closed(TimeoutError("the peer stopped answering keepalives"))
             return
         self._probes += 1
+        self._probed_at = now
         self._probe = True
         self.receiver.narrow()  # it was idle: others may use the memory

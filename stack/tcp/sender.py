@@ -131,7 +131,7 @@ class Sender(Recovery):
             pieces.append((self.nxt, ACK if self.unsent else ACK | PSH, payload))
             quantum -= size
             self.queued -= size
-            self.sent.append(payload)
+            self._keep_sent(payload)
             self._advance(size, now)
         if self.fin_queued and quantum > 0 and self._fin_fits:
             self.fin_sent = True

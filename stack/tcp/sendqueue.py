@@ -21,6 +21,9 @@ Piece = tuple[int, int, Chunk]
 JOIN_BELOW = 16 * 1024
 """Chunks smaller than this are joined with what follows: a copy costs less than one more packet."""
 
+KEEP_APART = 4096
+"""Sent chunks smaller than this are kept as one: an object for each tiny one costs twenty times its bytes."""
+
 
 class SendQueue:
     """The state of the sending half, and what is done to its queue."""
@@ -96,6 +99,14 @@ class SendQueue:
         """Queue a chunk. It is kept, not copied."""
         self.unsent.append(data)
         self.queued += len(data)
+
+    def _keep_sent(self, payload: Chunk) -> None:
+        """Keep what has just left until it is acknowledged."""
+        sent = self.sent
+        if sent and len(payload) < KEEP_APART and len(sent[-1]) < KEEP_APART:
+            sent[-1] = b"".join((sent[-1], payload))
+        else:
+            sent.append(payload)
 
     def _drop(self, count: int) -> None:
         """Forget `count` acknowledged bytes, first of what is in flight, then of what was put back by a timeout."""

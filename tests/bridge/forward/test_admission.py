@@ -131,3 +131,26 @@ async def test_closing_drops_what_waits_and_asks_for_no_more_turns() -> None:
     await asyncio.sleep(0)
     assert [request.dropped for request in requests] == [False, True, True, True, True]
     assert len(desk.admitted) == 1
+
+
+async def test_a_syn_repeated_for_ever_and_one_that_cannot_be_decided_stop_nobody() -> None:
+    desk = Desk(SLICE)
+    requests: list[Any] = [Request(1, 80, number) for number in range(4)]
+    requests[1].repeated = 2000
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+    admit = desk.admit
+
+    def failing(request: Any) -> None:
+        admit(request)
+        if request is requests[2]:
+            raise OSError("no space left")
+
+    desk.queue._admit = failing
+    for request in requests:
+        desk.queue.offer(request)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert desk.admitted == requests
+    assert [request.dropped for request in requests] == [False, False, True, False]
+    assert [str(complaint) for complaint in complaints] == ["no space left"]

@@ -61,6 +61,8 @@ def test_settings(value: object, expected: dict[str, float]) -> None:
     ("tcp-connect-timeout=30b", "a number of seconds"),
     ("tcp-connect-timeout=0", "tcp-connect-timeout is a number of seconds from 1 to 600"),
     ("tcp-connect-timeout=nan", "number of seconds"),
+    ({"tcp-flows": 10**400}, "a whole number of flows"),
+    ({"tcp-connect-timeout": -(10**400)}, "a number of seconds"),
     ("tcp-connect-timeout=inf", "number of seconds"),
     ("icmp-flows=-1", "from 1 to 16,384"),
     ({"icmp-flows": True}, "from 1 to 16,384"),

@@ -166,3 +166,16 @@ def test_a_closed_window_is_asked_for_as_often_as_configured() -> None:
     talk.writes(b"y")
     talk.passes(100)
     assert len(talk._out) >= 20
+
+
+def test_after_a_jump_of_the_clock_each_probe_has_its_time() -> None:
+    """The process stood still for a quarter of an hour: the peer is asked, and may answer."""
+    talk = Talk.established(TcpConfig(keepalive=60.0))
+    talk.now += 1000
+    for _ in range(12):
+        if talk.connection.next_timeout() <= talk.now:
+            talk.connection.handle_timeout(talk.now)
+    talk.hears("A", 0, 1)
+    talk.silent()
+    assert talk.state == "ESTABLISHED"
+    assert talk.connection.next_timeout() > talk.now

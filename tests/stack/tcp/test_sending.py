@@ -200,3 +200,18 @@ def test_after_a_stall_nothing_is_sent_again_but_the_question() -> None:
     talk.hears("A", 4501)
     talk.says("A", 1, 10_005)
     assert talk.state == "FIN-WAIT-2"
+
+
+def test_tiny_chunks_in_flight_are_kept_as_one() -> None:
+    """Limits count payload; an object for each byte would cost twenty times that, and a walk through all at a loss."""
+    talk = Talk.established(TcpConfig(congestion=Unlimited), sack=True)
+    for number in range(5000):
+        talk.writes(bytes((number & 255, 1)))
+    talk._out.clear()
+    sender = talk.connection.sender
+    assert sender.flight == 10_000
+    assert len(sender.sent) < 10
+    talk.says("A", 1, 1, sacks=[(4001, 9001)])
+    assert bytes(talk.hears("A", 1).payload[:4]) == bytes((0, 1, 1, 1))
+    talk.says("A", 1, 10_001)
+    assert not sender.sent
