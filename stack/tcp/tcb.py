@@ -27,7 +27,8 @@ class ControlBlock:
     __slots__ = (
         "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_config", "_counters", "_default_mss",
         "_delayed_ack_at", "_end_told_later", "_eof_told", "_fin_early", "_fin_received", "_heard_at", "_keepalive",
-        "_life_until", "_probe", "_probed_at", "_probes", "_reset", "_retry_at", "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
+        "_life_until", "_probe", "_probed_at", "_probes", "_reset", "_retry_at",
+        "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
     )  # fmt: skip
 
     def __init__(
