@@ -102,7 +102,7 @@ _NO_NETWORK = _any(
     "TLS handshake", "x509:", "HTTP 5[0-9][0-9]", "deadline exceeded", "timed? ?out",
 )  # fmt: skip
 _NO_SSHD = _any("ssh server details", "start ssh server", "ssh server.*not", "check if an ssh server is installed")
-_QUESTION = _any("prompt", "interactive", "not a terminal", "requires a tty")
+_QUESTION = _any("no terminal", "error getting answers", "prompt", "interactive", "not a terminal")
 _PERMISSION = _any(r"permission denied \(", "too many authentication failures")
 
 

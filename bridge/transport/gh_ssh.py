@@ -70,20 +70,11 @@ class GhOpenSsh(OpenSshTransport):
         super().__init__(tunnel.host, user=user, log=_without_peaceful_end(log), interactive=interactive)
         self._tunnel = tunnel
         self._label = label
-        self._silent = False
-
-    async def run(self, argv: Sequence[str]) -> int:
-        # COMMAND has the terminal to itself: the tunnel's last words, which mean nothing, would follow its output.
-        self._silent = True
-        try:
-            return await super().run(argv)
-        finally:
-            self._silent = False
 
     def _place(self) -> list[str]:
         command = self._tunnel.command().replace("%", "%%")  # ssh_config(5), TOKENS
         options = (
-            f"ProxyCommand={command}{' 2>/dev/null' if self._silent else ''}",
+            f"ProxyCommand={command}",
             f'IdentityFile="{str(self._tunnel.key).replace("%", "%%")}"',
             "IdentitiesOnly=yes",
             "IdentityAgent=none",

@@ -175,7 +175,7 @@ def main() -> None:
     if state["asks"]:
         if os.isatty(0) or not os.environ.get("GH_PROMPT_DISABLED") or os.read(0, 1):
             time.sleep(3600)
-        fail("could not prompt: prompting is disabled")
+        fail("choosing codespace: error getting answers: no terminal")
     if state["deaf"]:
         time.sleep(3600)
     if not state["logged_in"]:

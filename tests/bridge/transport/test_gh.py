@@ -209,6 +209,7 @@ async def test_what_is_no_list(stand_in: StandIn) -> None:
 LISTED = parse_list(json.dumps([
     codespace(NAMES[0]), codespace(NAMES[1], "Shutdown"), codespace(NAMES[2]),
     codespace("twin-1", displayName="twin"), codespace("twin-2", displayName="twin"), codespace("twin", displayName=""),
+    codespace("x-1", displayName="solo"), codespace("x-2", displayName="solo for two"),
 ]).encode())  # fmt: skip
 
 
@@ -219,6 +220,7 @@ LISTED = parse_list(json.dumps([
     ("Shiny Tr", NAMES[1]),
     ("twin", "twin"),  # a whole name before a display name
     ("twin-2", "twin-2"),
+    ("solo", "x-1"),  # a whole display name before the beginning of another
 ])
 def test_a_name_that_fits_one(wanted: str, found: str) -> None:
     assert find(LISTED, wanted).name == found

@@ -132,3 +132,24 @@ async def test_what_the_options_exclude(api: Api) -> None:
         assert answer.status == 1
         assert said in answer.stderr
     assert not api.answers.asked
+
+
+async def test_where_it_would_ask_it_ends(api: Api) -> None:
+    """Without a name it wants one to be chosen from a list; the stand-in says the same words."""
+    api.answers.codespaces = [codespace("a", "", "Available"), codespace("b", "", "Available")]
+    gh = Gh()
+    await gh.check()
+    answer = await gh.ask("codespace", "select", patience=30)
+    assert (answer.status, answer.stderr) == (1, "choosing codespace: error getting answers: no terminal")
+    error = gh_errors.explain(gh.user, "the list", answer.status, answer.stderr)
+    assert error.what == "gh wants to ask something, and nobody can answer it here."
+
+
+async def test_auth_status_asks_nothing_either(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not used (`codespace list` says the same and costs no further turn); who is told to run it may."""
+    monkeypatch.delenv("GH_TOKEN")
+    gh = Gh()
+    await gh.check()
+    answer = await gh.ask("auth", "status", patience=30)
+    assert answer.status == 1
+    assert "gh auth login" in answer.stderr
