@@ -70,6 +70,11 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
         return TargetLacksError("The target does not permit a network interface.", f"{detail}.", REBUILD)
     if code == "no_packet":
         return TargetLacksError("The target permits no capture of packets.", f"{detail}.", REBUILD)
+    if code == "packets_held":
+        return BridgeError(
+            "Another bridge captures the packets of this target.", f"{detail}.",
+            f"End it where it runs (netbridge down), or give the target a TUN, of which there may be many: {REBUILD}",
+        )  # fmt: skip
     if code == "busy":
         return BridgeError(
             "The network interface could not be made.", f"{detail}.",

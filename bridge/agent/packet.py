@@ -34,7 +34,7 @@ import struct
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from .netlink import Netlink, Network, RouteInfo
-from .packetfilter import MOST_INSTRUCTIONS, packed, program
+from .packetfilter import MOST_INSTRUCTIONS, cost, packed, program
 from .packetinject import Injector
 from .packetring import Ring
 from .routes import Plan, subtract
@@ -67,7 +67,7 @@ class PacketCapture:
     """An open capture. `apply` says what is captured; `read` and `write` carry packets as a TUN does."""
 
     def __init__(self, netlink: Netlink, always: Iterable[Network]) -> None:
-        """`always`: captured besides what `apply` asks for. Raises TunError (no_packet, busy) and OSError."""
+        """`always`: captured besides what `apply` asks for. Raises TunError (no_packet, packets_held) and OSError."""
         self._netlink = netlink
         interfaces = default_interfaces(netlink.routes())
         if not interfaces:
@@ -76,8 +76,8 @@ class PacketCapture:
         self._versions = {version for version, index in interfaces.items() if index == self._index}
         self._always = [network for network in always if network.version in self._versions]
         self.name = next(link.name for link in netlink.links() if link.interface == self._index)
-        self._link_header = _link_header(self.name)
-        self._scratch = bytearray(self._link_header)
+        self._link_header = 0
+        self._scratch = bytearray()
         self._ring: Optional[Ring] = None
         self._open: List[Any] = []
         try:
@@ -95,13 +95,20 @@ class PacketCapture:
         try:
             place.bind(PLACE)
         except OSError:
-            raise TunError("busy", "another bridge captures packets here, and only one can") from None
+            raise TunError("packets_held", "another bridge captures packets here, and only one can") from None
         self._injector = Injector(self._netlink)
         self._open.append(self._injector)
         # Protocol 0 gets nothing, so that nothing is there before the filter is.
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_PACKET, kind, 0)
         self._open.append(self._socket)
+        self._socket.bind((self.name, 0))
+        kind_of_link = self._socket.getsockname()[3]
+        if kind_of_link not in LINK_HEADERS:
+            detail = "the default route goes by %s, whose kind of link (%d) is unknown" % (self.name, kind_of_link)
+            raise TunError("no_packet", detail)
+        self._link_header = LINK_HEADERS[kind_of_link]
+        self._scratch = bytearray(self._link_header)
         self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         try:
@@ -144,10 +151,14 @@ class PacketCapture:
         skipped = list(wanted.skipped)
         taken: List[Network] = []
         routes = self._netlink.routes()
+        room = MOST_INSTRUCTIONS - sum(map(cost, self._always))
         for network in wanted.install:
             pieces, reason = self._left_by(network, routes)
-            if len(program([*self._always, *taken, *pieces])) > MOST_INSTRUCTIONS:
+            added = sum(map(cost, pieces))
+            if added > room:
                 pieces, reason = [], "there are more networks than a packet filter can tell apart"
+            else:
+                room -= added
             if reason:
                 skipped.append({"route": str(network), "reason": reason})
             taken += pieces
@@ -219,14 +230,3 @@ class PacketCapture:
     def write(self, descriptor: int, packet: memoryview) -> int:
         """Give the kernel a packet, behind its virtio_net_hdr. Raises OSError when it is not for this host."""
         return self._injector.write(descriptor, packet)
-
-
-def _link_header(name: str) -> int:
-    try:
-        with open("/sys/class/net/%s/type" % name, encoding="ascii") as file:
-            kind = int(file.read())
-    except (OSError, ValueError):
-        kind = 1
-    if kind not in LINK_HEADERS:
-        raise TunError("no_packet", "the default route goes by %s, whose kind of link (%d) is unknown" % (name, kind))
-    return LINK_HEADERS[kind]

@@ -13,8 +13,8 @@ from typing import Iterable, List, Sequence, Tuple
 
 from .netlink import Network
 
-MOST_INSTRUCTIONS = 4096
-"""BPF_MAXINSNS: the kernel takes no longer program."""
+MOST_INSTRUCTIONS = 4096 - 16
+"""What networks may add: BPF_MAXINSNS, but for what every program has."""
 
 Instruction = Tuple[int, int, int, int]
 
@@ -47,6 +47,11 @@ def program(networks: Iterable[Network]) -> List[Instruction]:
         *four,
         *six,
     ]
+
+
+def cost(network: Network) -> int:
+    """Instructions that `network` adds, at most."""
+    return 4 if network.version == 4 else len(_prefixes([network])) - 1
 
 
 def _ranges(networks: Sequence[Network]) -> List[Instruction]:

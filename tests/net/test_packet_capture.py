@@ -187,5 +187,6 @@ def test_one_at_a_time(bare: Bridge, world: World, places: dict[int, str]) -> No
     try:
         assert second.ended() == 1
         assert "another bridge captures packets here" in second.said
+        assert "netbridge down" in second.said
     finally:
         second.close()
