@@ -63,11 +63,11 @@ def test_takes_exactly_what_is_captured(seed: int) -> None:
     networks: list[Network] = []
     for _ in range(chance.choice((0, 1, 5, 60))):
         bits = chance.choice((32, 128))
-        length, address = chance.randint(0 if seed % 2 else bits // 4, bits), chance.getrandbits(bits)
+        length, number = chance.randint(0 if seed % 2 else bits // 4, bits), chance.getrandbits(bits)
         if bits == 32:
-            networks.append(ipaddress.IPv4Network((address, length), strict=False))
+            networks.append(ipaddress.IPv4Network((number, length), strict=False))
         else:
-            networks.append(ipaddress.IPv6Network((address, length), strict=False))
+            networks.append(ipaddress.IPv6Network((number, length), strict=False))
     code = program(networks)
     for address in near(networks, chance):
         wanted = any(address in it for it in networks)
