@@ -117,13 +117,19 @@ def sleepers(stage: Stage, flows: int, size: int, seconds: float) -> Outcome:
 
 @contextmanager
 def small_send_buffers(world: World) -> Iterator[None]:
-    """256 KB at most on the laptop, not 4 MB: a thousand stalled uploads would fill the memory all TCP here shares."""
-    path = "/proc/sys/net/ipv4/tcp_wmem"
-    before = world.laptop.shell(f"cat {path}; echo 4096 16384 262144 > {path}").check().stdout
+    """256 KB at most, not 4 or 6 MB: thousands of stalled flows would fill the memory that all TCP of one kernel shares,
+    and codespace, laptop and corp are one kernel here. Beyond it every window shrinks, the honest flow's too.
+    """
+    places = ((world.laptop, "tcp_wmem", "4096 16384 262144"), (world.codespace, "tcp_rmem", "4096 131072 262144"))
+    before = []
+    for machine, name, smaller in places:
+        path = f"/proc/sys/net/ipv4/{name}"
+        before.append((machine, path, machine.shell(f"cat {path}; echo {smaller} > {path}").check().stdout.strip()))
     try:
         yield
     finally:
-        world.laptop.shell(f"echo {before.strip()} > {path}").check()
+        for machine, path, usual in before:
+            machine.shell(f"echo {usual} > {path}").check()
 
 
 def black_holes(stage: Stage, holes: int, seconds: float) -> Outcome:

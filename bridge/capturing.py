@@ -107,10 +107,7 @@ class Capturing:
 
     def _pass_own_addresses(self) -> None:
         if self._policy is not None and self._snapshot is not None:
-            self._policy.own_addresses(
-                address.packed for interface in self._snapshot.interfaces for address in interface.addresses
-                if not address.is_loopback  # what else `lo` has is reachable as any other
-            )
+            self._policy.own_addresses(self._snapshot.own)
 
     def decide(self, *, peers: Iterable[str] = (), own: Iterable[str] = (), alias: Iterable[str] = ()) -> None:
         """Choose. `peers` are the tunnel's own addresses, `own` the bridge's networks, `alias` what of them is captured

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from .flows import Key
-from .rules import Block, OwnAddresses, Rule, parse_rule
+from .rules import Block, Network, OwnAddresses, Rule, parse_rule
 
 OnDenied = Callable[[Key, int, bytes, str], None]
 """Told of each denied flow: its key as the codespace sees it, IP protocol, final address, reason."""
@@ -95,12 +95,12 @@ class Policy:
         """A rule speaks of this machine's own addresses: `own_addresses` must be told whenever they change."""
         return any(isinstance(rule.block, OwnAddresses) for rule in self.deny)
 
-    def own_addresses(self, addresses: Iterable[bytes]) -> None:
-        """This machine's packed addresses (but its loopback) from now on."""
-        current = frozenset(addresses)
+    def own_addresses(self, networks: Iterable[Network]) -> None:
+        """What arrives at this machine (but for its loopback) from now on."""
+        current = frozenset(networks)
         for rule in self.deny:
-            if isinstance(rule.block, OwnAddresses) and rule.block.addresses != current:
-                rule.block.addresses = current
+            if isinstance(rule.block, OwnAddresses) and rule.block.networks != current:
+                rule.block.become(current)
                 self._cache.clear()
 
     def openings(self, address: bytes) -> tuple[Rule, ...]:

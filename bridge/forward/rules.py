@@ -5,6 +5,7 @@ A rule is read once and then matched against packed addresses: a shift and a com
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from netbridge.stack.packet import TCP, UDP
@@ -38,17 +39,25 @@ class Block:
 
 
 class OwnAddresses(Block):
-    """The addresses of this machine's interfaces: no network but a set, which changes as they do."""
+    """What arrives at this machine: no network but many, mostly single addresses, which change as its interfaces do."""
 
-    __slots__ = ("addresses",)
+    __slots__ = ("_addresses", "_blocks", "networks")
 
     def __init__(self) -> None:
         super().__init__("::/128", LOCAL)
-        self.addresses: frozenset[bytes] = frozenset()
-        """Packed, as they are now."""
+        self.networks: frozenset[Network] = frozenset()
+        """As they are now; `become` changes them."""
+        self._addresses: frozenset[bytes] = frozenset()
+        self._blocks: tuple[Block, ...] = ()
+
+    def become(self, networks: Iterable[Network]) -> None:
+        """From now on it is these."""
+        self.networks = frozenset(networks)
+        self._addresses = frozenset(each.network_address.packed for each in self.networks if each.num_addresses == 1)
+        self._blocks = tuple(Block(each) for each in self.networks if each.num_addresses > 1)
 
     def __contains__(self, address: bytes) -> bool:
-        return address in self.addresses
+        return address in self._addresses or any(address in block for block in self._blocks)
 
 
 class Rule:

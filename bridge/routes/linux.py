@@ -24,6 +24,8 @@ from .local import Address, Interface, LocalNetworks, LocalNetworksError, Networ
 _TABLE_NAMES = {253: "default", 254: "main"}
 _LOCAL_TABLE = 255
 """This machine's own addresses and broadcasts: nothing of it is reached by a network."""
+_LOCAL, _ANYCAST = 2, 4
+"""RTN_LOCAL, RTN_ANYCAST: what arrives at this machine, as a whole network if need be (AnyIP)."""
 
 _UNICAST = 1
 """RTN_UNICAST; the others (local, broadcast, blackhole, unreachable, prohibit, throw ...) lead nowhere."""
@@ -76,7 +78,11 @@ class LinuxNetworks(LocalNetworks):
         found: list[Route] = []
         for family in _FAMILIES:
             found += _effective(rules[family], routes[family], interfaces, 4 if family == socket.AF_INET else 6)
-        return Snapshot(tuple(interfaces.values()), tuple(dict.fromkeys(found)))
+        local = tuple(
+            _network(message.get_attr("RTA_DST"), message["dst_len"], 4 if family == socket.AF_INET else 6)
+            for family in _FAMILIES for message in routes[family] if message["type"] in (_LOCAL, _ANYCAST)
+        )
+        return Snapshot(tuple(interfaces.values()), tuple(dict.fromkeys(found)), local)
 
 
 def _want_descriptors(count: int) -> None:

@@ -64,6 +64,15 @@ class Snapshot:
     interfaces: tuple[Interface, ...] = ()
     routes: tuple[Route, ...] = ()
     """In the order in which the kernel tries their tables; a more specific one of the same table wins as ever."""
+    local: tuple[Network, ...] = ()
+    """What arrives at this machine itself besides the addresses of its interfaces: networks routed to it as a whole,
+    anycast addresses."""
+
+    @property
+    def own(self) -> tuple[Network, ...]:
+        """Everything that arrives at this machine itself, but for its loopback."""
+        addresses = (ipaddress.ip_network(address) for interface in self.interfaces for address in interface.addresses)
+        return tuple(dict.fromkeys(network for network in (*addresses, *self.local) if not network.is_loopback))
 
     def interface(self, name: str) -> Interface:
         """The interface of that name; an empty one if it is gone already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import timeit
+from ipaddress import ip_network
 
 import pytest
 
@@ -172,22 +173,24 @@ def test_own_addresses_are_denied_by_a_word_and_followed() -> None:
     assert not Policy(deny=["10.0.0.0/8"]).follows_own_addresses
     ours, theirs = packed("10.99.0.1"), packed("10.99.0.2")
     assert policy.check(ours, 80, TCP), "nobody has told yet what is ours"
-    policy.own_addresses([ours, packed("fd99::1")])
+    policy.own_addresses(map(ip_network, ("10.99.0.1", "fd99::1", "192.0.2.128/28")))
     for address in ("10.99.0.1", "fd99::1", "::ffff:10.99.0.1", "64:ff9b::10.99.0.1", "2002:a63:1::1"):
         verdict = policy.check(packed(address), 80, TCP)
         assert not verdict, address
         assert "denied by the rule local" in verdict.reason
     assert not policy.check(ours, 0, ICMP)
+    assert not policy.check(packed("192.0.2.130"), 80, TCP), "a network that arrives here as a whole"
+    assert policy.check(packed("192.0.2.144"), 80, TCP)
     assert policy.check(theirs, 80, TCP)
     assert policy.check(packed("127.0.0.1"), 80, TCP), "loopback is not meant: it has its own rule"
-    policy.own_addresses([theirs])
+    policy.own_addresses([ip_network("10.99.0.2")])
     assert policy.check(ours, 80, TCP)
     assert not policy.check(theirs, 80, TCP)
 
 
 def test_own_addresses_by_port() -> None:
     policy = Policy(deny=["local:22,5432"])
-    policy.own_addresses([packed("10.99.0.1")])
+    policy.own_addresses([ip_network("10.99.0.1")])
     assert not policy.check(packed("10.99.0.1"), 22, TCP)
     assert policy.check(packed("10.99.0.1"), 23, TCP)
     assert policy.check(packed("10.99.0.1"), 0, ICMP)

@@ -223,6 +223,17 @@ async def test_bridges_multipath_and_a_route_by_way_of_ipv6(laptop: Namespace) -
     assert captured["10.91.0.0/16"] == "routed by fd00:7::3 on eth0"
 
 
+async def test_what_arrives_at_the_machine_itself(laptop: Namespace) -> None:
+    """Addresses wherever they are, networks routed to the machine as a whole; not its loopback, no neighbour."""
+    laptop.ip("""
+        address add 10.255.255.254/32 dev lo
+        route add local 192.0.2.128/28 dev lo
+    """)
+    own = {str(network) for network in (await laptop.snapshot()).own}
+    assert own >= {"192.168.7.10/32", "fd00:7::10/128", "10.255.255.254/32", "192.0.2.128/28"}
+    assert not own & {"127.0.0.1/32", "127.0.0.0/8", "::1/128", "192.168.7.0/24", "fd00:7::/64"}
+
+
 async def test_this_machine_can_be_read_without_a_namespace() -> None:
     snapshot = await local_networks().snapshot()
     assert any(each.loopback for each in snapshot.interfaces)
