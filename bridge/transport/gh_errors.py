@@ -95,11 +95,12 @@ _SCOPE = _any(r"needs the \"codespace\" scope", r"-s codespace\b", "missing requ
 _LOGIN = _any("gh auth login", "HTTP 401", "bad credentials")
 _CREDENTIALS = _any("HTTP 401", "bad credentials")
 _BUSY = _any("rate limit", "HTTP 429")
+_UNPAID = _any("HTTP 402", "payment required", "spending limit")
 _REFUSED = _any("HTTP 403", "SAML")
 _NOT_FOUND = _any("HTTP 404", "codespace not found")
 _NO_NETWORK = _any(
-    "dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable", "error connecting to",
-    "TLS handshake", "x509:", "HTTP 5[0-9][0-9]", "deadline exceeded", "timed? ?out",
+    "dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable",
+    "error connecting to (?!codespace)", "TLS handshake", "x509:", "HTTP 5[0-9][0-9]", "deadline exceeded", "timed? ?out",
 )  # fmt: skip
 _NO_SSHD = _any("ssh server details", "start ssh server", "ssh server.*not", "check if an ssh server is installed")
 _QUESTION = _any("no terminal", "error getting answers", "prompt", "interactive", "not a terminal")
@@ -123,6 +124,11 @@ def explain(user: User, label: str, status: int | None, text: str) -> BridgeErro
         return not_logged_in(user, said(_CREDENTIALS) if _CREDENTIALS.search(text) else "")
     if _BUSY.search(text):
         return TargetUnreachableError("GitHub wants to be asked less often.", said(_BUSY), "Wait some minutes.")
+    if _UNPAID.search(text):
+        return NotPermittedError(
+            f"GitHub does not start {label}.", said(_UNPAID),
+            "What codespaces may cost is set on https://github.com/settings/billing (or by the organisation).",
+        )
     if _REFUSED.search(text):
         return NotPermittedError(
             f"GitHub does not let gh use {label}.", said(_REFUSED),

@@ -165,7 +165,7 @@ def test_the_dialog(machine: Machine, gh: StandIn) -> None:
         program.until(b"Several codespaces are called shiny.")
         program.type(b"2\n")
         program.until(b"starting the codespace shiny train")
-        assert program.ended() == 3
+        assert program.ended() == 4
         assert b"HTTP 402: Payment Required" in program.said
     assert gh.calls[-1]["words"][-2:] == ["-c", NAMES[1]] or gh.calls[-2]["words"][-2:] == ["-c", NAMES[1]]
 

@@ -52,6 +52,7 @@ class StandIn:
             ],
             "start_seconds": 0.0,
             "start_fails": False,
+            "tunnel_seconds": 0.0,
             "no_sshd": False,
             "user": "root",
             "key": "",

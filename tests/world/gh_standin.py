@@ -122,6 +122,7 @@ def tunnel(key: Path) -> None:
     import threading
 
     state = load()
+    time.sleep(state["tunnel_seconds"])
     try:
         public = key.with_name(key.name + ".pub").read_text()
     except OSError as error:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError, UsageError
-from netbridge.bridge.transport import gh, make_transport
+from netbridge.bridge.transport import gh, make_transport, ssh_proxy
 from netbridge.bridge.transport.base import Channel, Transport
 from netbridge.bridge.transport.gh_codespace import FIELDS, argument, find, parse_list
 from netbridge.bridge.transport.gh_transport import parse_configuration
@@ -134,10 +134,26 @@ async def test_a_codespace_without_an_ssh_server(reachable: StandIn, ssh: str) -
     assert "ghcr.io/devcontainers/features/sshd" in error.todo
 
 
+@pytest.mark.parametrize("ssh", SSHES)
+async def test_a_tunnel_that_takes_its_time(
+    reachable: StandIn, ssh: str, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub is asked for the way first; what is wrong shows later than a proxy's first byte is waited for."""
+    monkeypatch.setattr(ssh_proxy, "FIRST_BYTE", 0.2)
+    reachable.tell(tunnel_seconds=0.6)
+    transport, channel = await reach(NAMES[0], ssh, lines)
+    await echo(channel, 10_000)
+    channel.close()
+    await channel.wait_closed()
+    await transport.close()
+    reachable.tell(no_sshd=True)
+    assert isinstance(await failure(NAMES[0], ssh), TargetLacksError)
+
+
 async def test_a_start_that_fails(reachable: StandIn) -> None:
     reachable.tell(start_fails=True)
     error = await failure(NAMES[1])
-    assert isinstance(error, TargetUnreachableError)
+    assert isinstance(error, NotPermittedError)
     assert "HTTP 402: Payment Required" in error.why
 
 
