@@ -100,7 +100,8 @@ _REFUSED = _any("HTTP 403", "SAML")
 _NOT_FOUND = _any("HTTP 404", "codespace not found")
 _NO_NETWORK = _any(
     "dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable",
-    "error connecting to (?!codespace)", "TLS handshake", "x509:", "HTTP 5[0-9][0-9]", "deadline exceeded", "timed? ?out",
+    "error connecting to (?!codespace)", "TLS handshake", "x509:", "HTTP 5[0-9][0-9]", "deadline exceeded",
+    "timed? ?out",
 )  # fmt: skip
 _NO_SSHD = _any("ssh server details", "start ssh server", "ssh server.*not", "check if an ssh server is installed")
 _QUESTION = _any("no terminal", "error getting answers", "prompt", "interactive", "not a terminal")
