@@ -154,8 +154,9 @@ class Holder:
     def _capture_packets(self, message: Dict[str, Any], why: str) -> Dict[str, Any]:
         """`why` no TUN serves becomes part of the error, if there is one."""
         always = [ipaddress.ip_network(text) for text in message["gateways"]]
+        named = [ipaddress.ip_network(text, strict=False) for text in message.get("explicit", [])]
         try:
-            packets = PacketCapture(self._netlink, always)
+            packets = PacketCapture(self._netlink, always, named)
         except TunError as error:
             raise TunError(error.code, why + error.detail) from None
         self._packets = self._routes = packets

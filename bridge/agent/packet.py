@@ -15,6 +15,8 @@ What differs from a TUN, since no route, address or interface can be made:
   silence, and then nothing is noticed; traceroute and mtr show the routers of both ways.
 - The source is this host's own address, so that is what the session must accept; an application that bound itself to
   the interface (SO_BINDTODEVICE, `ping -I eth0`) gets no replies, because they arrive on `lo`.
+- A public address really answers out there, so its flows would have two servers. Of what is asked for, only private
+  networks are captured, and those that a person named.
 - Only what the kernel sends by that interface is seen. There must be a default route, its gateway must answer ARP, and
   without one for IPv6, which codespaces usually lack, networks of IPv6 are not captured.
 - Nothing slows a sender down: where the TUN would make it wait, the ring overflows and TCP notices a loss. There is no
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import array
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -50,6 +53,13 @@ NEEDS_CSUM = 1
 BUFFER = 1 << 20
 """Bytes for the socket's queue, where there is no ring; the kernel gives what it permits."""
 PLACE = "\0netbridge-packet-capture"
+PRIVATE = tuple(ipaddress.ip_network(text) for text in (
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",  # RFC 1918
+    "100.64.0.0/10",  # RFC 6598, by which overlay networks number their hosts
+    "198.18.0.0/15",  # RFC 2544, of which bridges take theirs
+    "fc00::/7",  # RFC 4193
+))  # fmt: skip
+"""Networks that nobody else answers for, as far as addresses tell."""
 
 _VNET = struct.Struct("=BBHHHH")
 
@@ -63,12 +73,30 @@ def default_interfaces(routes: Iterable[RouteInfo]) -> Dict[int, int]:
     return found
 
 
+def common(networks: Iterable[Network], others: Iterable[Network]) -> List[Network]:
+    """The prefixes that lie in both."""
+    outer = list(others)
+    found: Dict[int, List[Network]] = {4: [], 6: []}
+    for network in networks:
+        for other in outer:
+            if other.version == network.version and other.overlaps(network):
+                found[network.version].append(max(network, other, key=lambda it: it.prefixlen))
+    collapsed: List[Network] = []
+    for version in (4, 6):
+        collapsed += sorted(ipaddress.collapse_addresses(found[version]))  # type: ignore[type-var]
+    return collapsed
+
+
 class PacketCapture:
     """An open capture. `apply` says what is captured; `read` and `write` carry packets as a TUN does."""
 
-    def __init__(self, netlink: Netlink, always: Iterable[Network]) -> None:
-        """`always`: captured besides what `apply` asks for. Raises TunError (no_packet, packets_held) and OSError."""
+    def __init__(self, netlink: Netlink, always: Iterable[Network], named: Iterable[Network] = ()) -> None:
+        """`always`: captured besides what `apply` asks for; `named`: captured though public, when it asks for them.
+
+        Raises TunError (no_packet, packets_held) and OSError.
+        """
         self._netlink = netlink
+        self._lonely = [*PRIVATE, *named]
         interfaces = default_interfaces(netlink.routes())
         if not interfaces:
             raise TunError("no_packet", "there is no default route, so nothing that could be captured leaves")
@@ -151,8 +179,12 @@ class PacketCapture:
         skipped = list(wanted.skipped)
         taken: List[Network] = []
         routes = self._netlink.routes()
+        public: List[Network] = []
         room = MOST_INSTRUCTIONS - sum(map(cost, self._always))
         for network in wanted.install:
+            if subtract([network], self._lonely):
+                public.append(network)
+        for network in common(wanted.install, self._lonely):
             pieces, reason = self._left_by(network, routes)
             added = sum(map(cost, pieces))
             if added > room:
@@ -162,6 +194,10 @@ class PacketCapture:
             if reason:
                 skipped.append({"route": str(network), "reason": reason})
             taken += pieces
+        if public:
+            more = " (and %d more like it)" % (len(public) - 1) if len(public) > 1 else ""
+            reason = "only a TUN captures public addresses, which answer out there as well, or --route" + more
+            skipped.append({"route": str(public[0]), "reason": reason})
         self._filter([*self._always, *taken])
         return [str(network) for network in taken], skipped
 

@@ -58,6 +58,14 @@ def test_capture_is_asked_for(start: Start) -> None:
     assert bridge.status()["agent"]["capture"] == "packet"
 
 
+def test_everything_but_what_answers_out_there(start: Start, places: dict[int, str], idle: World) -> None:
+    bridge = start(places[BARE], "--ssh", "openssh", "--all").ready()
+    skipped = bridge.event("skipped")
+    assert skipped and any("only a TUN captures public addresses" in it["reason"] for it in skipped["networks"])
+    assert not any(route.startswith(("8.", "0.")) for route in bridge.status()["routes"])
+    assert idle.codespace.run("curl", "-sS", "-m", "5", f"http://{CORP[4]}/").check().stdout
+
+
 @pytest.mark.parametrize(("port", "capture", "why"), [
     (BARE, "tun", "there is no /dev/net/tun"),
     (WITHOUT_RAW, "auto", "CAP_NET_RAW is missing"),

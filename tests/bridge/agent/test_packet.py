@@ -220,6 +220,29 @@ def test_longer_routes_keep_theirs(in_network: Callable[..., Any]) -> None:
     assert any(ipaddress.ip_address("172.18.0.1") in it for it in covered)
 
 
+def test_public_networks_only_when_named(in_network: Callable[..., Any]) -> None:
+    """With --all, say: everything is asked for, and what nobody answers for out there is captured."""
+    def told() -> Any:
+        sh(HOST + ROUTES)
+        with contextlib.closing(Netlink()) as netlink:
+            with contextlib.closing(PacketCapture(netlink, [], networks("93.184.216.0/24"))) as opened:
+                everything = opened.apply(plan(["0.0.0.0/0"], [], [], [], ["93.184.216.0/24"]))
+                return everything, opened.apply(plan(["20.0.0.0/8", "9.0.0.0/8"], [], [], []))
+
+    (installed, skipped), (nothing, both) = in_network(told)
+    covered = [ipaddress.ip_network(text) for text in installed]
+
+    def is_captured(text: str) -> bool:
+        return any(ipaddress.ip_address(text) in it for it in covered)
+
+    assert all(map(is_captured, ("10.0.0.1", "192.168.1.1", "100.64.0.1", "93.184.216.34")))
+    assert not any(map(is_captured, ("8.8.8.8", "93.184.217.1", "172.17.0.2", "10.50.0.1")))
+    assert "only a TUN captures public addresses" in skipped[-1]["reason"]
+    assert nothing == []
+    assert "and 1 more like it" in both[-1]["reason"]
+    assert len(both) == 1
+
+
 def test_too_many_networks_are_told(in_network: Callable[..., Any]) -> None:
     def told() -> Any:
         with capture() as opened:
