@@ -117,10 +117,12 @@ def sleepers(stage: Stage, flows: int, size: int, seconds: float) -> Outcome:
 
 @contextmanager
 def small_send_buffers(world: World) -> Iterator[None]:
-    """256 KB at most, not 4 or 6 MB: thousands of stalled flows would fill the memory that all TCP of one kernel shares,
-    and codespace, laptop and corp are one kernel here. Beyond it every window shrinks, the honest flow's too.
+    """128 KB at most, not 4 or 6 MB: two thousand stalled flows would fill the memory that all TCP of a kernel shares.
+
+    Codespace, laptop and corp are one kernel here, and beyond that memory every window shrinks, the honest flow's too.
     """
-    places = ((world.laptop, "tcp_wmem", "4096 16384 262144"), (world.codespace, "tcp_rmem", "4096 131072 262144"))
+    machines, names = (world.codespace, world.laptop, world.corp), ("tcp_rmem", "tcp_wmem")
+    places = [(machine, name, "4096 65536 131072") for machine in machines for name in names]
     before = []
     for machine, name, smaller in places:
         path = f"/proc/sys/net/ipv4/{name}"

@@ -314,7 +314,7 @@ def test_own_addresses_are_reached_unless_denied(idle: World, start: Start) -> N
         idle.codespace.connect(LAPTOP_IN_CORP[4], PORT).close()
         assert len(ears.heard()) == 1
         bridge.stop()
-        bridge = start(TARGET, "--ssh", "openssh", "--deny", "local").ready()
+        bridge = start(TARGET, "--ssh", "openssh", "--deny", "local", "--route", "10.98.7.0/28").ready()
         assert connect_errno(idle.codespace, LAPTOP_IN_CORP[4], PORT) == errno.EHOSTUNREACH
         assert connect_errno(idle.codespace, LAPTOP_IN_CORP[6], PORT) == errno.EACCES
         assert denials(bridge)[0]["reason"] == "denied by the rule local"
