@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -16,6 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # `tests` is no in
 
 from tests.world import Bridge, Machine, Output, Program, World, missing
 from tests.world.addresses import CODESPACE, SSH_PORT
+
+if TYPE_CHECKING:
+    from .forging import Wire
 
 T = TypeVar("T")
 
@@ -144,6 +147,15 @@ def start(idle: World) -> Iterator[Callable[..., Bridge]]:
     yield begin
     for bridge in started:
         bridge.close()
+
+
+@pytest.fixture
+def wire(world: World, version: int) -> Iterator[Wire]:
+    """Corp's end of the line to the laptop, for packets that no socket sends."""
+    from .forging import Wire  # it takes scapy a second
+
+    with Wire(world.corp.inside, version, "eth0") as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

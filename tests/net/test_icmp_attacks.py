@@ -45,13 +45,6 @@ both = pytest.mark.parametrize("version", [4, 6], ids=["v4", "v6"])
 Start = Callable[..., Bridge]
 
 
-@pytest.fixture
-def wire(world: World, version: int) -> Iterator[Wire]:
-    """Corp's end of the line to the laptop."""
-    with Wire(world.corp.inside, version, "eth0") as made:
-        yield made
-
-
 # --- replies ----------------------------------------------------------------------------------------------------------
 
 

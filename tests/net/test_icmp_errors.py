@@ -45,13 +45,6 @@ pytestmark = pytest.mark.net
 both = pytest.mark.parametrize("version", [4, 6], ids=["v4", "v6"])
 
 
-@pytest.fixture
-def wire(world: World, version: int) -> Iterator[Wire]:
-    """Corp's end of the line to the laptop."""
-    with Wire(world.corp.inside, version, "eth0") as made:
-        yield made
-
-
 @both
 def test_udp_sockets_hear_of_their_own_datagrams_only(through: Through, world: World, wire: Wire, version: int) -> None:
     with world.corp.udp(CORP[version]) as server:

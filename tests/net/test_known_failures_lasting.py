@@ -101,23 +101,6 @@ def test_failure_06_syn_then_reset_leaves_no_flow_and_no_descriptor(bridge: Brid
     world.codespace.connect(CORP[4], HTTP_PORT).close()
 
 
-def test_failure_06_syn_then_reset_before_the_answer(bridge: Bridge, world: World) -> None:
-    """Connects that are given up at once, to a live port and to one that is refused."""
-    before = descriptors(bridge)
-
-    def storm() -> None:
-        for number in range(2000):
-            client = socket.socket()
-            client.setblocking(False)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            client.connect_ex((CORP[4], HTTP_PORT + number % 2))
-            client.close()
-
-    world.codespace.inside(storm)
-    world.codespace.connect(CORP[4], HTTP_PORT).close()
-    wait_until(lambda: descriptors(bridge) <= before, "the descriptors to be given back", 10, 0.2)
-
-
 @pytest.fixture
 def narrow(world: World) -> Iterator[None]:
     """A VPN whose MTU is 1300."""
