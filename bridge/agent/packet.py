@@ -37,6 +37,7 @@ import struct
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from .netlink import Netlink, Network, RouteInfo
+from .packetcut import GSO_UDP_L4, parts
 from .packetfilter import MOST_INSTRUCTIONS, cost, packed, program
 from .packetinject import Injector
 from .packetring import Ring
@@ -108,6 +109,8 @@ class PacketCapture:
         self._scratch = bytearray()
         self._ring: Optional[Ring] = None
         self._open: List[Any] = []
+        self._parts: List[bytes] = []
+        """Datagrams of a train that were not asked for yet."""
         try:
             self._begin()
         except PermissionError:
@@ -229,6 +232,8 @@ class PacketCapture:
         Raises BlockingIOError when none waits, OSError when the interface is gone.
         """
         into = buffers[0]
+        if self._parts:
+            return self._next_part(into)
         if self._ring is not None:
             try:
                 count = self._ring.read(into)
@@ -242,7 +247,16 @@ class PacketCapture:
             if flags & NEEDS_CSUM:
                 _VNET.pack_into(into, 0, flags, gso, max(0, header - self._link_header), size,
                                 start - self._link_header, offset)  # fmt: skip
+        if into[1] == GSO_UDP_L4:
+            self._parts = parts(bytes(into[:count]))
+            if self._parts:
+                return self._next_part(into)
         return count
+
+    def _next_part(self, into: memoryview) -> int:
+        part = self._parts.pop(0)
+        into[: len(part)] = part
+        return len(part)
 
     def _received(self, into: memoryview) -> int:
         try:

@@ -52,6 +52,8 @@ class Ring:
         self._memory = mmap.mmap(capturing.fileno(), self._size)
         self._view = memoryview(self._memory)
         self._position = 0
+        self._held = -1
+        """The frame read last. It is given back with the next call, so that the socket stays readable until then."""
         self.cut = 0
         """Packets left out because they were larger than any frame."""
 
@@ -59,20 +61,24 @@ class Ring:
         """Copy the next packet behind its virtio_net_hdr, without link header; its length. Raises BlockingIOError."""
         view = self._view
         while True:
+            if self._held >= 0:
+                _HEAD.pack_into(view, self._held, _KERNELS, 0, 0, 0, 0)
+                self._held = -1
             position = self._position
             status, whole, length, start, _ = _HEAD.unpack_from(view, position)
             if status == _KERNELS:
                 raise BlockingIOError
+            self._held = position
+            self._position = (position + FRAME) % self._size
+            if length < whole:
+                self.cut += 1
+                continue
             start += position
             body, end = start + self._link_header, start + length
             count: int = VNET_LEN + end - body
             into[:VNET_LEN] = view[start - VNET_LEN : start]
             into[VNET_LEN:count] = view[body:end]
-            _HEAD.pack_into(view, position, _KERNELS, 0, 0, 0, 0)
-            self._position = (position + FRAME) % self._size
-            if whole == length:
-                return count
-            self.cut += 1
+            return count
 
     def close(self) -> None:
         """Give the memory back; the socket is closed by its owner."""

@@ -153,6 +153,16 @@ def test_datagrams_small_and_in_fragments(bare: Bridge, world: World, version: i
             assert asking.recv(65536) == data
 
 
+def test_a_train_of_datagrams(bare: Bridge, world: World) -> None:
+    """As QUIC sends them: one call, several datagrams, which the network card would cut (udp(7), UDP_SEGMENT)."""
+    with world.codespace.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asking:
+        asking.settimeout(5)
+        asking.connect((CORP[4], ECHO_PORT))
+        asking.setsockopt(socket.IPPROTO_UDP, 103, 1200)
+        asking.send(bytes(index // 1200 for index in range(4000)))
+        assert [asking.recv(65536) for _ in range(4)] == [bytes([i]) * (1200 if i < 3 else 400) for i in range(4)]
+
+
 def test_names(bare: Bridge, world: World) -> None:
     assert world.codespace.run("dig", "+short", "www.corp.test").check().stdout.strip()
     assert world.codespace.run("curl", "-sS", "-m", "5", "http://www.corp.test/").check().stdout

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
 
 from netbridge.bridge.agent import packet as module
 from netbridge.bridge.agent.netlink import Netlink, Network
 from netbridge.bridge.agent.packet import PacketCapture
+from netbridge.bridge.agent.packetinject import summed
 from netbridge.bridge.agent.packetring import BLOCKS, FRAMES_PER_BLOCK
 from netbridge.bridge.agent.routes import Plan, plan
 from netbridge.bridge.agent.tun import TunError
@@ -136,6 +139,32 @@ def test_a_super_segment_is_whole(in_network: Callable[..., Any], waiting: str) 
     flags, gso, _header, size, start, offset = struct.unpack_from("=BBHHHH", longest)
     assert len(longest) > 5 * 1448
     assert (flags, gso, size, start, offset) == (1, 1, 1448, 20, 16)
+
+
+@pytest.mark.parametrize("host", ["10.20.0.5", "fd09::5"])
+def test_a_train_of_datagrams_is_cut(in_network: Callable[..., Any], waiting: str, host: str) -> None:
+    def told() -> list[bytes]:
+        with capture("10.20.0.0/16", "fd09::/16") as opened:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.setsockopt(socket.IPPROTO_UDP, 103, 1000)  # UDP_SEGMENT
+                sender.sendto(bytes(index // 1000 for index in range(5300)), (host, 9))
+            return packets(opened)
+
+    found = in_network(told)
+    assert len(found) == 6
+    for number, packet in enumerate(found):
+        _flags, gso, _header, _size, start, _offset = struct.unpack_from("=BBHHHH", packet)
+        parsed = (IP if "." in host else IPv6)(packet[10:])
+        assert (gso, start) == (0, 20 if "." in host else 40)
+        assert bytes(parsed[UDP].payload) == bytes([number]) * (1000 if number < 5 else 300)
+        assert parsed[UDP].len == len(packet) - 10 - start
+        whole = bytearray(packet[10:])
+        summed(whole, start, 6)
+        again = (IP if "." in host else IPv6)(bytes(parsed))
+        for layer in again, again[UDP]:  # both sums as an independent program makes them
+            if layer.fields.get("chksum") is not None:
+                del layer.chksum
+        assert bytes(whole) == bytes(again)
 
 
 def acknowledge(opened: PacketCapture, client: bytes, port: int, number: int) -> None:
