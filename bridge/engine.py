@@ -32,6 +32,7 @@ from .forward.policy import Policy
 from .forward.poller import Poller
 from .forward.tcp import TcpForwarder, link_tcp
 from .forward.udp import UdpForwarder
+from .limitwatch import LimitWatch
 from .runtime import open_private
 
 
@@ -93,6 +94,14 @@ class Engine:
                 forwarders.callback(IcmpForwarder(stack, poller, self._policy, limits, table, loop, hint).close)
                 self._forwarders = forwarders.pop_all()
             exits.callback(self.reset_flows)
+            tcp, counts = self.tcp.counters, table.counters
+            exits.callback(LimitWatch(self._tell, loop, {
+                "tcp-flows": lambda: tcp.dropped_flows,
+                "tcp-half-open": lambda: tcp.given_up,
+                "tcp-half-open-per-destination": lambda: tcp.dropped_half_open,
+                "tcp-waiting": lambda: tcp.dropped_waiting,
+                "descriptors": lambda: counts.udp.dropped_descriptors + counts.icmp.dropped_descriptors,
+            }).close)
             if self._with_dns:
                 self.dns = await exits.enter_async_context(
                     DnsService(

@@ -248,6 +248,11 @@ class Session:
         capturing.answered(agent.ready)
         if alias.on:
             self._tell(events.HostAlias(NAME, tuple(map(str, alias.answers(policy))), alias.rules(policy)))
+        elif rules := HostAlias.rules(policy):
+            self._tell(events.Hint(
+                f"--allow {', '.join(rules)} opens this machine's loopback, but nothing over there leads to it;"
+                " --host-alias does, by a name"
+            ))
 
     def _choose(self, subnets: list[str]) -> Addresses:
         """The bridge's addresses, once the target's own subnets are known."""

@@ -57,7 +57,8 @@ def _sentence(event: events.Event) -> str:
         case events.FlowsDenied() as it:
             return f"denied: {it.count} more flows in the last {span(it.seconds)}, {it.total} in all"
         case events.HostAlias() as it:
-            opened = f"as far as opened: {', '.join(it.rules)}" if it.rules else "but no rule opens a port of it"
+            nothing = "but no rule opens a port of it; --allow 127.0.0.1:PORT does"
+            opened = f"as far as opened: {', '.join(it.rules)}" if it.rules else nothing
             return f"{it.name} ({', '.join(it.addresses)}) is this machine's loopback, {opened}"
         case events.Hint(text=text):
             return f"hint: {text}"

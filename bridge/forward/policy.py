@@ -62,6 +62,9 @@ PROTECTED = (
     Block("::/128", "the local machine itself (RFC 4291 2.5.2)"),
     Block("169.254.0.0/16", "link-local, where cloud metadata lives"),
     Block("fe80::/10", "link-local"),
+    Block("100.100.100.200/32", "the cloud metadata service"),  # Alibaba
+    Block("192.0.0.192/32", "the cloud metadata service"),  # Oracle
+    Block("168.63.129.16/32", "the cloud's own agent service"),  # Azure
     Block("fd00:ec2::254/128", "the cloud metadata service"),
     Block("fd20:ce::254/128", "the cloud metadata service"),
 )
@@ -151,7 +154,7 @@ class Policy:
             if address in block:
                 if any(rule.matches(address, port, protocol) for rule in openings):
                     return ""
-                return f"{block.name}, denied unless a rule allows it"
+                return f"{block.name}, denied unless --allow names it"
         return ""
 
 

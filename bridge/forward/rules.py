@@ -6,7 +6,7 @@ A rule is read once and then matched against packed addresses: a shift and a com
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from netbridge.stack.packet import TCP, UDP
 
@@ -102,12 +102,28 @@ def parse_rule(text: str) -> Rule:
         colon, ports = rest[:1], rest[1:]
     elif rule.count(":") > 1:
         network, colon, ports = rule, "", ""
+        _no_port_meant(text, rule)
     else:
         network, colon, ports = rule.partition(":")
     if colon and not ports:
         raise ValueError(f"rule {text!r}: no ports after the colon")
     block = OwnAddresses() if network == LOCAL else Block(_parse_network(text, network))
     return Rule(rule, block, _parse_ports(text, ports))
+
+
+def _no_port_meant(text: str, address: str) -> None:
+    """``fd00::1:22`` is an address, but who writes it means a port: a rule must not be taken for another."""
+    host, _, last = address.rpartition(":")
+    if "/" not in address and _is_number(last) and _is_address(host):
+        raise ValueError(f"rule {text!r}: write [{host}]:{last} for the port or {address}/128 for the address")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_network(text: str, network: str) -> Network:

@@ -220,7 +220,7 @@ def traced(output: Output) -> list[str]:
 @both
 @pytest.mark.parametrize("way", WAYS)
 def test_traceroute(through: Through, world: World, version: int, way: str) -> None:
-    there, here = in_both(through, world, "traceroute", f"-{version}", "-n", "-w", "3", *WAYS[way], BRANCH[version])
+    there, here = in_both(through, world, "traceroute", f"-{version}", "-n", "-w", "3,0,0", *WAYS[way], BRANCH[version])
     assert traced(here) == [CORP[version], BRANCH[version]]
     assert traced(there) == [*gateway(through.bridge, version), *traced(here)]
     assert there.stdout.count(" ms") == 3 * len(traced(there))
@@ -231,7 +231,7 @@ def test_traceroute(through: Through, world: World, version: int, way: str) -> N
 @pytest.mark.parametrize("way", ["udp", "icmp", "tcp"])
 def test_traceroute_with_many_probes_at_once(through: Through, version: int, way: str) -> None:
     """Ten for each of twelve hops, all under way together: no hop's answer is lost to a limit."""
-    words = ("-q", "10", "-N", "120", "-m", "12", "-w", "3", *WAYS[way])
+    words = ("-q", "10", "-N", "120", "-m", "12", "-w", "3,0,0", *WAYS[way])
     output = through.run("traceroute", f"-{version}", "-n", *words, BRANCH[version])
     assert traced(output) == path(through, version)
     assert output.stdout.count(" ms") == 10 * len(path(through, version))
@@ -240,7 +240,7 @@ def test_traceroute_with_many_probes_at_once(through: Through, version: int, way
 def test_tenth_traceroute_in_a_row(through: Through) -> None:
     """An allowance of errors that fills too slowly would show after a while."""
     for _number in range(10):
-        assert traced(through.run("traceroute", "-n", "-w", "3", BRANCH[4])) == path(through, 4)
+        assert traced(through.run("traceroute", "-n", "-w", "3,0,0", BRANCH[4])) == path(through, 4)
 
 
 # --- tracepath --------------------------------------------------------------------------------------------------------

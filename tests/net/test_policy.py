@@ -249,7 +249,7 @@ def test_host_alias_reaches_opened_ports(idle: World, start: Start, homes: Homes
         assert connect_errno(machine, address, PORT + 1, enter) == number
     record = denials(bridge)[0]
     assert (record["destination"], record["final"], record["port"]) == (four, "127.0.0.1", PORT + 1)
-    assert "loopback, denied unless a rule allows it" in record["reason"]
+    assert "loopback, denied unless --allow names it" in record["reason"]
     ping = machine.run("ping", "-c", "1", "-W", "3", four, enter=enter)
     assert ping.code == 1
     assert "Packet filtered" in ping.stdout

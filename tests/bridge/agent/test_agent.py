@@ -346,7 +346,7 @@ async def test_a_session_that_does_not_read_gets_no_more_than_the_window(place: 
     enter = place.enter(agent)
     await agent.setup(SETUP)
     agent.channel._loop.remove_reader(agent.channel._in)  # type: ignore[attr-defined]
-    flood = "import socket,time\ns=socket.socket(2,2)\nfor i in range(4000):\n s.sendto(bytes(1400),('10.0.0.9',9))\n"
+    flood = "import socket,time\ns=socket.socket(2,2)\nfor i in range(12000):\n s.sendto(bytes(1400),('10.0.0.9',9))\n"
     show(enter, sys.executable, "-c", flood)
     await asyncio.sleep(0.2)
     status = show([], "cat", f"/proc/{agent.hello['pid']}/status")

@@ -43,7 +43,7 @@ def test_everything_else_is_allowed(address: str) -> None:
 def test_this_machine_and_its_links_are_denied_in_every_disguise(address: str, protocol: int) -> None:
     verdict = Policy().check(packed(address), 0 if protocol == ICMP else 80, protocol)
     assert not verdict
-    assert "denied unless a rule allows it" in verdict.reason
+    assert "denied unless --allow names it" in verdict.reason
 
 
 @pytest.mark.parametrize("address", [
@@ -144,6 +144,7 @@ def test_grammar(text: str, network: str, ports: tuple[tuple[int, int], ...]) ->
     ("[::1:80", "the bracket is not closed"),
     ("[::1]/128:80", "only :PORTS may follow"),
     ("[::1]:", "no ports after the colon"),
+    ("fd00::1:22", "write [fd00::1]:22 for the port or fd00::1:22/128 for the address"),
     ("fe80::1%eth0", "a zone (%) has no meaning"),
 ])
 def test_complaints_name_the_rule_and_the_fault(text: str, complaint: str) -> None:
@@ -219,5 +220,5 @@ def test_a_denied_flow_is_told_with_its_key_and_its_final_address() -> None:
     assert told == []
     for _ in range(2):  # the verdict is remembered; the telling is for each
         assert policy.admit((me, 5000, alias, 81), TCP) is None
-    reason = "the local machine's loopback, denied unless a rule allows it"
+    reason = "the local machine's loopback, denied unless --allow names it"
     assert told == [((me, 5000, alias, 81), TCP, loopback, reason)] * 2
