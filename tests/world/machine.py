@@ -15,6 +15,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +110,10 @@ class Program:
                 stream.close()
 
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The project."""
+
+
 @dataclass
 class Machine:
     """One computer.
@@ -144,13 +149,17 @@ class Machine:
         nsswitch.write_text(
             "\n".join([*(line for line in lines if not line.startswith("hosts:")), "hosts: files dns", ""])
         )
+        # The project and its interpreter stay in sight where they stand below such a folder, as a checkout in /tmp does.
+        kept = {needed: self.folder / f"kept{number}" for number, needed in enumerate(self._needed())}
         script = [
             "set -e",
             f"hostname {self.name}",
             "mount -t sysfs sysfs /sys",
             f"mount --bind {etc} /etc",
             f"mount --bind {resolv} /etc/resolv.conf",  # as container engines do it: nobody can rename over it
+            *(f"mkdir {hold} && mount --bind {needed} {hold}" for needed, hold in kept.items()),
             *(f"mount -t tmpfs -o mode=1777 tmpfs {path}" for path in self.private),
+            *(f"mkdir -p {needed} && mount --move {hold} {needed}" for needed, hold in kept.items()),
             "mkdir -m 755 /run/sshd",
             # its own device node, open to everybody as udev makes it
             "mount -t tmpfs tmpfs /dev/net && mknod -m 666 /dev/net/tun c 10 200",
@@ -184,6 +193,14 @@ class Machine:
             start_new_session=True,
             cwd="/",
         )
+
+    def _needed(self) -> list[Path]:
+        """What programs here need of the folders that are hidden."""
+        hidden = [
+            path for path in dict.fromkeys((ROOT, Path(sys.prefix).absolute(), Path(sys.base_prefix).absolute()))
+            if any(path.is_relative_to(folder) for folder in self.private)
+        ]  # fmt: skip
+        return [path for path in hidden if not any(path != other and path.is_relative_to(other) for other in hidden)]
 
     def booted(self) -> None:
         """Wait until init is up."""
