@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_interface
 
 import pytest
 
+from netbridge.stack.icmp.limit import BURST, RATE
 from tests.world import Bridge, Output, World
 from tests.world.addresses import (
     BLACK_HOLE,
@@ -227,15 +229,16 @@ def test_traceroute(through: Through, world: World, version: int, way: str) -> N
     assert there.seconds < here.seconds + 1
 
 
+REFILLED = 2 * BURST / RATE
+"""Seconds after which the tests before have no part in the allowance of ICMP errors any more."""
+
+
 @both
 @pytest.mark.parametrize("way", ["udp", "icmp", "tcp"])
 def test_traceroute_with_many_probes_at_once(through: Through, version: int, way: str) -> None:
-    """Ten for each of twelve hops, all under way together: no hop's answer is lost to a limit.
-
-    For ICMP six hops: all answers come to one socket there, whose buffer holds some ninety of them.
-    """
-    hops = 6 if way == "icmp" else 12
-    words = ("-q", "10", "-N", str(10 * hops), "-m", str(hops), "-w", "3,0,0", *WAYS[way])
+    """Ten for each of twelve hops, all under way together: no hop's answer is lost to a limit."""
+    time.sleep(REFILLED)
+    words = ("-q", "10", "-N", "120", "-m", "12", "-w", "3,0,0", *WAYS[way])
     output = through.run("traceroute", f"-{version}", "-n", *words, BRANCH[version])
     assert traced(output) == path(through, version)
     assert output.stdout.count(" ms") == 10 * len(path(through, version))
@@ -243,6 +246,7 @@ def test_traceroute_with_many_probes_at_once(through: Through, version: int, way
 
 def test_tenth_traceroute_in_a_row(through: Through) -> None:
     """An allowance of errors that fills too slowly would show after a while."""
+    time.sleep(REFILLED)
     for _number in range(10):
         assert traced(through.run("traceroute", "-n", "-w", "3,0,0", BRANCH[4])) == path(through, 4)
 

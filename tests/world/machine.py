@@ -149,7 +149,7 @@ class Machine:
         nsswitch.write_text(
             "\n".join([*(line for line in lines if not line.startswith("hosts:")), "hosts: files dns", ""])
         )
-        # The project and its interpreter stay in sight where they stand below such a folder, as a checkout in /tmp does.
+        # The project and its interpreter stay in sight where they stand below such a folder, as in /tmp.
         kept = {needed: self.folder / f"kept{number}" for number, needed in enumerate(self._needed())}
         script = [
             "set -e",
