@@ -102,10 +102,9 @@ class TcpFlow(Flow):
         assert request is not None
         assert self._sock is not None
         counters = self._forwarder.counters
-        problem, source = PROBLEMS.get(error), None
-        if problem is not None:
-            # The error queue still knows what was said to the letter, and by whom: traceroute wants that.
-            problem, source, ttl = told_by_network(self._sock, self.version) or (problem, None, 64)
+        # The error queue still knows what was said to the letter, and by whom: traceroute wants that, and some codes
+        # have an errno that this machine itself never gives (ENONET of 3/8).
+        problem, source, ttl = told_by_network(self._sock, self.version) or (PROBLEMS.get(error), None, 64)
         self._release(abortive=False)
         if error == ECONNREFUSED:
             counters.refused += 1

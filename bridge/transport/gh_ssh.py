@@ -28,7 +28,7 @@ from .ciphers import preferred
 from .known_hosts import KnownHosts, Strictness
 from .openssh import OpenSshTransport
 from .ssh_errors import SSH_FAILED
-from .ssh_settings import ALIVE_INTERVAL, LOGIN_PATIENCE, SshSettings, _Keys
+from .ssh_settings import ALWAYS, SshSettings, _Keys
 from .target import SshTarget
 
 TUNNEL_PATIENCE = 120
@@ -136,19 +136,9 @@ class GhAsyncssh(AsyncsshTransport):
         arguments: dict[str, Any] = {
             "client_keys": _Keys(options.client_keys or []),
             "agent_path": None,
-            "agent_forwarding": False,
             "known_hosts": lambda _host, _address, _port: ([], [], [], [], [], [], []),
             "encryption_algs": preferred([name.decode() for name in options.encryption_algs]),
-            "compression_algs": ["none"],
-            "x11_forwarding": False,
-            "command": None,
-            "proxy_command": None,
-            "tunnel": None,
-            "connect_timeout": None,
-            "login_timeout": LOGIN_PATIENCE,
-            "keepalive_interval": ALIVE_INTERVAL,
-            "keepalive_count_max": 3,
-            "config": None,
+            **ALWAYS,
         }
         return SshSettings(
             target.host, 22, target.host, self._tunnel.command(), [], KnownHosts(self._user, [], []), Strictness.NO,

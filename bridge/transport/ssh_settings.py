@@ -31,6 +31,21 @@ LOGIN_PATIENCE = 120
 """Seconds for key exchange and login, questions to the user included; OpenSSH's server gives as many."""
 
 
+ALWAYS: dict[str, Any] = {
+    "agent_forwarding": False,
+    "compression_algs": ["none"],
+    "x11_forwarding": False,
+    "command": None,
+    "proxy_command": None,
+    "tunnel": None,
+    "connect_timeout": None,
+    "login_timeout": LOGIN_PATIENCE,
+    "keepalive_interval": ALIVE_INTERVAL,
+    "keepalive_count_max": 3,
+    "config": None,
+}
+"""What the link wants of asyncssh whatever the target, and whatever ~/.ssh/config says."""
+
 CAN_UNLOCK = importlib.util.find_spec("bcrypt") is not None
 """Keys with a passphrase in OpenSSH's own format need bcrypt_pbkdf; without it nobody is asked in vain."""
 
@@ -110,19 +125,9 @@ def _read(target: SshTarget, user: User, *, interactive: bool) -> SshSettings:
     arguments: dict[str, Any] = {
         "client_keys": None if options.client_keys is None else _Keys(options.client_keys),
         "agent_path": options.agent_path or None,
-        "agent_forwarding": False,
         "known_hosts": lambda host, _address, port: known_hosts.keys(host, port or 22),
         "encryption_algs": preferred(ciphers),
-        "compression_algs": ["none"],
-        "x11_forwarding": False,
-        "command": None,
-        "proxy_command": None,
-        "tunnel": None,
-        "connect_timeout": None,
-        "login_timeout": LOGIN_PATIENCE,
-        "keepalive_interval": ALIVE_INTERVAL,
-        "keepalive_count_max": 3,
-        "config": None,
+        **ALWAYS,
     }
     jumps = options.tunnel.split(",") if isinstance(options.tunnel, str) else []
     return SshSettings(

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from netbridge.bridge.forward import tcpflow
 from netbridge.bridge.forward import tcpsocket as module
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
+from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.link.memory import MemoryLink
 from netbridge.stack.tcp.flow import Flow
 from netbridge.stack.tcp.output import HeaderWriter
@@ -215,6 +217,20 @@ async def test_shortages_and_timeouts_are_silence(
     assert bridge.stack.tcp.counters.segments_out == bridge.stack.icmp.counters.errors_sent == 0
     opening.cancel()
     await asyncio.wait([opening])
+    await bridge.nothing_left()
+
+
+async def test_what_the_network_said_counts_whatever_errno_it_became(
+    bridge: Bridge, faults: dict[str, int | OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3/8, source isolated, is ENONET on Linux, which nothing of this machine's own would ever say."""
+    faults["connect"] = errno.ENONET
+    said = Problem.SOURCE_ISOLATED, None, 64
+    monkeypatch.setattr(tcpflow, "told_by_network", lambda *_: said)
+    with pytest.raises(OSError) as caught:
+        await bridge.codespace.open_connection("127.0.0.1", 80)
+    assert caught.value.errno == Problem.SOURCE_ISOLATED.errno
+    assert bridge.counters.unreachable == 1
     await bridge.nothing_left()
 
 
