@@ -24,7 +24,8 @@ from typing import Any
 from netbridge.stack.link.base import Link, LinkError
 
 from .agent import PROTOCOL
-from .errors import BridgeError, TargetLacksError, TargetUnreachableError
+from .agent.frames import FrameError
+from .errors import BridgeError, TakenOverError, TargetLacksError, TargetUnreachableError
 from .firststage import agent_code, command, new_nonce
 from .link import FramedLink
 from .startfaults import closed_early, printable, refused_setup, refused_start, timed_out
@@ -36,10 +37,6 @@ MAX_NOISE = 256 * 1024
 """Bytes of banners and rc-file output before the marker; more is no login shell."""
 MAX_MARKER = 4096
 """Bytes of the marker's line."""
-TOUCH = 15.0
-"""Seconds between two PINGs of a quiet link."""
-PATIENCE = 45.0
-"""Seconds until a PING's answer is given up, as ssh does with ServerAliveInterval 15 and its three tries."""
 MAX_REPORTS = 50
 """Errors told unasked that are shown; the target must not fill this machine's log."""
 
@@ -111,8 +108,12 @@ class AgentHandle:
         """The `ready` message after `setup`."""
         self.on_lost: Callable[[Exception | None], None] | None = None
         """Called once when the agent is gone, whoever ended it; None as error when `stop` or `close` did."""
+        self.on_cut: Callable[[Exception | None], None] | None = None
+        """Called when the connection broke and the agent may still be there: see `outlive` and `resume`."""
         soon = asyncio.get_running_loop().call_soon
-        self.framed = FramedLink(channel, on_control=self._control, on_lost=self._lost, soon=soon)
+        self.framed = FramedLink(
+            channel, on_control=self._control, on_lost=self._lost, on_cut=self._cut, soon=soon
+        )
         self.link: Link = self.framed
         """Where the codespace's packets come from; decided by `setup`."""
         self.lost = False
@@ -121,9 +122,11 @@ class AgentHandle:
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._expected: tuple[str, ...] = ()
         self._talk = asyncio.Lock()
+        self._session: dict[str, Any] = {}
 
     async def setup(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send `setup` (the fields of the protocol, without `type`); the `ready` message. Raises a BridgeError."""
+        self._session = request.get("session") or {}
         self.ready = await self._ask({"type": "setup", **request}, "ready")
         self.framed.mtu = int(request["mtu"])
         self.framed.offload = self.ready.get("offload") is True
@@ -135,6 +138,30 @@ class AgentHandle:
         """Capture other networks from now on; the `routes_changed` message. Raises a BridgeError."""
         request = {"type": "routes", "routes": list(routes), "exclude": list(exclude)}
         return await self._ask(request, "routes_changed")
+
+    def outlive(self) -> None:
+        """From now on the bridge outlives its connection: its end is told to `on_cut`, and `resume` is possible."""
+        self.framed.lasting = bool(self._session.get("grace"))
+
+    async def resume(self, channel: Channel, options: AgentOptions) -> None:
+        """Go on over another channel, on which `agent_command(options)` runs.
+
+        Raises BridgeGoneError when there is nothing to go on with, else a BridgeError; the channel is then closed.
+        """
+        try:
+            rest = await _reach(channel, options)
+            async with self._talk:
+                self.channel = channel
+                self.framed.attach(channel)
+                await self._greeting(rest)
+            name, secret = self._session["name"], self._session["secret"]
+            await self._ask(
+                {"type": "resume", "session": name, "secret": secret, "taken": self.framed.taken}, "resumed"
+            )
+        except BaseException:
+            self.framed.detach(channel)
+            channel.close()
+            raise
 
     async def stop(self) -> None:
         """Let the agent undo everything and end. Returns when it did, or when its time is over; never raises."""
@@ -163,21 +190,6 @@ class AgentHandle:
         async with asyncio.timeout(patience or self._timeout):
             return await answered
 
-    async def keep_in_touch(self) -> None:
-        """Ask the agent again and again whether it is there; end the link when it is not. Runs until cancelled.
-
-        Not every transport notices a path that is dead without being closed.
-        """
-        while not self.lost:
-            try:
-                await self.ping(PATIENCE)
-            except TimeoutError:
-                self.framed.fail(LinkError(f"link_lost: nothing came back for {PATIENCE:.0f} s"))
-                return
-            except LinkError:
-                return
-            await asyncio.sleep(TOUCH)
-
     async def _ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         async with self._talk:
             try:
@@ -204,20 +216,24 @@ class AgentHandle:
 
     async def greet(self, first: memoryview) -> None:
         """Take the stream over from the marker's search (`first` came with it) and wait for `hello`."""
+        self.hello = await self._greeting(first)
+
+    async def _greeting(self, first: memoryview) -> dict[str, Any]:
         future = self._expect("hello")
         self.framed.data_received(first)
         self.channel.start(self.framed)
         try:
             async with asyncio.timeout(self._timeout):
-                self.hello = await future
+                hello = await future
         except TimeoutError:
             raise timed_out("said nothing after its start", self._timeout, self.channel) from None
         except (LinkError, EOFError, OSError) as error:
             raise closed_early("went away at its start", error, self.channel) from error
         finally:
             self._answer = None
-        if self.hello.get("protocol") != PROTOCOL or not isinstance(self.hello.get("facts"), dict):
-            raise BridgeError("The agent speaks another protocol.", f"It says {self.hello.get('protocol')!r:.20}.")
+        if hello.get("protocol") != PROTOCOL or not isinstance(hello.get("facts"), dict):
+            raise BridgeError("The agent speaks another protocol.", f"It says {hello.get('protocol')!r:.20}.")
+        return hello
 
     def _tun_link(self, mtu: int) -> Link:
         from netbridge.stack.link.tun import TunLink
@@ -230,10 +246,17 @@ class AgentHandle:
     def _control(self, message: dict[str, Any]) -> None:
         answer = self._answer
         if answer is not None and not answer.done() and message["type"] in self._expected:
+            if message["type"] == "resumed":  # what follows in the same read are packets already
+                self.framed.resume(count(message.get("taken")))
             answer.set_result(message)
         elif message["type"] == "error" and message.get("code") == "tun_lost":
             # Nothing can pass any more. The agent undoes the rest when its stdin ends.
             self.framed.fail(LinkError(f"the network interface over there is gone: {printable(message.get('detail'))}"))
+        elif message["type"] == "error" and message.get("code") == "taken_over":
+            self.framed.fail(TakenOverError(
+                "Another machine took this bridge over.", f"It calls itself {printable(message.get('detail'))}.",
+                "Start the bridge again with --take-over if it shall be here.",
+            ))
         elif message["type"] == "error":
             self._reports += 1
             if self._reports <= MAX_REPORTS:
@@ -243,6 +266,12 @@ class AgentHandle:
         else:
             logger.debug("the agent says %s, unasked", message["type"])
 
+    def _cut(self, error: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or EOFError("the connection broke"))
+        if self.on_cut is not None:
+            self.on_cut(error)
+
     def _lost(self, error: Exception | None) -> None:
         self.lost = True
         if self._answer is not None and not self._answer.done():
@@ -251,23 +280,29 @@ class AgentHandle:
             self.on_lost(error)
 
 
+async def _reach(channel: Channel, options: AgentOptions) -> memoryview:
+    """Send the agent's code and wait for its first line; what came after that. Raises a BridgeError."""
+    marker = _Marker(f"NB:{options.nonce}:".encode())
+    channel.start(marker)
+    channel.write((agent_code(),))
+    try:
+        async with asyncio.timeout(options.timeout):
+            line = await marker.line
+    except TimeoutError:
+        raise timed_out("did not start", options.timeout, channel) from None
+    except (EOFError, OSError) as error:
+        raise closed_early("did not start", error, channel) from error
+    if line != "agent":
+        raise refused_start(line)
+    return memoryview(bytes(marker.rest))
+
+
 async def start_agent(channel: Channel, *, options: AgentOptions) -> AgentHandle:
     """Start the agent on a channel that runs `agent_command(options)`. Closes the channel and raises a BridgeError."""
-    marker = _Marker(f"NB:{options.nonce}:".encode())
     try:
-        channel.start(marker)
-        channel.write((agent_code(),))
-        try:
-            async with asyncio.timeout(options.timeout):
-                line = await marker.line
-        except TimeoutError:
-            raise timed_out("did not start", options.timeout, channel) from None
-        except (EOFError, OSError) as error:
-            raise closed_early("did not start", error, channel) from error
-        if line != "agent":
-            raise refused_start(line)
+        rest = await _reach(channel, options)
         agent = AgentHandle(channel, options.timeout)
-        await agent.greet(memoryview(bytes(marker.rest)))
+        await agent.greet(rest)
     except BaseException:
         channel.close()
         raise
@@ -278,3 +313,10 @@ async def launch(transport: Transport, *, options: AgentOptions | None = None) -
     """Open a channel on a connected transport and start the agent there."""
     options = options or AgentOptions()
     return await start_agent(await transport.open(agent_command(options)), options=options)
+
+
+def count(value: object) -> int:
+    """A number of bytes in a message from the agent; FrameError for what is none."""
+    if not isinstance(value, int):
+        raise FrameError("a count of bytes is no number")
+    return value

@@ -8,15 +8,16 @@ with a reason; that is told too, since a network that silently does not work is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from . import events
-from .errors import BridgeError, UsageError
+from .errors import BridgeError, TargetUnreachableError, UsageError
 from .forward.policy import Policy
 from .options import Options
-from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks
+from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks, notice
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +35,16 @@ class RouteKeeper(Protocol):
 class Capturing:
     """The captured networks of one bridge."""
 
-    def __init__(self, options: Options, tell: events.EventSink) -> None:
+    def __init__(
+        self, options: Options, tell: events.EventSink, *, on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_change` hears of each change of this machine's network that `watch` sees."""
         self._options = options
         self._tell = tell
+        self._on_change = on_change
+        self._due = False
+        """Whether the agent has still to be told."""
+        self._look_now = asyncio.Event()
         self._snapshot: Snapshot | None = None
         self._peers: tuple[str, ...] = ()
         self._own: tuple[str, ...] = ()
@@ -143,18 +151,45 @@ class Capturing:
             if now[1] or before:
                 self._tell(events.Skipped(now[1]))
 
+    def renew(self, peer: str) -> None:
+        """The tunnel was made anew, perhaps from elsewhere: tell the agent once more what is captured."""
+        if peer:
+            self._peers = (peer,)
+        self._due = True
+        self._look_now.set()
+
     async def watch(self, agent: RouteKeeper) -> None:
         """Follow this machine's routes until cancelled."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            before = self.routes
-            try:
-                self._snapshot = await local_networks().snapshot()
-                self._pass_own_addresses()
-                self.decide()
-                if self.routes != before:
+        with notice(self._look_now.set):
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(WATCH_SECONDS):
+                        await self._look_now.wait()
+                self._look_now.clear()
+                wanted = self.routes
+                await self._look_again()
+                if not self._due and self.routes == wanted:
+                    continue
+                self._due = True
+                try:
                     self.answered(await agent.change_routes(self.routes, self.exclude))
-            except LocalNetworksError as error:
-                log.debug("the local routes could not be looked at: %s", error)
-            except (BridgeError, OSError) as error:
-                log.warning("the captured networks could not be changed: %s", error)
+                    self._due = False
+                except TargetUnreachableError as error:
+                    log.debug("the agent is told later what is captured: %s", error)
+                except (BridgeError, OSError) as error:
+                    self._due = False
+                    log.warning("the captured networks could not be changed: %s", error)
+
+    async def _look_again(self) -> None:
+        before = self._snapshot
+        try:
+            self._snapshot = await local_networks().snapshot()
+        except LocalNetworksError as error:
+            log.debug("the local routes could not be looked at: %s", error)
+        self._pass_own_addresses()
+        try:
+            self.decide()
+        except UsageError as error:
+            log.warning("the captured networks could not be changed: %s", error)
+        if before is not None and self._snapshot != before:
+            self._on_change()

@@ -129,6 +129,17 @@ class Engine:
         exits.callback(close)
         return PcapLink(self._link, file, on_failed=failed)
 
+    def pause(self) -> None:
+        """The connection broke: time stands still for every flow, so none retransmits or gives up."""
+        if self.stack is not None:
+            self.stack.clock.stop()
+
+    def go_on(self) -> None:
+        """The connection is there again."""
+        if self.stack is not None:
+            self.stack.clock.go_on()
+            self.stack.timers.look()
+
     def reset_flows(self) -> None:
         """Reset every flow, over there too as long as the link lives, and take no more. Idempotent."""
         self._forwarders.close()

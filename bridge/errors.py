@@ -40,3 +40,11 @@ class TargetLacksError(BridgeError):
     """The target lacks python3, a TUN, sudo or a capability (exit code 5)."""
 
     exit_code = 5
+
+
+class BridgeGoneError(TargetUnreachableError):
+    """The target is there, and what this bridge had there is not any more: nothing can be resumed."""
+
+
+class TakenOverError(BridgeError):
+    """Another machine made the target's bridge its own."""

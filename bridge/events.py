@@ -170,6 +170,39 @@ class Lost(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupted(Event):
+    """The connection broke; flows wait while it is made anew."""
+
+    why: str
+    """Untrusted."""
+    grace: float
+    """Seconds until the target gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnecting(Event):
+    """A try to make the connection anew failed."""
+
+    tries: int
+    """Those made, this one among them."""
+    wait: float
+    """Seconds until the next."""
+    why: str
+    """Untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed(Event):
+    """The connection is there again, and every flow goes on."""
+
+    seconds: float
+    """How long it was not."""
+    tries: int
+    sent_again: int
+    """Packets that were under way when it broke, sent to the target once more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping(Event):
     """The bridge begins to stop."""
 

@@ -9,6 +9,11 @@ The stack asks `ready` before bulk data; what it sends without asking (acknowled
 is small and goes anyway, up to a bound: an other end that causes answers and does not take them must not fill this
 machine's memory, nor may a flood of pings on a line that is slower this way. Beyond it packets are dropped. A peer
 that breaks the protocol ends the link with a LinkError, and the channel with it.
+
+A link that is `lasting` outlives its channel. Frames are kept until they are acknowledged; when the channel breaks the
+link is cut off, `ready` is False, and what the stack sends without asking is kept as well, up to the same bound. With
+another channel (`attach`, `resume`) both ends say how many bytes they took and send the rest again, so for the stack
+nothing was lost.
 """
 
 from __future__ import annotations
@@ -80,6 +85,12 @@ class LinkCounters:
     """Bytes that may be in flight to the codespace at present."""
     in_flight: int = 0
     """Bytes that are in flight to the codespace at present."""
+    cut_off: int = 0
+    """How often the channel broke and the link waited for another."""
+    resumed: int = 0
+    """How often the link went on with another channel."""
+    sent_again: int = 0
+    """Packets sent once more because the channel had broken."""
 
 
 class FramedLink(Link, ChannelUser):
@@ -89,12 +100,25 @@ class FramedLink(Link, ChannelUser):
         self, channel: Channel, *,
         on_control: Callable[[dict[str, Any]], None], on_lost: Callable[[Exception | None], None],
         soon: Callable[[Callable[[], None]], object],
+        on_cut: Callable[[Exception | None], None] = lambda _error: None,
     ) -> None:  # fmt: skip
         """`on_control` gets each CONTROL message; `on_lost` the link's end, also when no stack was started on it;
-        `soon` calls back at the end of the event loop's turn (its `call_soon`).
+        `on_cut` the end of a channel that the link outlives; `soon` calls back at the end of the event loop's turn
+        (its `call_soon`).
         """
         self.channel = channel
+        self.lasting = False
+        """Whether the link outlives its channel."""
+        self.carrying = True
+        """Whether packets travel: not while the link is cut off."""
+        self.heard_at = time.monotonic()
+        """When anything came from the agent last."""
+        self.said_at = 0.0
+        """When a packet was sent to it last."""
+        self._attached = True
+        """Whether the channel can be spoken on."""
         self._soon = soon
+        self._on_cut = on_cut
         self.rtt: float | None = None
         """Seconds the last answered PING took."""
         self._on_control = on_control
@@ -103,6 +127,8 @@ class FramedLink(Link, ChannelUser):
         self._decoder = Decoder()
         self._window = SendWindow()
         self._acks = AckCounter()
+        self._kept: deque[tuple[int, bytes, Buffer]] = deque()
+        """Packets not acknowledged: bytes sent up to and with this one, frame header and packet header, payload."""
         self._counters = LinkCounters()
         self._pings: deque[tuple[int, float, Callable[[float], None] | None]] = deque()
         self._ping_number = 0
@@ -129,7 +155,7 @@ class FramedLink(Link, ChannelUser):
             self._counters.oversized += not self._over
             return
         window = self._window
-        if window.sent - window.acked < window.size and self.channel.ready:
+        if self.carrying and window.sent - window.acked < window.size and self.channel.ready:
             self._unasked = 0
         elif self._unasked + length > UNASKED:
             self._counters.dropped += 1
@@ -137,12 +163,16 @@ class FramedLink(Link, ChannelUser):
         else:
             self._unasked += length
         head = HEADER.pack(PACKET << 24 | length) + header
+        now = self.said_at = time.monotonic()
+        window.add(length, now)
+        self._kept.append((window.sent, head, payload))
+        self._counters.packets_out += 1
+        self._counters.bytes_out += length
+        if not self.carrying:
+            return
         if self._rider:
             head = self._rider + head
             self._rider = b""
-        window.add(length, time.monotonic())
-        self._counters.packets_out += 1
-        self._counters.bytes_out += length
         if length < SMALL:
             self._gather(head, payload, length)
         else:
@@ -169,7 +199,7 @@ class FramedLink(Link, ChannelUser):
     def ready(self) -> bool:
         """Whether the window is open and the channel keeps up."""
         window = self._window
-        if window.sent - window.acked < window.size and self.channel.ready:
+        if window.sent - window.acked < window.size and self.carrying and self.channel.ready:
             return True
         self._waiting = True
         return False
@@ -182,6 +212,61 @@ class FramedLink(Link, ChannelUser):
         """End the link and the channel because of `error`."""
         self._end(error)
 
+    # Another channel
+
+    def cut(self, error: Exception | None) -> None:
+        """The channel is of no use any more; the link is cut off if it is lasting, else it ends."""
+        if not self.lasting:
+            self._end(error)
+        elif self._attached and not self._over:
+            self._attached = False
+            self._counters.cut_off += self.carrying
+            self.carrying = False
+            self._gathered.clear()
+            self._gathered_bytes = 0
+            self._rider = b""
+            self._pings.clear()
+            self.channel.close()
+            if self._user is not None:
+                self._user.burst_ended()  # of what came last
+            self._on_cut(error)
+
+    def attach(self, channel: Channel) -> None:
+        """Speak on this channel from now on; packets wait for `resume`."""
+        self.channel = channel
+        self._decoder = Decoder()
+        self._attached = True
+        self.heard_at = time.monotonic()
+
+    def detach(self, channel: Channel) -> None:
+        """Nothing came of this channel: wait for another, unless the link goes on with it already."""
+        if self.channel is channel and not self.carrying:
+            self._attached = False
+
+    @property
+    def taken(self) -> int:
+        """PACKET payload bytes taken since the link began: what the agent is told for its resuming."""
+        return self._acks.taken
+
+    def resume(self, total: int) -> None:
+        """The agent has taken `total` bytes: send the rest again, and go on. FrameError when that cannot be."""
+        window, kept = self._window, self._kept
+        begin = window.acked
+        window.restart(total)
+        while kept and kept[0][0] <= total:
+            begin = kept.popleft()[0]
+        if begin != total:
+            raise FrameError(f"no packet begins after {total} bytes")
+        self._acks.told = self._acks.taken
+        self._counters.resumed += 1
+        self._counters.sent_again += len(kept)
+        self._unasked = 0
+        self.carrying = True
+        again = [buffer for _, head, payload in kept for buffer in (head, payload)]
+        if again:
+            self.channel.write(again)
+        self.channel_ready()
+
     # Beside the packets
 
     @property
@@ -193,13 +278,13 @@ class FramedLink(Link, ChannelUser):
 
     def send_control(self, message: dict[str, Any]) -> None:
         """Send a CONTROL message; LinkError when the link is gone, ValueError when the message is too large."""
-        if self._over:
+        if self._over or not self._attached:
             raise LinkError("link_lost: the link is gone")
         self._write((control_frame(message),))
 
     def ping(self, answered: Callable[[float], None] | None = None) -> bool:
         """Send a PING; `answered(seconds)` is called by its PONG. False when too many are unanswered."""
-        if self._over or len(self._pings) >= MAX_PINGS:
+        if self._over or not self.carrying or len(self._pings) >= MAX_PINGS:
             return False
         self._ping_number += 1
         self._pings.append((self._ping_number, time.monotonic(), answered))
@@ -210,14 +295,17 @@ class FramedLink(Link, ChannelUser):
 
     def data_received(self, data: memoryview) -> None:
         """Take bytes of the agent's stdout."""
-        if self._over:
+        if not self._attached:
             return
+        self.heard_at = time.monotonic()
         user = self._user
         acks = self._acks
         counters = self._counters
         try:
             for kind, payload in self._decoder.feed(data):
                 if kind == PACKET:
+                    if not self.carrying:
+                        raise FrameError("a packet before the link is resumed")
                     length = len(payload)
                     counters.packets_in += 1
                     counters.bytes_in += length
@@ -230,18 +318,22 @@ class FramedLink(Link, ChannelUser):
                         self._acknowledge()
                 elif kind == ACK:
                     counters.acks_in += 1
-                    self._window.acknowledge(COUNT.unpack(payload)[0], time.monotonic())
+                    total = COUNT.unpack(payload)[0]
+                    self._window.acknowledge(total, time.monotonic())
+                    kept = self._kept
+                    while kept and kept[0][0] <= total:
+                        kept.popleft()
                 else:
                     self._other(kind, payload)
                     user = self._user
-                if self._over:
+                if not self._attached:
                     return
         except FrameError as error:
             self._end(LinkError(f"link_lost: the agent broke the protocol: {error}"))
 
     def burst_ended(self) -> None:
         """A good moment to acknowledge, and to let the stack go on."""
-        if self._over:
+        if self._over or not self.carrying:
             return
         if self._acks.due(burst_ended=True):
             self._acks.told = self._acks.taken
@@ -256,13 +348,15 @@ class FramedLink(Link, ChannelUser):
 
     def channel_ready(self) -> None:
         """Tell the stack when it waits and may go on."""
-        if self._waiting and not self._over and self._user is not None and self._window.open and self.channel.ready:
+        if self._over or not self.carrying:
+            return
+        if self._waiting and self._user is not None and self._window.open and self.channel.ready:
             self._waiting = False
             self._user.link_ready()
 
     def channel_lost(self, error: Exception | None) -> None:
-        """The channel ended by itself; for the link that is always a loss."""
-        self._end(error or LinkError("link_lost: the agent's stream ended"))
+        """The channel ended by itself; for a link that is not lasting that is always a loss."""
+        self.cut(error or LinkError("link_lost: the agent's stream ended"))
 
     def _other(self, kind: int, payload: memoryview) -> None:
         if kind == CONTROL:
@@ -291,7 +385,7 @@ class FramedLink(Link, ChannelUser):
             buffers = (*self._gathered, *buffers)
             self._gathered.clear()
             self._gathered_bytes = 0
-        if not self._over:
+        if not self._over and self._attached:
             self.channel.write(buffers)
 
     def _end(self, error: Exception | None) -> None:
@@ -301,7 +395,9 @@ class FramedLink(Link, ChannelUser):
         if self._over:
             return
         self._over = True
+        self.carrying = self._attached = False
         self._pings.clear()
+        self._kept.clear()
         self.channel.close()
         self._on_lost(error)
         if self._user is not None:

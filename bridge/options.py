@@ -69,6 +69,14 @@ class Options:
     """Which SSH carries the link; auto: the faster one that works."""
     capture: str = _setting("auto", values.choice("auto", "tun", "packet"))
     """How packets are captured over there: by a TUN, by a packet socket, or (auto) by a TUN where one is to be had."""
+    grace: float = _setting(600.0, values.number(0, 86400))
+    """Seconds the target keeps flows, routes and names while the connection is down; 0: it does not outlive it."""
+    ping_interval: float = _setting(3.0, values.number(0.5, 3600))
+    """Seconds without a word from the target until it is asked whether it is there."""
+    keep_awake: bool = _setting(True, values.truth)
+    """Ask also while nothing is carried. A codespace counts it as activity, and does not fall asleep."""
+    take_over: bool = _setting(False, values.truth)
+    """End the bridge that another machine has to the target."""
     mtu: int | None = _setting(None, values.mtu)
     """MTU of the TUN in bytes; None: 1500."""
     gui: bool | None = _setting(None, values.truth)

@@ -7,6 +7,10 @@ subnets; the agent sets the TUN up and says `ready`; stack, forwarders and DNS s
 packets flow by callbacks, and this file only waits for one of the ends: `stop`, the end of COMMAND, the loss of the
 link, a failure.
 
+A connection that breaks is no end while the grace lasts. The stack's clock stands still, the target is reached anew
+(`reconnect.py`), the agent started there hands its connection to the old one, both ends send again what was under way,
+and the clock goes on: for every flow nothing happened but a pause.
+
 The way of a stop, in this order and all of it within STOP_SECONDS even when the other end is silent: flows are reset
 while their resets can still travel, the agent undoes routes and resolv.conf and says so, the link ends, the transport
 closes, the number is given back. Every step that waits is bounded and left behind, cancelled, when its time is over;
@@ -17,8 +21,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from netbridge.stack.link.base import LinkError
@@ -26,18 +31,23 @@ from netbridge.stack.link.base import LinkError
 from . import events, packetcapture, runtime
 from .addresses import Addresses
 from .agent import SILENCE
-from .bootstrap import AgentHandle, launch
+from .bootstrap import AgentHandle, AgentOptions, agent_command, launch
 from .capturing import Capturing
-from .control import Control
+from .control import Control, statuses
 from .dns import OwnNames, Upstream
 from .dns.own import ZONE
 from .engine import Engine
-from .errors import BridgeError, TargetUnreachableError
+from .errors import BridgeError, TakenOverError, TargetUnreachableError
 from .forward.policy import Policy
+from .heart import Heart
 from .hostalias import NAME, HostAlias
+from .machine import identity
 from .options import Options
+from .reconnect import Reconnect
+from .rivals import to_replace
 from .state import describe
 from .transport.base import Transport
+from .user import helper_user
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,15 +78,25 @@ class Session:
         """Nothing is started yet. `transport` stands in for the one that the target names. Raises UsageError."""
         self.options = options
         self.state = "starting"
-        """starting, running, stopping or stopped."""
+        """starting, running, reconnecting, stopping or stopped."""
+        self.name = secrets.token_hex(16)
+        """What the target knows this bridge by."""
         self.began = time.monotonic()
-        self.transport = transport or _transport_for(options, on_event)
+        self._new_transport: Callable[[], Transport] = (
+            (lambda: transport) if transport else (lambda: _transport_for(options, on_event))
+        )
+        self.transport = self._new_transport()
+        self._transports = [self.transport]
+        """Those to be closed at the end: of all that were made, the ones that may still carry something."""
         self.agent: AgentHandle | None = None
         self.engine: Engine | None = None
         self.capturing: Capturing | None = None
         self.reservation: runtime.Reservation | None = None
         self.addresses: Addresses | None = None
         self._tell = on_event
+        self._heart: Heart | None = None
+        self._reconnect: Reconnect | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
         self._ending: asyncio.Future[None] | None = None
         self._loss: BridgeError | None = None
         self._deadline = 0.0
@@ -98,7 +118,7 @@ class Session:
 
     def stop(self, reason: str) -> None:
         """End the bridge in order. May be called at any time and again."""
-        if self.state in {"starting", "running"}:
+        if self.state in {"starting", "running", "reconnecting"}:
             self.state = "stopping"
             self._tell(events.Stopping(reason))
             self._end()
@@ -114,7 +134,7 @@ class Session:
 
     def lost(self, error: BridgeError) -> None:
         """The link ended by itself, or something the bridge cannot live without failed."""
-        if self.state in {"starting", "running"}:
+        if self.state in {"starting", "running", "reconnecting"}:
             self.state = "stopping"
             self._loss = error
             self._tell(events.Lost(error.why or error.what))
@@ -132,7 +152,7 @@ class Session:
         self.began = time.monotonic()
         self._ending = asyncio.get_running_loop().create_future()
         self._patience = asyncio.get_running_loop().create_future()
-        capturing = self.capturing = Capturing(self.options, self._tell)
+        capturing = self.capturing = Capturing(self.options, self._tell, on_change=self.network_changed)
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
@@ -165,7 +185,11 @@ class Session:
         assert self.capturing is not None
         assert self.agent is not None
         loop = asyncio.get_running_loop()
-        company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self.agent.keep_in_touch())]
+        self._heart = Heart(
+            self.agent.framed, interval=self.options.ping_interval, awake=self.options.keep_awake, dead=_silent
+        )
+        self.agent.outlive()
+        company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self._heart.beat())]
         for task in company:
             task.add_done_callback(_tell_failure)
         try:
@@ -211,6 +235,12 @@ class Session:
         self._tell(events.Starting("starting the agent", options.target))
         agent = self.agent = await launch(self.transport)
         agent.on_lost = self._link_lost
+        agent.on_cut = self._cut_off
+        machine = identity(helper_user())
+        replace = to_replace(
+            agent.hello["facts"].get("bridges"), machine=machine["id"], living=await self._living(),
+            take_over=options.take_over, target=options.target,
+        )
         addresses = self.addresses = self._choose(texts(agent.hello["facts"].get("subnets")))
         upstream = Upstream(own_addresses=(*addresses.gateways, *addresses.tun))
         alias = HostAlias(addresses, on=options.host_alias)
@@ -236,6 +266,11 @@ class Session:
             "pass_tun": self.transport.passes_descriptors,
             "capture": options.capture,
             "silence": SILENCE,
+            "session": {
+                "name": self.name, "secret": secrets.token_hex(32), "machine": machine, "quiet": not options.keep_awake,
+                "grace": 0 if self.transport.passes_descriptors else options.grace,
+            },
+            "replace": replace,
         })
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
@@ -265,9 +300,85 @@ class Session:
             return Addresses(other.number)
         return Addresses(self.reservation.number)
 
+    async def _living(self) -> set[str]:
+        """The names of this machine's running bridges."""
+        assert self.reservation is not None
+        found = await asyncio.to_thread(statuses, self.reservation.folder)
+        return {str(bridge.get("session")) for bridge in found if bridge["number"] != self.reservation.number}
+
+    # --- a connection that broke --------------------------------------------------------------------------------------
+
+    def network_changed(self) -> None:
+        """This machine has other routes or addresses: the connection may be gone, or possible again."""
+        if self._heart:
+            self._heart.suspect(time.monotonic())
+        if self._reconnect:
+            self._reconnect.wake()
+
+    def _cut_off(self, error: Exception | None) -> None:
+        """The connection broke, and the target keeps what it has."""
+        if self.state != "running":  # starting, or one try of several
+            return
+        assert self.engine is not None
+        self.state = "reconnecting"
+        self.engine.pause()
+        self._tell(events.Interrupted(_why(error), self.options.grace))
+        self._reconnecting = asyncio.get_running_loop().create_task(self._go_on())
+
+    async def _go_on(self) -> None:
+        """Make the connection anew, and let everything go on; or end the bridge."""
+        began = time.monotonic()
+        tell = lambda tries, wait, why: self._tell(events.Reconnecting(tries, round(wait, 1), why))
+        reconnect = self._reconnect = Reconnect(self._reach_again, tell)
+        try:
+            await reconnect.run(self.options.grace)
+        except BridgeError as error:
+            self.lost(error)
+            return
+        finally:
+            self._reconnect = None
+        assert self.engine is not None
+        assert self.agent is not None
+        assert self.capturing is not None
+        if self.state != "reconnecting":
+            return
+        self.state = "running"
+        self.engine.go_on()
+        sent_again = self.agent.framed.counters.sent_again
+        self._tell(events.Resumed(round(time.monotonic() - began, 3), reconnect.tries, sent_again))
+        self.capturing.renew(self.transport.peer_address or "")
+
+    async def _reach_again(self) -> None:
+        """One try to resume. Raises BridgeError."""
+        assert self.agent is not None
+        transport = self._new_transport()
+        options = AgentOptions()
+        try:
+            await transport.connect()
+            await self.agent.resume(await transport.open(agent_command(options)), options)
+        except BaseException:
+            if transport is not self.transport:
+                await self._leave_behind(transport)
+            raise
+        if transport is not self.transport:
+            old, self.transport = self.transport, transport
+            self._transports.append(transport)
+            if not self.takes_terminal:  # else COMMAND may run over it
+                self._transports.remove(old)
+                await self._leave_behind(old)
+
+    async def _leave_behind(self, transport: Transport) -> None:
+        try:
+            async with asyncio.timeout(AGENT_SECONDS):
+                await transport.close()
+        except Exception as error:
+            log.debug("closing a broken connection: %s", error)
+
     def _link_lost(self, error: Exception | None) -> None:
-        why = f"{error.what} {error.why}".strip() if isinstance(error, BridgeError) else str(error or "")
-        why = why.removeprefix("link_lost: ") or "The other end closed it without a word."
+        if isinstance(error, TakenOverError):
+            self.lost(error)
+            return
+        why = _why(error)
         if isinstance(error, LinkError) and BROKE in why:  # it is there, and it is the agent that is at fault
             self.lost(BridgeError(
                 f"The agent of {self.options.target} sent what no agent sends.", why,
@@ -305,6 +416,13 @@ class Session:
         self.state = "stopping"
         deadline = self._deadline = self._deadline or self._in(STOP_SECONDS)
         clean = False
+        if self._reconnecting and not self._reconnecting.done():
+            self._reconnecting.cancel()
+            await asyncio.wait([self._reconnecting], timeout=1.0)
+            if not self._loss:
+                self._tell(events.Hint(
+                    f"the target cannot be told now; it undoes everything by itself within {self.options.grace:.0f} s"
+                ))
         if self.engine:
             self.engine.reset_flows()
         if self.agent:
@@ -314,7 +432,8 @@ class Session:
             self.agent.close()
         if self.engine:
             await self._step("closing the stack", self.engine.close(), deadline)
-        await self._step("closing the transport", self.transport.close(), deadline)
+        for transport in self._transports:
+            await self._step("closing the transport", transport.close(), deadline)
         if self.engine:
             flows, bytes_up, bytes_down = self.engine.totals()
             self._tell(events.Stopped(
@@ -340,6 +459,16 @@ class Session:
         finally:
             self._running_step = None
         return False
+
+
+def _silent(seconds: float) -> Exception:
+    return LinkError(f"link_lost: nothing came back for {seconds:.0f} s")
+
+
+def _why(error: Exception | None) -> str:
+    """Why a connection ended, in words for people."""
+    why = f"{error.what} {error.why}".strip() if isinstance(error, BridgeError) else str(error or "")
+    return why.removeprefix("link_lost: ") or "The other end closed it without a word."
 
 
 def _tell_failure(task: asyncio.Task[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .agent import SILENCE
-from .errors import BridgeError, TargetLacksError, TargetUnreachableError
+from .errors import BridgeError, BridgeGoneError, TargetLacksError, TargetUnreachableError
 from .transport.base import Channel
 
 MAX_TEXT = 300
@@ -80,6 +80,13 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
             "The network interface could not be made.", f"{detail}.",
             "Stop the other bridge to this target, or give this one another name.",
         )  # fmt: skip
+    if code in {"no_bridge", "not_resumed"}:
+        return BridgeGoneError(
+            "The target no longer holds this bridge.",
+            "It was restarted, somebody ended what the bridge left there, or the grace (--grace) was over."
+            if code == "no_bridge" else f"It says: {detail}.",
+            "Start the bridge again.",
+        )
     if code == "held":
         return BridgeError(
             "Another bridge holds all networks that were to be captured.", f"Its interface over there is {detail}.",

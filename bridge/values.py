@@ -103,6 +103,20 @@ def mtu(value: object) -> int:
     raise ValueError(f"{value!r} is not a number from {MTU_MIN} to {MTU_MAX}")
 
 
+def number(least: float, most: float) -> Callable[[object], float]:
+    def convert(value: object) -> float:
+        try:
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+                found = float(value)
+                if least <= found <= most:
+                    return found
+        except ValueError:
+            pass
+        raise ValueError(f"{value!r} is not a number from {least:g} to {most:g}")
+
+    return convert
+
+
 def path(value: object) -> Path:
     if isinstance(value, Path):
         return value

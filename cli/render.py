@@ -68,6 +68,12 @@ def _sentence(event: events.Event) -> str:
             return f"the command ended with status {status}"
         case events.Lost(why=why):
             return f"the connection is lost: {why}"
+        case events.Interrupted() as it:
+            return f"the connection broke, flows wait up to {span(it.grace)} while it is made anew: {it.why}"
+        case events.Reconnecting() as it:
+            return f"no connection yet ({it.tries} tries, the next in {span(it.wait)}): {it.why}"
+        case events.Resumed() as it:
+            return f"the connection is there again after {span(it.seconds)}; every flow goes on"
         case events.Stopping(reason=reason):
             return f"stopping: {reason}"
         case events.Stopped() as it:

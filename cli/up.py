@@ -65,6 +65,17 @@ def up(
         name="--ssh", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
     capture: Annotated[str | None, Parameter(
         name="--capture", help="How packets are captured over there: by a tun, by a packet socket, or auto.")] = None,
+    grace: Annotated[str | None, Parameter(name="--grace", help=(
+        "Seconds the target keeps flows while the connection is down (default 600; 0: the bridge ends with it)."
+    ))] = None,
+    ping_interval: Annotated[str | None, Parameter(name="--ping-interval", help=(
+        "Seconds of silence after which the target is asked whether it is there (default 3)."
+    ))] = None,
+    keep_awake: Annotated[Literal["yes", "no"] | None, Parameter(name="--keep-awake", negative=(), help=(
+        "no: ask only while something is carried, so that an idle codespace falls asleep (default yes)."
+    ))] = None,
+    take_over: Annotated[bool | None, Parameter(
+        name="--take-over", negative=(), help="End the bridge that another machine has to the target.")] = None,
     mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
     gui: Annotated[Literal["true", "false"] | None, Parameter(
         name="--gui", help="Terminal UI (not in this version: one line an event is printed).")] = None,
@@ -85,7 +96,8 @@ def up(
     flags = {
         "target": target, "route": route, "exclude": exclude, "capture_all": capture_all, "dns": dns,
         "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias, "limits": limit,
-        "ssh": ssh, "capture": capture, "mtu": mtu, "gui": gui,
+        "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
+        "take_over": take_over, "mtu": mtu, "gui": gui,
         "trace_level": trace_level, "log_format": log_format, "log_file": log_file, "pcap": pcap,
     }
     if codespace is not None:

@@ -19,11 +19,11 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf
 from os import strerror
 from struct import Struct
-from time import monotonic
 from typing import Self, TypeVar
 
 from . import ipv4, ipv6
 from .checksum import fold
+from .clock import Clock
 from .errors import WireError
 from .fragments import Reassembler
 from .icmp.endpoint import Icmp
@@ -90,6 +90,7 @@ class Stack:
         sources: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self.link = link
+        self.clock = Clock()
         self.mtu = mtu or link.mtu
         self.interfaces: list[IPv4Interface | IPv6Interface] = [ip_interface(address) for address in addresses]
         if not self.interfaces:
@@ -128,7 +129,7 @@ class Stack:
     def start(self) -> None:
         """Begin to receive. To be called inside the event loop; `async with` does it."""
         self._loop = asyncio.get_running_loop()
-        self.timers = Timers(self._loop)
+        self.timers = Timers(self._loop, self.clock)
         self.link.start(self)
 
     def close(self) -> None:
@@ -216,7 +217,7 @@ class Stack:
                 raise WireError("neither IPv4 nor IPv6")
             if isinstance(packet, Fragment):
                 self.counters.fragments += 1
-                whole = self.fragments.add(packet, monotonic())
+                whole = self.fragments.add(packet, self.clock.now())
                 if whole is None:
                     self.timers.update(self)
                     return
@@ -266,8 +267,8 @@ class Stack:
         return self._gateway.get(version)
 
     def now(self) -> float:
-        """The stack's clock: monotonic seconds."""
-        return monotonic()
+        """The time by the stack's clock, in seconds."""
+        return self.clock.now()
 
     def is_unicast_pair(self, source: bytes, destination: bytes) -> bool:
         """Whether both may stand in a unicast packet and differ; drops are counted."""

@@ -15,8 +15,9 @@ import asyncio
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from time import monotonic
 from typing import Protocol
+
+from .clock import Clock
 
 TOLERATED = 64
 """Stale entries that are never worth a look."""
@@ -42,10 +43,11 @@ SOON = 0.001
 class Timers:
     """The deadlines of all timed objects on one event-loop timer."""
 
-    __slots__ = ("_closed", "_handle", "_handle_at", "_heap", "_loop", "_order", "_stale")
+    __slots__ = ("_clock", "_closed", "_handle", "_handle_at", "_heap", "_loop", "_order", "_stale")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
+        self._clock = clock
         self._heap: list[tuple[float, int, Timed]] = []
         self._order = count()
         self._stale = 0
@@ -70,6 +72,11 @@ class Timers:
             if at < self._handle_at:
                 self._arm(at)
 
+    def look(self) -> None:
+        """The clock goes on: deadlines come later than the event loop was told."""
+        if self._heap and not self._closed:
+            self._arm(self._heap[0][0])
+
     def close(self) -> None:
         """Forget everything, and arm no timer any more."""
         self._closed = True
@@ -82,14 +89,21 @@ class Timers:
     def _arm(self, at: float) -> None:
         if self._handle is not None:
             self._handle.cancel()
+            self._handle = None
+        if self._clock.stopped:
+            self._handle_at = inf
+            return
         self._handle_at = at
-        self._handle = self._loop.call_later(max(0.0, at - monotonic()), self._fire)
+        self._handle = self._loop.call_later(max(0.0, at - self._clock.now()), self._fire)
 
     def _fire(self) -> None:
         self._handle = None
+        if self._clock.stopped:
+            self._handle_at = inf
+            return
         self._handle_at = -inf
         heap = self._heap
-        now = monotonic()
+        now = self._clock.now()
         try:
             while heap and heap[0][0] <= now:
                 at, _, timed = heappop(heap)

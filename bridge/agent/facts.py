@@ -9,7 +9,7 @@ import pwd
 import socket
 from typing import Any, Dict, List, Optional
 
-from . import PROTOCOL, VERSION, resolvconf
+from . import PROTOCOL, VERSION, meeting, resolvconf
 from .netlink import Netlink, Network
 
 
@@ -81,5 +81,6 @@ def hello(netlink: Netlink, connection: str) -> Dict[str, Any]:
             "ssh_peer": ssh_peer(connection),
             "ipv6": has_ipv6(),
             "musl": resolvconf.is_musl(),
+            "bridges": meeting.bridges(),
         },
     }

@@ -11,9 +11,11 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 from typing import Dict, List, Tuple
 
 from . import facts, resolvconf
+from .front import split
 from .handover import by_sudo, take
 from .holder import Holder
 from .loop import Loop
@@ -64,6 +66,16 @@ def main(sources: Dict[str, str], arguments: List[str]) -> int:
     reading, writing = _take_descriptors(arguments[3] if len(arguments) > 3 else "")
     os.chdir("/")
     _more_descriptors()
+
+    def keep_out() -> None:
+        os.close(reading)
+        os.close(writing)
+
+    return split(lambda front: _serve(front, reading, writing, marker, connection), keep_out)
+
+
+def _serve(front: socket.socket, reading: int, writing: int, marker: str, connection: str) -> int:
+    """The life of the process behind the front; its exit status."""
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
         name.write("netbridge-agent")
     os.write(writing, ("%sagent\n" % marker).encode())
@@ -71,14 +83,14 @@ def main(sources: Dict[str, str], arguments: List[str]) -> int:
         resolvconf.heal_leftover()  # of a run that was cut off
     loop = Loop()
     netlink = Netlink()
-    holder = Holder(loop, netlink, connection, reading)
+    holder = Holder(loop, netlink, connection, reading, front)
     loop.on_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), loop.stop)
-    stream = Stream(loop, reading, writing, holder.control, holder.lost)
-    holder.stream = stream
+    stream = holder.stream = Stream(loop, reading, writing, holder.control, holder.lost)
     try:
         stream.send_control(facts.hello(netlink, connection))
         loop.run()
     finally:
         holder.undo()
         stream.drain(GOODBYE)
+        holder.leave()
     return holder.status

@@ -112,6 +112,19 @@ class SendWindow:
             self._mark = 0
         return not was_open and self.open
 
+    def restart(self, total: int) -> None:
+        """The link was broken and goes on: the other end has taken `total` bytes, and is sent the rest again.
+
+        Untrusted; raises FrameError. What is measured begins anew, since it may be another path.
+        """
+        if not self.acked <= total <= self.sent:
+            raise FrameError("%d bytes are said to be taken; %d sent, %d acknowledged" % (total, self.sent, self.acked))
+        self.acked = total
+        self.size = INITIAL
+        self._mark = 0
+        self._rate = self._rate_before = self._delay = 0.0
+        self._probing = False
+
     def _sample(self, total: int, now: float) -> None:
         delay = max(now - self._mark_time, 1e-5)
         if self._probing:  # the pipe was nearly empty: a good delay, and a rate that says nothing

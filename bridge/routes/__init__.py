@@ -2,6 +2,7 @@
 
 - :mod:`.local`: a picture of this machine's interfaces and routes, and where it comes from on this system.
 - :mod:`.linux`: that picture by netlink.
+- :mod:`.notice`: a word when it changes.
 - :mod:`.reachable`: what to capture by default, and why each network.
 - :mod:`.capture`: the user's wishes on top: ``--route``, ``--exclude``, ``--all``.
 """
@@ -10,9 +11,10 @@ from __future__ import annotations
 
 from .capture import Capture, choose
 from .local import Interface, LocalNetworks, LocalNetworksError, Route, Snapshot, local_networks
+from .notice import notice
 from .reachable import Captured
 
 __all__ = [
     "Capture", "Captured", "Interface", "LocalNetworks", "LocalNetworksError", "Route", "Snapshot", "choose",
-    "local_networks",
+    "local_networks", "notice",
 ]

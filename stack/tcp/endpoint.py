@@ -102,7 +102,7 @@ class Tcp:
                 flow.dirty = True
                 self._dirty.append(flow)
             try:
-                connection.receive(seq, ack, flags, window, packet[data:end], options, monotonic())
+                connection.receive(seq, ack, flags, window, packet[data:end], options, self.stack.clock.now())
             except Exception as error:
                 self.broke(flow, error)
             return
@@ -136,7 +136,7 @@ class Tcp:
         """Let the waiting flows send in turn while there is room."""
         waiting = self.waiting
         link = self.stack.link
-        now = monotonic()
+        now = self.stack.clock.now()
         while waiting and link.ready:
             flow = waiting.popleft()
             try:

@@ -8,7 +8,6 @@ room, flows with data wait in `Tcp.waiting`, each for its turn of one super-segm
 from __future__ import annotations
 
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from .connection import Connection
@@ -54,7 +53,7 @@ class Flow:
         mss = stack.mtu - (40 if version == 4 else 60)
         self.writer = HeaderWriter(*local, *remote, offload=stack.link.offload)
         self.connection = Connection(
-            tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, monotonic()), mss=mss,
+            tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, tcp.stack.clock.now()), mss=mss,
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
             default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6, counters=tcp.counters,
         )  # fmt: skip
@@ -92,7 +91,7 @@ class Flow:
 
     def abandon(self) -> None:
         """Nobody cares for this flow any more: finish it in the background, with a time limit."""
-        self.connection.abandon(monotonic())
+        self.connection.abandon(self._tcp.stack.clock.now())
         self.flush()
 
     def abort(self) -> bool:
@@ -110,7 +109,7 @@ class Flow:
 
     def drain(self) -> None:
         """The user can take data again."""
-        self.connection.drain(monotonic())
+        self.connection.drain(self._tcp.stack.clock.now())
         self.flush()
 
     # -- the connection's user, passed on
@@ -157,7 +156,7 @@ class Flow:
         tcp = self._tcp
         if self.dirty:
             return  # the end of the burst does it
-        now = monotonic()
+        now = self._tcp.stack.clock.now()
         link = tcp.stack.link
         # While others wait for the link, new data joins the queue behind them.
         ready = link.ready and not tcp.waiting

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from netbridge.stack import timers as module
+from netbridge.stack import clock as stack_clock
 from netbridge.stack.timers import TOLERATED, Timers
 
 
@@ -74,13 +74,13 @@ class Thing:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(stack_clock, "monotonic", lambda: clock.now)
     return clock
 
 
 @pytest.fixture
 def timers(clock: Clock) -> Timers:
-    return Timers(cast("asyncio.AbstractEventLoop", clock))
+    return Timers(cast("asyncio.AbstractEventLoop", clock), stack_clock.Clock())
 
 
 def test_things_are_served_at_their_time_in_order(clock: Clock, timers: Timers) -> None:
@@ -263,7 +263,7 @@ def test_close_from_inside_a_timeout(clock: Clock, timers: Timers) -> None:
 
 
 async def test_on_a_real_event_loop_nothing_is_served_early_or_much_late() -> None:
-    timers = Timers(asyncio.get_running_loop())
+    timers = Timers(asyncio.get_running_loop(), stack_clock.Clock())
     served: list[tuple[float, float]] = []
     done = asyncio.get_running_loop().create_future()
 

@@ -1,0 +1,53 @@
+"""A word from the kernel when this machine's network changes: an address, a route, an interface that comes or goes.
+
+Only the moment is told, not what changed; whoever hears it looks for himself. A Wi-Fi that is joined changes twenty
+things within a second, so the first is told after a moment in which the others may come. Where the system gives no
+such word there is silence, and looking now and then has to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+"""RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h)."""
+MOMENT = 0.1
+"""Seconds between the first change and the word about it."""
+
+
+@contextlib.contextmanager
+def notice(changed: Callable[[], None]) -> Iterator[None]:
+    """Call `changed` from the running event loop after each change, until the block ends."""
+    loop = asyncio.get_running_loop()
+    try:
+        kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        kernel.bind((0, GROUPS))
+    except (AttributeError, OSError):  # not Linux, or no descriptor is left
+        yield
+        return
+    timer: asyncio.TimerHandle | None = None
+
+    def tell() -> None:
+        nonlocal timer
+        timer = None
+        changed()
+
+    def heard() -> None:
+        nonlocal timer
+        with contextlib.suppress(OSError):  # ENOBUFS: more than the socket holds was told; something changed for sure
+            while kernel.recv(65536):
+                pass
+        if timer is None:
+            timer = loop.call_later(MOMENT, tell)
+
+    loop.add_reader(kernel.fileno(), heard)
+    try:
+        yield
+    finally:
+        loop.remove_reader(kernel.fileno())
+        kernel.close()
+        if timer is not None:
+            timer.cancel()
