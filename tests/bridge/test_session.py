@@ -348,7 +348,7 @@ async def test_a_stop_ends_the_command_and_says_so_by_the_status() -> None:
 async def test_the_loss_of_the_target_ends_the_command() -> None:
     target = FakeTarget()
     target.command_status = None
-    life = Life(target, command=("sleep", "inf"))
+    life = Life(target, command=("sleep", "inf"), grace=0.0)
     life.when[events.CommandStarted] = lambda: target.channel and target.channel.lose(ConnectionResetError("gone"))
     with pytest.raises(TargetUnreachableError, match="is lost"):
         await life.run()
@@ -384,8 +384,8 @@ async def test_a_refused_setup_is_told_with_its_exit_code(detail: str, todo: str
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError("gone")])
-async def test_a_lost_link_ends_the_bridge(error: Exception | None) -> None:
-    life = Life(FakeTarget())
+async def test_a_lost_link_ends_a_bridge_without_grace(error: Exception | None) -> None:
+    life = Life(FakeTarget(), grace=0.0)
     life.when[events.Ready] = lambda: life.target.channel and life.target.channel.lose(error)
     began = time.monotonic()
     with pytest.raises(TargetUnreachableError):

@@ -278,7 +278,7 @@ def test_kill_9_leaves_nothing_and_the_next_up_works(machine: Machine) -> None:
 
 def test_kill_9_puts_the_targets_resolver_back(machine: Machine, place: str) -> None:
     before = (machine.folder / "resolv.conf").read_text()
-    with machine.running("up", place) as program:
+    with machine.running("up", place, "--grace", "1") as program:
         program.until(b"ready\n")
         assert (machine.folder / "resolv.conf").read_text() != before
         program.signal(signal.SIGKILL)

@@ -42,7 +42,7 @@ def test_ended_while_it_starts(idle: World, start: Start, ssh: str, number: int)
     """At any moment of the start: nothing stays behind, and the next start works."""
     before, here = Snapshot.of(idle.codespace), Snapshot.of(idle.laptop)
     for delay in (0, 0.1, 0.2, 0.3, 0.5):
-        bridge = start(TARGET, "--ssh", ssh)
+        bridge = start(TARGET, "--ssh", ssh, "--grace", "1")
         wait_until(functools.partial(bridge.event, "starting"), "the first word")
         time.sleep(delay)
         bridge.program.signal(number)

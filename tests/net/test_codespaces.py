@@ -117,15 +117,16 @@ def test_the_commands_status_is_the_bridges(idle: World, gh: StandIn, start: Sta
 
 
 @pytest.mark.parametrize("ssh", SSHES)
-def test_a_tunnel_that_ends_is_a_loss(idle: World, gh: StandIn, start: Start, ssh: str) -> None:
+def test_a_tunnel_that_ends_is_made_anew(idle: World, gh: StandIn, start: Start, ssh: str) -> None:
     bridge = start(NAMES[0], "--ssh", ssh).ready()
     (pid,) = (pid for pid, words in tunnels(idle).items() if words.startswith(f"python3 -I -S {gh.folder}/gh "))
     os.kill(pid, signal.SIGKILL)
-    assert bridge.ended() == 3
-    failed = bridge.event("failed")
-    assert failed
-    assert failed["what"] == f"The connection to {NAMES[0]} is lost."
-    assert f"The tunnel to the codespace fluffy robot ({NAMES[0]}) ended." in failed["why"], bridge.said
+    wait_until(lambda: bridge.event("resumed"), "another tunnel", 20)
+    interrupted = bridge.event("interrupted")
+    assert interrupted
+    assert f"The tunnel to the codespace fluffy robot ({NAMES[0]}) ended." in interrupted["why"], bridge.said
+    assert idle.codespace.run("curl", "-sS", "-m5", f"http://{CORP[4]}/").check().stdout
+    assert bridge.stop() == 0
 
 
 def test_an_end_while_a_codespace_starts(idle: World, gh: StandIn, start: Start) -> None:

@@ -21,6 +21,7 @@ from tests.world.addresses import CLOSED_PORT, CODESPACE, CORP, ECHO_PORT, POSTG
 from tests.world.machine import wait_until
 
 from .conftest import TARGET
+from .test_traces import is_named
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(120)]
 
@@ -83,7 +84,7 @@ def test_killed(start: Start, places: dict[int, str], idle: World) -> None:
     """Nothing of it outlives the agent, and the next bridge finds the place free."""
     state = idle.codespace.shell(STATE).stdout
     bridge = start(places[BARE], "--ssh", "openssh").ready()
-    agent = next(pid for pid, words in idle.codespace.processes().items() if "NB:" in words and "-c import" in words)
+    agent = next(pid for pid in idle.codespace.processes() if is_named(pid, "netbridge-agent"))
     os.kill(agent, signal.SIGKILL)
     assert bridge.ended() == 3
     wait_until(lambda: idle.codespace.shell(STATE).stdout == state, "everything to be as before")

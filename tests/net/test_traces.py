@@ -46,6 +46,11 @@ def holds_tun(pid: int) -> bool:
         return False
 
 
+def is_named(pid: int, name: str) -> bool:
+    """Whether the process calls itself so."""
+    return Path(f"/proc/{pid}/comm").read_text() == f"{name}\n"
+
+
 def works(world: World) -> bool:
     return world.codespace.answers(CORP[4], HTTP_PORT)
 
@@ -81,9 +86,9 @@ def test_command_ends_the_bridge(idle: World, start: Start, ssh: str) -> None:
 
 @ssh_only
 def test_kill_netbridge(idle: World, start: Start, ssh: str) -> None:
-    """kill -9: the agent notices the end of its stdin."""
+    """kill -9: the agent notices the end of its stdin, and waits in vain for the grace."""
     before = Snapshot.of(idle.codespace)
-    bridge = start(TARGET, "--ssh", ssh).ready()
+    bridge = start(TARGET, "--ssh", ssh, "--grace", "1").ready()
     os.kill(bridge.pid, signal.SIGKILL)
     bridge.ended()
     assert_restored(before, idle.codespace)
@@ -126,9 +131,8 @@ def test_kill_guardian(idle: World, start: Start) -> None:
     """Without its guardian the bridge goes on, and a stop still puts everything back."""
     before = Snapshot.of(idle.codespace)
     bridge = start().ready()
-    for pid in agents(idle, before):
-        if not holds_tun(pid):
-            os.kill(pid, signal.SIGKILL)
+    (guardian,) = (pid for pid in agents(idle, before) if is_named(pid, "netbridge-guard"))
+    os.kill(guardian, signal.SIGKILL)
     assert works(idle)
     bridge.stop()
     assert_restored(before, idle.codespace)
@@ -136,9 +140,9 @@ def test_kill_guardian(idle: World, start: Start) -> None:
 
 @ssh_only
 def test_ssh_connection_dies(idle: World, start: Start, ssh: str) -> None:
-    """The server's half of the connection is killed."""
+    """The server's half of the connection is killed, and the bridge shall not outlive it."""
     before = Snapshot.of(idle.codespace)
-    bridge = start(TARGET, "--ssh", ssh).ready()
+    bridge = start(TARGET, "--ssh", ssh, "--grace", "0").ready()
     for pid, words in idle.codespace.processes().items():
         if pid not in before.pids and words.startswith("sshd:"):
             os.kill(pid, signal.SIGKILL)
@@ -149,7 +153,7 @@ def test_ssh_connection_dies(idle: World, start: Start, ssh: str) -> None:
 
 def test_ssh_program_dies(idle: World, start: Start) -> None:
     before = Snapshot.of(idle.codespace)
-    bridge = start(TARGET, "--ssh", "openssh").ready()
+    bridge = start(TARGET, "--ssh", "openssh", "--grace", "0").ready()
     clients = [pid for pid, words in idle.laptop.processes().items() if words.split(" ")[0].endswith("ssh")]
     assert clients, idle.laptop.processes()
     os.kill(clients[0], signal.SIGKILL)
