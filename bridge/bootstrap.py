@@ -254,8 +254,8 @@ class AgentHandle:
             self.framed.fail(LinkError(f"the network interface over there is gone: {printable(message.get('detail'))}"))
         elif message["type"] == "error" and message.get("code") == "taken_over":
             self.framed.fail(TakenOverError(
-                "Another machine took this bridge over.", f"It calls itself {printable(message.get('detail'))}.",
-                "Start the bridge again with --take-over if it shall be here.",
+                "Another bridge took this target over.", f"It was started on {printable(message.get('detail'))}.",
+                "Start this one again, with --take-over if the other runs elsewhere and shall end.",
             ))
         elif message["type"] == "error":
             self._reports += 1

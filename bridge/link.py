@@ -244,6 +244,11 @@ class FramedLink(Link, ChannelUser):
             self._attached = False
 
     @property
+    def silent(self) -> float:
+        """Seconds since anything was heard."""
+        return round(time.monotonic() - self.heard_at, 3)
+
+    @property
     def taken(self) -> int:
         """PACKET payload bytes taken since the link began: what the agent is told for its resuming."""
         return self._acks.taken

@@ -22,6 +22,7 @@ def describe(session: Session) -> dict[str, Any]:
     state: dict[str, Any] = {
         "target": options.target,
         "state": session.state,
+        "session": session.name,
         "pid": os.getpid(),
         "version": netbridge.__version__,
         "uptime": round(time.monotonic() - session.began, 3),
@@ -37,6 +38,9 @@ def describe(session: Session) -> dict[str, Any]:
     if session.addresses:
         state["network"] = {"gateways": list(session.addresses.gateways), "tun": list(session.addresses.tun)}
     if agent:
+        state["connection"] = {
+            "up": agent.framed.carrying, "rtt": agent.framed.rtt, "silent": agent.framed.silent, "grace": options.grace,
+        }
         state["agent"] = {**agent.hello, **{key: value for key, value in agent.ready.items() if key != "type"}}
         state["dns"] = {
             "mode": options.dns, "on": bool(agent.ready.get("dns")), "listen": agent.ready.get("listen"),

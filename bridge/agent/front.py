@@ -39,10 +39,9 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
             os._exit(status)
     theirs.close()
     keep_out()
-    status = _wait(ours)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    return status
+    # The other process may end long before its connection does; nobody wants its status.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    return _wait(ours)
 
 
 def tell(front: socket.socket, status: int) -> None:

@@ -20,7 +20,7 @@ import socket
 import time
 from typing import Any, Callable, Dict, List, Optional, Union
 
-from . import facts, front, meeting, resolvconf, resolved
+from . import facts, front, meeting, resets, resolvconf, resolved
 from . import routes as routing
 from .frames import FrameError
 from .guardian import Guardian
@@ -70,6 +70,7 @@ class Holder:
         self._explicit: List[str] = []
         self._index = 0
         self._tun = -1
+        self._addresses: List[str] = []
         self._serving = False
         self._session: Dict[str, Any] = {}
         """What `setup` said of the session: its name, secret and machine, and how long the grace is."""
@@ -227,6 +228,7 @@ class Holder:
         if self._undo:
             raise SetupError("bad_message", "there was a setup already")
         interfaces = [ipaddress.ip_interface(text) for text in message["addresses"]]
+        self._addresses = [str(interface) for interface in interfaces]
         self._session = dict(message.get("session") or {})
         for name in message.get("replace") or ():
             with contextlib.suppress(meeting.NobodyThereError):
@@ -424,6 +426,9 @@ class Holder:
 
     def undo(self) -> None:
         """Put everything back as it was. Idempotent."""
+        if self._tun >= 0 and self._serving:
+            with contextlib.suppress(OSError):
+                resets.reset_all(self._tun, self._addresses)
         while self._undo:
             self._undo_one()
         self._routes = None
