@@ -21,7 +21,7 @@ from cyclopts import Parameter
 from netbridge.bridge import events
 from netbridge.bridge.notify import Notify
 from netbridge.bridge.options import Options, default_config
-from netbridge.bridge.user import helper_user
+from netbridge.bridge.user import User, helper_user
 
 from .choose import choose_target, named
 from .keyboard import Keyboard
@@ -107,7 +107,7 @@ def up(
         "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
         "take_over": take_over, "mtu": mtu, "gui": gui, "trace_level": trace_level, "log_format": log_format,
         "log_file": log_file, "log_size": log_size, "pcap": pcap, "config": config,
-    }, command=command)
+    }, helper_user(), command=command)
     if not options.target:
         options = replace(options, target=choose_target())
     output = Output(options, manager)
@@ -124,14 +124,13 @@ def up(
         manager.close()
 
 
-def gathered(given: Mapping[str, Any], *, command: tuple[str, ...] = ()) -> Options:
+def gathered(given: Mapping[str, Any], user: User, *, command: tuple[str, ...] = ()) -> Options:
     """Options from the arguments of `up`, by their names there, and from weaker sources. Raises UsageError."""
     flags = dict(given)
     codespace, config = flags.pop("codespace", None), flags.pop("config", None)
     flags["limits"] = flags.pop("limit", None)
     if codespace is not None:
         flags["target"] = named(codespace, flags.get("target"))
-    user = helper_user()
     return Options.gather(
         flags, user.environment, command=command, config=Path(config) if config else None,
         default_config=default_config(user),
