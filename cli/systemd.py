@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from netbridge.bridge.errors import UsageError
+
 from .service_job import Job
 from .service_manager import START_SECONDS, Command, ServiceManager, unsayable
+from .text import clean
 
 SYSTEMCTL = ("systemctl", "--user")
 WANTED_BY = "default.target"
@@ -64,6 +67,11 @@ class Systemd(ServiceManager):
         return Path(self.user.environment.get("XDG_CONFIG_HOME") or self.user.home / ".config", "systemd", "user")
 
     def text(self, job: Job) -> bytes:
+        if not job.words[0].isprintable() or set(job.words[0]) & set("'\"\\"):  # string_is_safe() in its sources
+            raise UsageError(
+                f"systemd refuses to run {clean(job.words[0])}.", "The path holds a quote, a backslash or the like.",
+                "Install netbridge in another folder.",
+            )
         try:
             environment = "".join(
                 f"Environment={quoted(f'{name}={value}')}\n" for name, value in job.environment.items()

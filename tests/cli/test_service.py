@@ -144,6 +144,12 @@ def test_a_dollar_in_the_programs_path() -> None:
     assert command_line(("/a/$b c", "x")) == '@"/a/$b c" "/a/$$b c" x'
 
 
+@pytest.mark.parametrize("character", ["'", '"', "\\", "\n"])
+def test_a_path_that_systemd_refuses(home: Path, character: str) -> None:
+    with pytest.raises(UsageError, match="systemd refuses"):
+        Systemd(me(home)).text(Job("netbridge-x", "x", (f"/bin/a{character}b", "x"), {}))
+
+
 @LINUX
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_the_real_systemd_finds_no_fault_in_the_unit(home: Path, tmp_path: Path) -> None:
