@@ -108,7 +108,8 @@ def notification(event: events.Event) -> dict[str, str]:
             return {"READY": "1", "STATUS": line(event)}
         case events.Stopping():
             return {"STOPPING": "1", "STATUS": line(event)}
-        case events.Starting() | events.Connected() | events.Lost() | events.Stopped():
+        case (events.Starting() | events.Connected() | events.Interrupted() | events.Reconnecting() | events.Resumed()
+              | events.Lost() | events.Stopped()):
             return {"STATUS": line(event)}
     return {}
 

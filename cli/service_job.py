@@ -51,7 +51,14 @@ def job(words: Sequence[str], user: User) -> Job:
     parser.default(up)
     _, bound, _ = parser.parse_args(list(words), exit_on_error=False, print_error=False)
     given = {name: value for name, value in bound.arguments.items() if value is not None}
-    target = gathered(given, user).target
+    options = gathered(given, user)
+    target = options.target
+    if options.take_over:
+        raise UsageError(
+            "A service cannot take a bridge over.",
+            "It is started again when another machine took it back, and two of them would go on like that for ever.",
+            "Leave --take-over out: the service waits until the target is free.",
+        )
     if isinstance(parse_target(target), SandboxTarget):
         raise UsageError(
             "The sandbox cannot be a service.", "It lives as long as the shell or the COMMAND in it.", FORMS

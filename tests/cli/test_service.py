@@ -110,6 +110,7 @@ def test_names_are_one_to_one_and_safe() -> None:
     ("install", 2, "No target"),
     ("install sandbox", 2, "sandbox cannot be a service"),
     ("install docker://box", 2, "docker"),
+    ("install fluffy --take-over", 2, "cannot take a bridge over"),
     ("install fluffy --colour", 2, "--colour"),
     ("install fluffy --mtu 12", 2, "1280"),
     ("install fluffy again", 2, "again"),
