@@ -87,6 +87,8 @@ class Options:
     """Form of events and log records."""
     log_file: Path | None = _setting(None, values.path)  # noqa: RUF009, see _setting
     """File that gets events and log records besides the terminal."""
+    log_size: int = _setting(10 << 20, values.size)
+    """Bytes at which `log_file` becomes FILE.1 and a new one is begun; 0: never."""
     pcap: Path | None = _setting(None, values.path)  # noqa: RUF009, see _setting
     """File that gets every packet of the link."""
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import notify
+
 _FARTHEST_ANCESTOR = 32
 """How far above us a sudo is looked for; a guard against a lying /proc."""
-_NOT_THE_PERSONS = ("SUDO_COMMAND", "SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_PS1", "MAIL")
+_NOT_THE_PERSONS = ("SUDO_COMMAND", "SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_PS1", "MAIL", *notify.VARIABLES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .forward.limitsettings import parse_limits
+from .forward.limitsettings import parse_limits, parse_number
 from .forward.rules import LOCAL, parse_rule
 
 MTU_MIN = 1280
@@ -115,6 +115,14 @@ def number(least: float, most: float) -> Callable[[object], float]:
         raise ValueError(f"{value!r} is not a number from {least:g} to {most:g}")
 
     return convert
+
+
+def size(value: object) -> int:
+    """Bytes: a number, or text with a unit such as 10MiB."""
+    found = parse_number(value.strip() if isinstance(value, str) else value, "bytes", whole=True)
+    if found is None or found < 0:
+        raise ValueError(f"{value!r} is not a size such as 10MiB")
+    return int(found)
 
 
 def path(value: object) -> Path:

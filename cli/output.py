@@ -1,4 +1,5 @@
-"""Where events, errors and log records go: standard error, and `--log-file` as well; configured here and nowhere else.
+"""Where events, errors and log records go: standard error, `--log-file` as well, and how far the bridge is to a service
+manager; configured here and nowhere else.
 
 Standard output belongs to machines (JSON) and to COMMAND. A record's text passes `clean`, as it may quote the target.
 While COMMAND has the terminal in raw mode a bare newline does not return the carriage, hence the lines end in CR LF
@@ -13,16 +14,16 @@ import sys
 import termios
 import time
 import traceback
-from typing import TextIO
 
 from netbridge.bridge.errors import UsageError
-from netbridge.bridge.events import Event
+from netbridge.bridge.events import Event, Hint
+from netbridge.bridge.notify import Notify
 from netbridge.bridge.options import Options
-from netbridge.bridge.runtime import open_private
 
 from . import render
 from .calm import Calm
 from .failures import told
+from .logfile import LogFile
 from .text import clean
 
 TRACE = 5
@@ -38,15 +39,16 @@ _TALKATIVE = {"asyncssh": logging.INFO, "asyncio": logging.INFO, "pyroute2": log
 class Output:
     """Events and errors of one run of the program."""
 
-    def __init__(self, options: Options) -> None:
-        """Set logging up. Raises UsageError when the log file cannot be written."""
+    def __init__(self, options: Options, manager: Notify | None = None) -> None:
+        """Set logging up. `manager`: who started us as a service. Raises UsageError for a file not to be written."""
+        self._manager = manager or Notify({})
         self._form = options.log_format
         self._calm = Calm()
         self._traced = options.trace_level == "trace"
-        self._file: TextIO | None = None
+        self._file: LogFile | None = None
         if options.log_file:
             try:
-                self._file = open(options.log_file, "a", encoding="utf-8", opener=open_private)
+                self._file = LogFile(options.log_file, options.log_size, lambda text: self.event(Hint(text)))
             except OSError as error:
                 raise UsageError(
                     f"The log file {options.log_file} cannot be written.", f"{error.strerror}.",
@@ -65,6 +67,7 @@ class Output:
 
     def event(self, event: Event) -> None:
         """Tell one event (the bridge's callback)."""
+        self._manager.tell(**render.notification(event))
         if self._form == "json":
             self.write(render.record(event))
         else:
@@ -78,6 +81,7 @@ class Output:
                     as_json = self._form == "json"
                     self.write(json.dumps({"event": "traceback", "line": line}) if as_json else clean(line))
         shown = told(error)
+        self._manager.tell(STATUS=clean(str(shown)))
         self.write(render.failure(shown, self._form))
         return shown.exit_code
 
@@ -107,11 +111,7 @@ class Output:
                 pass
         if self._file:
             stamp = "" if self._form == "json" else time.strftime("%Y-%m-%dT%H:%M:%S ")
-            try:
-                self._file.write(f"{stamp}{line}\n")
-                self._file.flush()
-            except (OSError, ValueError):
-                self._file = None  # a full disk must not end the bridge
+            self._file.write(f"{stamp}{line}")
 
     def close(self) -> None:
         if self._file:

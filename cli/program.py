@@ -33,6 +33,7 @@ app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, 
 app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and their state.")
 app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
 app.command("netbridge.cli.status:down", help="Stop running bridges.")
+app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
 
 
 def main() -> NoReturn:

@@ -101,6 +101,19 @@ def kind(event: events.Event) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
 
 
+def notification(event: events.Event) -> dict[str, str]:
+    """What a service manager hears of an event (sd_notify(3)): the stages of a bridge, in a person's words."""
+    match event:
+        case events.Ready():
+            return {"READY": "1", "STATUS": line(event)}
+        case events.Stopping():
+            return {"STOPPING": "1", "STATUS": line(event)}
+        case (events.Starting() | events.Connected() | events.Interrupted() | events.Reconnecting() | events.Resumed()
+              | events.Lost() | events.Stopped()):
+            return {"STATUS": line(event)}
+    return {}
+
+
 def failure(error: BridgeError, form: str) -> str:
     """What, why and what to do."""
     what = _full_stop(error.what)

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from netbridge.bridge import events
+from netbridge.bridge.notify import Notify
 from netbridge.bridge.options import Options, default_config
-from netbridge.bridge.user import helper_user
+from netbridge.bridge.user import User, helper_user
 
 from .choose import choose_target, named
 from .keyboard import Keyboard
@@ -83,6 +85,11 @@ def up(
         name="--trace-level", help="Verbosity of the log: none, trace, debug, info, warn or error.")] = None,
     log_format: Annotated[str | None, Parameter(name="--log-format", help="text or json.")] = None,
     log_file: Annotated[str | None, Parameter(name="--log-file", help="Write events and log to this file too.")] = None,
+    log_size: Annotated[str | None, Parameter(
+        name="--log-size", help=(
+            "Size at which the log file becomes FILE.1 and a new one is begun, three old ones being kept; 0: never"
+            " (default: 10MiB)."
+        ))] = None,
     pcap: Annotated[str | None, Parameter(name="--pcap", help="Write every packet of the link to this file.")] = None,
     config: Annotated[str | None, Parameter(
         name="--config", help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
@@ -93,37 +100,47 @@ def up(
     What follows -- is COMMAND: it runs over there once the bridge is ready, and the bridge ends with it, with its exit
     status. Options can also stand in a TOML file and in the environment as NETBRIDGE_*.
     """
-    flags = {
-        "target": target, "route": route, "exclude": exclude, "capture_all": capture_all, "dns": dns,
-        "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias, "limits": limit,
+    manager = Notify(os.environ)  # first of all: no child of ours shall have the variables
+    options = gathered({
+        "target": target, "codespace": codespace, "route": route, "exclude": exclude, "capture_all": capture_all,
+        "dns": dns, "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias, "limit": limit,
         "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
-        "take_over": take_over, "mtu": mtu, "gui": gui,
-        "trace_level": trace_level, "log_format": log_format, "log_file": log_file, "pcap": pcap,
-    }
-    if codespace is not None:
-        flags["target"] = named(codespace, target)
-    user = helper_user()
-    options = Options.gather(
-        flags, user.environment, command=command, config=Path(config) if config else None,
-        default_config=default_config(user),
-    )
+        "take_over": take_over, "mtu": mtu, "gui": gui, "trace_level": trace_level, "log_format": log_format,
+        "log_file": log_file, "log_size": log_size, "pcap": pcap, "config": config,
+    }, helper_user(), command=command)
     if not options.target:
         options = replace(options, target=choose_target())
-    output = Output(options)
+    output = Output(options, manager)
+    if manager.watchdog:
+        faulthandler.enable()  # killed for its silence, it says where it hung
     try:
         if options.gui:
             output.event(events.Hint("the terminal UI is not in this version; one line is printed for each event"))
-        return _run(_bridge(options, output))
+        return _run(_bridge(options, output, manager))
     except Exception as error:
         return output.failure(error)
     finally:
         output.close()
+        manager.close()
 
 
-async def _bridge(options: Options, output: Output) -> int:
+def gathered(given: Mapping[str, Any], user: User, *, command: tuple[str, ...] = ()) -> Options:
+    """Options from the arguments of `up`, by their names there, and from weaker sources. Raises UsageError."""
+    flags = dict(given)
+    codespace, config = flags.pop("codespace", None), flags.pop("config", None)
+    flags["limits"] = flags.pop("limit", None)
+    if codespace is not None:
+        flags["target"] = named(codespace, flags.get("target"))
+    return Options.gather(
+        flags, user.environment, command=command, config=Path(config) if config else None,
+        default_config=default_config(user),
+    )
+
+
+async def _bridge(options: Options, output: Output, manager: Notify) -> int:
     from netbridge.bridge.session import Session
 
-    with contextlib.ExitStack() as terminal:
+    with contextlib.ExitStack() as terminal, manager:
         def tell(event: events.Event) -> None:
             output.event(event)
             match event:

@@ -47,7 +47,7 @@ def _checked(name: str, raw: object) -> tuple[str, float]:
         near = difflib.get_close_matches(name.replace("_", "-"), FIELDS, 1)
         meant = f"; perhaps {near[0]} was meant" if near else f"; there are {', '.join(FIELDS)}"
         raise ValueError(f"there is no limit {name!r}{meant}")
-    number = _number(raw, field.metadata["unit"], whole=isinstance(field.metadata["default"], int))
+    number = parse_number(raw, field.metadata["unit"], whole=isinstance(field.metadata["default"], int))
     least, most = field.metadata["least"], field.metadata["most"]
     if number is None or not least <= number <= most:
         kind = "a whole number" if isinstance(field.metadata["default"], int) else "a number"
@@ -59,8 +59,8 @@ def _checked(name: str, raw: object) -> tuple[str, float]:
     return field.name, number
 
 
-def _number(raw: object, unit: str, *, whole: bool) -> float | None:
-    """The number `raw` stands for; None when it is none."""
+def parse_number(raw: object, unit: str, *, whole: bool) -> float | None:
+    """The number of `unit` (bytes, seconds, …) that `raw` stands for; None when it is none."""
     if isinstance(raw, bool):
         return None
     if isinstance(raw, str):

@@ -10,6 +10,6 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]] | None:
-    if item.path.name in {"test_session.py", "test_control.py", "test_counters.py"}:
+    if item.path.name in {"test_session.py", "test_control.py", "test_counters.py", "test_notify.py"}:
         return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
     return None

@@ -28,7 +28,7 @@ def what_would_be_started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
     """`up` only notes what it was asked for."""
     started: list[Options] = []
 
-    def bridge(options: Options, output: object) -> Any:
+    def bridge(options: Options, *_: object) -> Any:
         started.append(options)
 
     monkeypatch.setattr(up_module, "_bridge", bridge)
@@ -50,7 +50,7 @@ def test_every_option_reaches_the_session(started: list[Options]) -> None:
     words = (
         "up ssh://dev -r 10.0.0.0/8 --route fd00::/8 -x 10.1.0.0/16 --all --dns all --dns-domain corp.test"
         " --allow 127.0.0.1:80 --deny 10.2.0.0/16:22 --ssh openssh --mtu 1400 --gui false --trace-level warn"
-        " --log-format json --pcap /tmp/x.pcap"
+        " --log-format json --log-size 64k --pcap /tmp/x.pcap"
     )
     assert run(words.split()) == 0
     (options,) = started
@@ -61,6 +61,7 @@ def test_every_option_reaches_the_session(started: list[Options]) -> None:
     assert (options.dns, options.dns_domain, options.ssh, options.mtu) == ("all", ("corp.test",), "openssh", 1400)
     assert (options.allow, options.deny) == (("127.0.0.1:80",), ("10.2.0.0/16:22",))
     assert (options.gui, options.trace_level, options.log_format) == (False, "warn", "json")
+    assert options.log_size == 64 << 10
     assert options.command == ()
 
 

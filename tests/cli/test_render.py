@@ -195,3 +195,17 @@ def test_levels(tmp_path: Path, level: str, told: int, capsys: pytest.CaptureFix
 def test_an_unwritable_log_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         Output(Options(target="t", log_file=tmp_path))
+
+
+def test_what_a_service_manager_hears() -> None:
+    """One line a stage, whatever the target called itself; what is no stage is not told."""
+    assert render.notification(events.Ready("t")) == {"READY": "1", "STATUS": "ready"}
+    assert render.notification(events.Stopping("q\nREADY=1")) == {"STOPPING": "1", "STATUS": "stopping: q READY=1"}
+    for event in (
+        events.Starting("reaching the target", "t"), events.Lost(EVIL), events.Interrupted(EVIL, 600.0),
+        events.Reconnecting(2, 1.0, EVIL), events.Resumed(1.0, 2, 3),
+    ):
+        told = render.notification(event)
+        assert list(told) == ["STATUS"]
+        assert told["STATUS"].isprintable()
+    assert render.notification(events.Hint("h")) == {}

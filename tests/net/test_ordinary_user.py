@@ -73,3 +73,20 @@ def test_sandbox_without_root(idle: World, start: Start, python: str) -> None:
     bridge = start("sandbox", prefix=me, command=("sh", "-c", script))
     assert bridge.ended(30) == 42, bridge.said + (idle.laptop.folder / "netbridge.out").read_text()[-2000:]
     assert_restored(here, idle.laptop)
+
+
+def test_sudo_writes_the_callers_service(idle: World, python: str) -> None:
+    if not shutil.which("sudo"):
+        pytest.skip("needs sudo")
+    name, number = PERSON
+    folder = idle.laptop.folder / name / ".config/systemd/user"
+    said = idle.laptop.run(*as_person(idle.laptop, python, sudo=True), "service", "install", "ssh://mine").check().stderr
+    (unit,) = folder.iterdir()
+    assert (unit.stat().st_uid, unit.stat().st_mode & 0o777) == (number, 0o600)
+    assert " up ssh://mine --gui=false\n" in unit.read_text()
+    assert f"loginctl enable-linger {name}" in said
+    # its owner needs no sudo to see it or to remove it
+    me = as_person(idle.laptop, python)
+    assert "ssh://mine" in idle.laptop.run(*me, "service", "status", "--json").check().stdout
+    idle.laptop.run(*me, "service", "uninstall", "ssh://mine").check()
+    assert list(folder.iterdir()) == []
