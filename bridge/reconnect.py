@@ -2,7 +2,8 @@
 
 The first try comes at once: a server that was restarted, a proxy that dropped an idle connection, a Wi-Fi that changed.
 Then the waits double from 1 s to 30 s, each with jitter, so that many bridges behind one gateway do not come all at
-the same moment. `wake` ends a wait: this machine's network changed.
+the same moment. `wake` ends a wait, and a try that is under way on what is no path any more: this machine's network
+changed, or the target's port answers again (`knock.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 
-from .errors import BridgeError, BridgeGoneError, TargetUnreachableError
+from .errors import BridgeError, BridgeGoneError
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 30.0
@@ -54,8 +55,9 @@ class Reconnect:
             self._wake.clear()
             try:
                 async with asyncio.timeout(max(0.0, min(ATTEMPT, deadline - loop.time()))):
-                    await self._attempt()
-                return
+                    if await self._unless_woken():
+                        return
+                continue
             except BridgeGoneError:
                 raise
             except BridgeError as error:
@@ -72,7 +74,29 @@ class Reconnect:
                     await self._wake.wait()
             except TimeoutError:
                 pass
-        raise BridgeGoneError(
+        raise self._too_late(grace, why)
+
+    async def _unless_woken(self) -> bool:
+        """One try; False when it was broken off because another shall be made at once."""
+        loop = asyncio.get_running_loop()
+        attempt, woken = loop.create_task(self._try()), loop.create_task(self._wake.wait())
+        try:
+            await asyncio.wait((attempt, woken), return_when=asyncio.FIRST_COMPLETED)
+            if not attempt.done():
+                return False
+            attempt.result()
+            return True
+        finally:
+            for task in (attempt, woken):
+                task.cancel()
+            await asyncio.wait((attempt, woken))
+
+    async def _try(self) -> None:
+        await self._attempt()
+
+    @staticmethod
+    def _too_late(grace: float, why: str) -> BridgeGoneError:
+        return BridgeGoneError(
             f"The connection could not be made anew within {grace:.0f} s.", why,
             "Start the bridge again; the target undoes by itself what was left there.",
-        ) from TargetUnreachableError(why)
+        )

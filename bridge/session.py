@@ -41,6 +41,7 @@ from .errors import BridgeError, TakenOverError, TargetUnreachableError
 from .forward.policy import Policy
 from .heart import Heart
 from .hostalias import NAME, HostAlias
+from .knock import knock
 from .machine import identity
 from .options import Options
 from .reconnect import Reconnect
@@ -330,6 +331,10 @@ class Session:
         began = time.monotonic()
         tell = lambda tries, wait, why: self._tell(events.Reconnecting(tries, round(wait, 1), why))
         reconnect = self._reconnect = Reconnect(self._reach_again, tell)
+        address, port = self.transport.peer_address, self.transport.peer_port
+        knocking = None
+        if address and port:
+            knocking = asyncio.get_running_loop().create_task(knock(address, port, reconnect.wake))
         try:
             await reconnect.run(self.options.grace)
         except BridgeError as error:
@@ -337,6 +342,8 @@ class Session:
             return
         finally:
             self._reconnect = None
+            if knocking:
+                knocking.cancel()
         assert self.engine is not None
         assert self.agent is not None
         assert self.capturing is not None

@@ -219,7 +219,7 @@ class AsyncsshTransport(Transport):
                 stream.close()
                 raise
             else:
-                self.peer_address = address[0]
+                self.peer_address, self.peer_port = address[:2]
                 return stream
         if all(isinstance(failure, ConnectionRefusedError) for failure in failures):
             raise ssh_errors.refused(target)

@@ -67,6 +67,9 @@ class Transport(abc.ABC):
     peer_address: str | None = None
     """The address the tunnel itself uses, where known after `connect`."""
 
+    peer_port: int | None = None
+    """Its TCP port, where that is a connection of this machine's own."""
+
     @abc.abstractmethod
     async def connect(self) -> None:
         """Reach the target and log in. Raises a BridgeError."""

@@ -81,9 +81,9 @@ class OpenSshTransport(Transport):
         if configuration.get("loglevel", "").upper() in ("QUIET", "FATAL"):
             self._options.append("LogLevel=ERROR")
         if not {"proxycommand", "proxyjump"} & configuration.keys():
-            self.peer_address = await _address(
-                configuration.get("hostname", self._target.host), configuration.get("port", "22")
-            )
+            port = configuration.get("port", "22")
+            self.peer_address = await _address(configuration.get("hostname", self._target.host), port)
+            self.peer_port = int(port)
 
     async def open(self, command: str) -> Channel:
         greeting = Greeting()

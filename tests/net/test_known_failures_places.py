@@ -14,7 +14,7 @@ import pytest
 
 from tests.world import Bridge, Machine, World
 from tests.world.addresses import CODESPACE, CORP, LAPTOP, SSH_PORT
-from tests.world.bridge import as_person, netbridge, python_for_everybody
+from tests.world.bridge import as_person, python_for_everybody
 from tests.world.machine import wait_until
 from tests.world.snapshot import Snapshot
 from tests.world.sshd import PERSON
