@@ -3,7 +3,8 @@
 The way of a start. The session runs a first stage there (see :mod:`netbridge.bridge.bootstrap`), which reads an exact
 number of bytes from stdin and hands them to :mod:`.loader`, an in-memory importer. :mod:`.main` moves stdin and stdout
 out of the way of stray prints and says `hello`; :mod:`.holder` then owns everything: the TUN, the routes, the DNS
-stub, the edited resolv.conf, and undoes all of it when the session says `stop`, when stdin ends or on a signal.
+stub, the edited resolv.conf, and undoes all of it when the session says `stop`, on a signal, or when the connection
+broke and no other came within the grace (:mod:`.meeting`). What started the agent sees only :mod:`.front`.
 What a SIGKILL leaves behind is put right by the kernel (the TUN is not persistent, so routes and addresses vanish with
 the process) and by the guardian process (resolv.conf).
 
@@ -16,6 +17,6 @@ PROTOCOL = 1
 
 VERSION = "1"
 """Version of the agent's code; always that of the session that sent it."""
-SILENCE = 75.0
-"""Seconds without a word from the session after which the agent undoes everything: longer than the session's own
-patience (45 s), so that both ends agree that it is over."""
+SILENCE = 30.0
+"""Seconds without a word from the session after which the agent gives its connection up (and waits for another one as
+long as the grace lasts): longer than the session's own patience, so that it is the session that notices first."""

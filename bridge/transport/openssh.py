@@ -29,8 +29,6 @@ from .remote_command import supervised
 from .target import SshTarget
 from .terminal import has_terminal, run_on_terminal
 
-ALIVE_INTERVAL = 15
-"""Seconds of silence before ssh asks the server whether it is there; three unanswered ones end the link."""
 CONNECT_TIMEOUT = 30
 """Seconds, where ~/.ssh/config says nothing; the kernel alone would try for two minutes."""
 CONFIGURATION_PATIENCE = 20.0
@@ -46,8 +44,7 @@ FIXED = (
     "PermitLocalCommand=no",
     "RemoteCommand=none",
     "Tunnel=no",
-    f"ServerAliveInterval={ALIVE_INTERVAL}",
-    "ServerAliveCountMax=3",
+    "ServerAliveInterval=0",  # the link asks by itself (heart.py), and not at all where a codespace shall fall asleep
 )
 
 

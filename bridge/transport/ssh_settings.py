@@ -25,8 +25,6 @@ from .known_hosts import KnownHosts, Strictness
 from .target import SshTarget
 
 SYSTEM_CONFIGURATION = Path("/etc/ssh/ssh_config")
-ALIVE_INTERVAL = 15
-"""Seconds of silence before the server is asked whether it is there; three unanswered ones end the connection."""
 LOGIN_PATIENCE = 120
 """Seconds for key exchange and login, questions to the user included; OpenSSH's server gives as many."""
 
@@ -40,8 +38,7 @@ ALWAYS: dict[str, Any] = {
     "tunnel": None,
     "connect_timeout": None,
     "login_timeout": LOGIN_PATIENCE,
-    "keepalive_interval": ALIVE_INTERVAL,
-    "keepalive_count_max": 3,
+    "keepalive_interval": 0,
     "config": None,
 }
 """What the link wants of asyncssh whatever the target, and whatever ~/.ssh/config says."""
