@@ -266,7 +266,7 @@ class Session:
             "loopback_up": True,
             "pass_tun": self.transport.passes_descriptors,
             "capture": options.capture,
-            "silence": SILENCE,
+            "silence": max(SILENCE, 4 * options.ping_interval),
             "session": {
                 "name": self.name, "secret": secrets.token_hex(32), "machine": machine, "quiet": not options.keep_awake,
                 "grace": 0 if self.transport.passes_descriptors else options.grace,

@@ -61,7 +61,8 @@ def test_kill_9_at_random_moments(start: Callable[..., Bridge], world: World) ->
             bridge.program.signal(signal.SIGTERM)
             outcomes["went on"] += 1
         status = bridge.ended(20)
-        assert status in {0, 1, 3, -signal.SIGKILL, 137}, bridge.said
+        # SIGTERM ends a program that is past its own end, or not yet begun.
+        assert status in {0, 1, 3, -signal.SIGKILL, 137, -signal.SIGTERM}, bridge.said
         assert "Traceback" not in bridge.said, bridge.said
         outcomes["killed" if status in {-signal.SIGKILL, 137} else "ended"] += 1
     print(outcomes)

@@ -337,3 +337,51 @@ def test_another_machine_takes_over_only_when_told(start: Callable[..., Bridge],
     assert failed and failed["what"] == "Another bridge took this target over."
     assert world.codespace.run("curl", "-sS", "-m5", f"http://{CORP[4]}/").check().stdout
     assert third.stop() == 0
+
+
+@contextlib.contextmanager
+def counted(world: World) -> Iterator[Callable[[], int]]:
+    """How many packets of SSH connections left the codespace."""
+    rule = f"OUTPUT -p tcp --sport {SSH_PORT}"
+    if (made := world.codespace.shell(f"iptables -I {rule}")).code:
+        pytest.skip(f"no iptables: {made.stderr}")
+    try:
+        yield lambda: int(world.codespace.shell("iptables -vxL OUTPUT 1 -n").check().stdout.split()[0])
+    finally:
+        world.codespace.shell(f"iptables -D {rule}").check()
+
+
+@SSHES
+def test_an_idle_codespace_may_fall_asleep(start: Callable[..., Bridge], world: World, ssh: str) -> None:
+    """--keep-awake no: not a byte while nothing is carried; but a change of this machine's network makes it ask, and a
+    path that is dead since is noticed."""
+    bridge = start(TARGET, "--ssh", ssh, "--keep-awake", "no").ready()
+    fetch = ("curl", "-sS", "-m20", f"http://{CORP[4]}/")
+    world.codespace.run(*fetch).check()
+    with counted(world) as packets:
+        time.sleep(1)  # what still travels from before
+        before = packets()
+        time.sleep(7)
+        assert packets() == before
+    frozen = ssh_sessions(world)
+    break_it(world, signal.SIGSTOP)
+    try:
+        world.laptop.ip("addr add 10.123.0.1/24 dev eth0")
+        wait_until(lambda: resumed(bridge) == 1, "another connection", 10)
+    finally:
+        world.laptop.ip("addr del 10.123.0.1/24 dev eth0")
+        for pid in frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    assert world.codespace.run(*fetch).check().stdout
+    assert bridge.stop() == 0
+
+
+def test_an_idle_bridge_asks_every_few_seconds(start: Callable[..., Bridge], world: World) -> None:
+    """The default, and what the test above is compared with: some packets, and a round trip that status shows."""
+    bridge = start(TARGET, "--ssh", "openssh").ready()
+    with counted(world) as packets:
+        before = packets()
+        wait_until(lambda: packets() - before >= 2, "two questions", 10, 0.2)
+    assert 0 < bridge.status()["connection"]["rtt"] < 1
+    assert bridge.stop() == 0
