@@ -21,6 +21,7 @@ from tests.world.addresses import CLOSED_PORT, CODESPACE, CORP, ECHO_PORT, POSTG
 from tests.world.machine import wait_until
 
 from .conftest import TARGET
+from .test_resume import break_it
 from .test_traces import is_named
 
 pytestmark = [pytest.mark.net, pytest.mark.timeout(120)]
@@ -89,6 +90,21 @@ def test_killed(start: Start, places: dict[int, str], idle: World) -> None:
     assert bridge.ended() == 3
     wait_until(lambda: idle.codespace.shell(STATE).stdout == state, "everything to be as before")
     start(places[BARE], "--ssh", "openssh").ready()
+
+
+def test_outlives_its_connection(start: Start, places: dict[int, str], idle: World) -> None:
+    """As a bridge with a TUN does."""
+    state = idle.codespace.shell(STATE).stdout
+    bridge = start(places[BARE], "--ssh", "openssh").ready()
+    with idle.corp.listen(CORP[4]) as listener:
+        with idle.codespace.connect(CORP[4], listener.getsockname()[1]) as client, listener.accept()[0] as server:
+            break_it(idle)
+            wait_until(lambda: bridge.event("resumed"), "the bridge goes on", 20)
+            client.sendall(b"still here")
+            server.settimeout(5)
+            assert server.recv(100) == b"still here"
+    assert bridge.stop() == 0
+    assert idle.codespace.shell(STATE).stdout == state
 
 
 @pytest.fixture(scope="module", params=["by the device", "by the routes"])

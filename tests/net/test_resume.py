@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from tests.world import Bridge, World
-from tests.world.addresses import CORP, SSH_PORT, url
+from tests.world.addresses import CODESPACE, CORP, SSH_PORT, url
 from tests.world.bridge import NETBRIDGE
-from tests.world.machine import Program, children, wait_until
+from tests.world.machine import Program, wait_until
 from tests.world.servers import make_big_file
 from tests.world.snapshot import Snapshot
 from tests.world.sshd import serve
@@ -62,9 +62,9 @@ def break_it(world: World, number: int = signal.SIGKILL) -> None:
 
 
 def ssh_sessions(world: World) -> list[int]:
-    """The processes of the codespace's sshd that serve a connection each."""
-    (server,) = [pid for pid, words in world.codespace.processes().items() if "sshd: " in words and "listener" in words]
-    return children(server)
+    """The processes of the codespace's SSH servers that serve a connection each."""
+    found = world.codespace.processes()
+    return [pid for pid, words in found.items() if words.startswith("sshd: ") and "listener" not in words]
 
 
 def resumed(bridge: Bridge) -> int:
@@ -308,6 +308,41 @@ def test_the_grace_is_over(start: Callable[..., Bridge], world: World) -> None:
     failed = bridge.event("failed")
     assert failed and "within 3 s" in failed["what"], bridge.said
     assert_restored(here, world.laptop)
+
+
+PLACES = {
+    "by sudo": f"ssh://codespace@{CODESPACE[4]}:{SSH_PORT}",
+    "by a command": f"exec:ssh -T -p {SSH_PORT} root@{CODESPACE[4]} sh",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_way_to_an_agent_is_resumed(start: Callable[..., Bridge], world: World, place: str) -> None:
+    before = Snapshot.of(world.codespace)
+    bridge = start(PLACES[place]).ready()
+    with world.corp.listen(CORP[4]) as listener:
+        with world.codespace.connect(CORP[4], listener.getsockname()[1]) as client, listener.accept()[0] as server:
+            break_it(world)
+            wait_until(lambda: resumed(bridge) == 1, "the bridge goes on", 20)
+            client.sendall(b"still here")
+            server.settimeout(5)
+            assert server.recv(100) == b"still here"
+    assert bridge.stop() == 0
+    stopped = bridge.event("stopped")
+    assert stopped and stopped["clean"]
+    assert_restored(before, world.codespace, 2)
+
+
+def test_what_a_killed_bridge_left_gives_way(start: Callable[..., Bridge], world: World) -> None:
+    """kill -9 of netbridge: the target would keep everything for the grace, but the next `up` of this machine comes."""
+    before = Snapshot.of(world.codespace)
+    bridge = start(TARGET, "--ssh", "openssh").ready()
+    os.kill(bridge.pid, signal.SIGKILL)
+    bridge.ended()
+    again = start(TARGET, "--ssh", "openssh").ready()
+    assert world.codespace.run("curl", "-sS", "-m5", f"http://{CORP[4]}/").check().stdout
+    assert again.stop() == 0
+    assert_restored(before, world.codespace, 2)
 
 
 def test_a_second_bridge_of_this_machine(start: Callable[..., Bridge], world: World) -> None:
