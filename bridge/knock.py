@@ -12,8 +12,9 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-EVERY = 1.0
-PATIENCE = 1.5
+EVERY = 0.5
+"""Seconds between two knocks, where they are refused at once."""
+PATIENCE = 1.0
 """Seconds until a knock counts as unheard; a satellite's round trip is 0.7 s."""
 
 

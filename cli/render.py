@@ -163,6 +163,9 @@ def state(status: dict[str, Any]) -> list[str]:
                 found = tuple(it for it in found if "--exclude" in it.reason or "tunnel" in it.reason)
             if found:
                 lines.append(f"  {name}: {_networks(found)}")
+    if connection := status.get("connection"):
+        trip = f", round trip {connection['rtt'] * 1000:.1f} ms" if connection.get("rtt") else ""
+        lines.append(f"  connection: {'up' + trip if connection.get('up') else 'down, it is being made anew'}")
     if (agent := status.get("agent", {})).get("capture") == "packet":
         lines.append(f"  capture: by a packet socket on {agent.get('tun')}; packets leave towards the gateway as well")
     elif agent.get("capture"):
