@@ -156,8 +156,8 @@ def test_broadcast_address_of_a_network_of_the_laptops(attack: Scene) -> None:
 
 
 def test_own_closed_ports_and_own_sockets(attack: Scene) -> None:
-    """The laptop's address in corp, by the codespace: refused where nobody listens, and no loop where a datagram is sent
-    to the very port that its own flow has."""
+    """The laptop's address in corp: refused where nobody listens, and no loop where a datagram is sent to the very port
+    that its own flow has."""
     world = attack.world
     host = LAPTOP_IN_CORP[4]
     assert connect_errno(world.codespace, host, 81) == errno.ECONNREFUSED
