@@ -199,4 +199,5 @@ def moved(attack: Scene, before: dict[str, dict[str, int]], count: int) -> bool:
     """Whether so many more packets were dropped, by the policy or as a group's."""
     after = state(attack.bridge)["counters"]
     names = (*((room, "dropped_policy") for room, _ in FORWARDED), ("ip", "group"))
-    return sum(after[room][name] - before[room][name] for room, name in names) >= count
+    dropped: int = sum(after[room][name] - before[room][name] for room, name in names)
+    return dropped >= count

@@ -415,8 +415,7 @@ def test_rule_09_windows(world: World, wire: Wire) -> None:
         shift = answer.options[OPT_WSCALE][0]
         windows = [seen.window << shift for seen in packets if not seen.up and not seen.flags & SYN]
         assert max(windows) > 0xFFFF * 4, max(windows)
-        # The right edge never moves back, but by what a scaled window cannot say (RFC 7323, section 2.4); that is still
-        # taken, as tests/stack/tcp/test_window.py shows.
+        # The right edge never moves back, but by what a scaled window cannot say (RFC 7323, section 2.4).
         edge = 0
         for seen in packets:
             if not seen.up and not seen.flags & SYN:

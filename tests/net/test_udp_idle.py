@@ -1,4 +1,4 @@
-"""How long a UDP flow lives that nobody uses: one question, a resolver's, a stream; with short times, which can be set."""
+"""How long a UDP flow lives that nobody uses: one question, a resolver's, a stream; with short times by --limit."""
 
 from __future__ import annotations
 
