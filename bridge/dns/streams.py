@@ -65,9 +65,10 @@ class StreamServer:
             await connection.run()
         except (OSError, EOFError):  # the client left or was silent for too long; there is nobody to tell
             counters.tcp_cut += 1
+            writer.transport.abort()
         finally:
             connection.over = True
-            writer.close()
+            await connection.ended()  # until then its answers cost memory, and it counts
             self._open.discard(connection)
             if not self._open:
                 self._none_open.set()
@@ -122,6 +123,15 @@ class _Connection:
         while self._under_way:  # half-closed: the client still listens
             self._room.clear()
             await self._room.wait()
+
+    async def ended(self) -> None:
+        """Close; who does not take the last answers in time goes without."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(self._idle):
+                await self._writer.wait_closed()
+        except OSError:
+            self._writer.transport.abort()
 
     def cut(self) -> None:
         """End the connection at once, whatever is still under way."""

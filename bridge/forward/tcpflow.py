@@ -288,6 +288,9 @@ class TcpFlow(Flow):
                 self._readable = False
                 self._host_said_all()
                 return
+            if flow.over:
+                self.reset()  # nobody is there to hear it; a kernel answers so for an application that has closed
+                return
             size = len(data)
             self.bytes_down += size
             self.packets_down += 1

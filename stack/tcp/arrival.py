@@ -19,6 +19,7 @@ CLOSED = State.CLOSED
 SYN_SENT = State.SYN_SENT
 SYN_RECEIVED = State.SYN_RECEIVED
 ESTABLISHED = State.ESTABLISHED
+CLOSE_WAIT = State.CLOSE_WAIT
 FIN_WAIT_1 = State.FIN_WAIT_1
 FIN_WAIT_2 = State.FIN_WAIT_2
 TIME_WAIT = State.TIME_WAIT
@@ -156,6 +157,10 @@ class Arrival(ControlBlock):
             if seq == receiver.nxt:
                 if self.state in CLOSING_DOWN and not sender.sent and not sender.unsent:
                     self._end(None)  # only the ACK of our FIN is missing: the peer is through
+                elif self.state is CLOSE_WAIT and self._probes and not sender.sent and not sender.unsent:
+                    # We asked whether it lives, and there is no socket any more: the application closed, with a FIN,
+                    # and its kernel has forgotten it (Linux: after a minute). That took nothing back.
+                    self._forgotten(now)
                 elif self.state is not TIME_WAIT:  # RFC 1337
                     self._end(ConnectionResetError("the peer reset the connection"))
             else:

@@ -83,6 +83,7 @@ class Connection(Arrival):
         if self.state is CLOSED:
             waited = self._end_told_later
             self._end_told_later = False
+            self._life_until = inf
             self.receiver.release()
             return waited
         if self.state not in (SYN_SENT, TIME_WAIT):
@@ -98,12 +99,16 @@ class Connection(Arrival):
         """The user has room again: offer it what waits, and tell the peer if that opened the window enough."""
         if self.state is CLOSED and not self._end_told_later:
             return
-        if self.receiver.backlog_bytes:
+        before = self.receiver.backlog_bytes
+        if before:
             self.receiver.drain(now)
+        if self._life_until < inf and self._end_told_later and self.receiver.backlog_bytes < before:
+            self._life_until = now + self._config.orphan
         if self._fin_received:
             self._tell_eof()
         if self._end_told_later and not self.receiver.backlog_bytes:
             self._end_told_later = False
+            self._life_until = inf
             self.receiver.release()
             self._user.closed(None)
         if self.state in MAY_RECEIVE_DATA and self.receiver.update_due(self.mss):

@@ -119,7 +119,7 @@ class Tcp:
         if key in self.requests:
             counters.undecided += 1
             return
-        self._reset_stray(key, seq, ack, flags, end - data, source_port, destination_port)
+        self._reset_stray(key, packet, ip, at, seq, ack, flags, end - data, source_port, destination_port)
 
     def burst_ended(self) -> None:
         """Answer everything the burst brought."""
@@ -165,7 +165,6 @@ class Tcp:
             return
         half = len(key) // 2 - 2
         source, destination = key[:half], key[half : 2 * half]
-        ttl = packet[ip + 8] if half == 4 else packet[ip + 7]
         local = self.stack.is_local(destination)
         if local:
             listeners = self.listeners
@@ -176,7 +175,7 @@ class Tcp:
             )
         else:
             accept = self.forward
-        quoted = bytes(packet[ip : at + 20])
+        ttl, quoted = _hops(packet, ip), bytes(packet[ip : at + HEADER_LEN])
         if not self.stack.may_arrive(source, destination, ttl, quoted):
             return
         request = TcpRequest(
@@ -196,15 +195,17 @@ class Tcp:
             self.drop(request)
 
     def _reset_stray(
-        self, key: bytes, seq: int, ack: int, flags: int, length: int, source_port: int, destination_port: int
-    ) -> None:
+        self, key: bytes, packet: memoryview, ip: int, at: int, seq: int, ack: int, flags: int, length: int,
+        source_port: int, destination_port: int,
+    ) -> None:  # fmt: skip
         """A segment of no connection (RFC 9293, section 3.10.7.1)."""
         half = len(key) // 2 - 2
         source, destination = key[:half], key[half : 2 * half]
         if not source_port or not destination_port:
             self.counters.bad_header += 1
             return
-        if not self.stack.is_unicast_pair(source, destination):
+        # A reset to an address that is not the link's would be one that somebody over there makes us send to others.
+        if not self.stack.may_arrive(source, destination, _hops(packet, ip), packet[ip : at + HEADER_LEN]):
             return
         self.counters.resets_sent += 1
         writer = HeaderWriter(destination, destination_port, source, source_port, offload=self.stack.link.offload)
@@ -337,3 +338,8 @@ class Tcp:
             self._cut(flow, ConnectionAbortedError("the stack was closed"))
         self.waiting.clear()
         self._dirty.clear()
+
+
+def _hops(packet: memoryview, ip: int) -> int:
+    """The TTL or hop limit of the IP packet that begins there."""
+    return packet[ip + 8] if packet[ip] >> 4 == 4 else packet[ip + 7]

@@ -79,6 +79,11 @@ class Flow:
         """Whether the peer has acknowledged everything that was written, and the FIN after it."""
         return self.connection.state in DELIVERED
 
+    @property
+    def over(self) -> bool:
+        """Whether the peer is gone, whatever the user has not taken yet."""
+        return self.connection.state is State.CLOSED
+
     def write(self, data: bytes) -> None:
         """Send data (kept by reference until acknowledged)."""
         self.connection.write(data)

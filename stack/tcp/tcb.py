@@ -65,7 +65,7 @@ class ControlBlock:
         self._retry_at = inf
         """When the SYN or SYN-ACK is sent again."""
         self._life_until = inf
-        """End of TIME-WAIT, of FIN-WAIT-2, or of an orphan's patience."""
+        """End of TIME-WAIT, of FIN-WAIT-2, or of the patience with an orphan or with a user that takes no data."""
         self._heard_at = inf
         self._keepalive = config.keepalive
         self._probes = 0
@@ -95,6 +95,14 @@ class ControlBlock:
     def _enter_time_wait(self, now: float) -> None:
         self.sender.release()
         self._life_until = now + self._config.time_wait
+
+    def _forgotten(self, now: float) -> None:
+        """The peer knows nothing of this connection any more, after an orderly end of its side: the user has its time
+        for what it has not taken, counted from when it last took some.
+        """
+        self._end(None)
+        if self._end_told_later:
+            self._life_until = now + self._config.orphan
 
     def _end(self, error: OSError | None, *, tell: bool = True) -> None:
         if self.state is not CLOSED:

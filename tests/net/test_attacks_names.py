@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -198,3 +198,35 @@ def test_dns_answers_of_others_and_to_other_questions(attack: Scene) -> None:
         finally:
             for other in others:
                 other.close()
+
+
+def test_questions_by_tcp_whose_answers_nobody_reads(attack: Scene) -> None:
+    """A program without privileges asks 600 times 45 questions with large answers, says that it is through, and reads
+    none: places are for so many connections, and nobody holds memory without one."""
+
+    def question(number: int) -> bytes:
+        name = b"".join(bytes((len(label),)) + label for label in (b"big", b"corp", b"test")) + b"\0"
+        message = struct.pack(">6H", number, 0x0100, 1, 0, 0, 0) + name + struct.pack(">2H", 16, 1)
+        return struct.pack(">H", len(message)) + message
+
+    questions = b"".join(map(question, range(45)))
+    host = attack.gateway[4]
+
+    def ask() -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        made.settimeout(5)
+        with suppress(OSError):  # reset at once: no place
+            made.connect((host, 53))
+            made.sendall(questions)
+            made.shutdown(socket.SHUT_WR)
+        return made
+
+    big = attack.world.codespace.run("dig", "+tcp", "+short", "big.corp.test", "TXT").check().stdout
+    assert len(big) > 4000
+    with attack.survived("dns.tcp_refused", growth=50), ExitStack() as held:
+        for _number in range(600):
+            held.enter_context(attack.world.codespace.inside(ask))
+        assert attack.world.codespace.run("dig", "+short", "www.corp.test", "A").stdout == f"{CORP[4]}\n"
+    again = attack.world.codespace.run("dig", "+tcp", "+short", "big.corp.test", "TXT").check().stdout
+    assert again == big

@@ -275,6 +275,7 @@ def test_each_cause_of_a_drop_moves_its_counter(idle: World, start: Start) -> No
     me, me6 = source_of(bridge, 4), source_of(bridge, 6)
     corp = IP(src=me, dst=CORP[4])
     syn = TCP(sport=41000, dport=HTTP_PORT, flags="S", seq=1)
+    stray = TCP(sport=41000, dport=HTTP_PORT, flags="A", seq=1, ack=1)
     datagram = UDP(sport=41000, dport=ECHO_PORT) / Raw(b"hello")
     causes: dict[tuple[str, str], list[Any]] = {
         ("forward_tcp", "dropped_policy"): [IP(src=me, dst="10.99.0.200") / syn],
@@ -284,6 +285,8 @@ def test_each_cause_of_a_drop_moves_its_counter(idle: World, start: Start) -> No
             IP(src="172.30.7.2", dst=CORP[4]) / syn, IP(src="10.99.0.3", dst=CORP[4]) / datagram,
             IP(src="198.18.255.2", dst=CORP[4]) / ICMP(id=1, seq=1), IPv6(src="fd30:7::2", dst=CORP[6]) / datagram,
             IPv6(src="fe80::1", dst=CORP[6]) / syn,
+            # of no connection: a reset would go to whom it names, by way of a codespace that routes
+            IP(src="172.30.7.9", dst=CORP[4]) / stray, IPv6(src="fd30:7::9", dst=CORP[6]) / stray,
         ],
         ("ip", "martian"): [
             IP(src="127.0.0.1", dst=CORP[4]) / syn, IP(src="0.0.0.0", dst=CORP[4]) / datagram,

@@ -415,12 +415,12 @@ def test_rule_09_windows(world: World, wire: Wire) -> None:
         shift = answer.options[OPT_WSCALE][0]
         windows = [seen.window << shift for seen in packets if not seen.up and not seen.flags & SYN]
         assert max(windows) > 0xFFFF * 4, max(windows)
-        # The right edge never moves back.
+        # The right edge never moves back, but by what a scaled window cannot say (RFC 7323, section 2.4).
         edge = 0
         for seen in packets:
             if not seen.up and not seen.flags & SYN:
                 ahead = (seen.ack + (seen.window << shift) - edge) & 0xFFFFFFFF
-                assert edge == 0 or ahead < 1 << 31
+                assert edge == 0 or ahead < 1 << 31 or (1 << 32) - ahead < 1 << shift
                 edge = seen.ack + (seen.window << shift)
 
 

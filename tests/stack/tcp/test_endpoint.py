@@ -144,15 +144,17 @@ async def test_land_and_other_martians_start_nothing(peer: Peer) -> None:
     assert not peer.tcp.requests
 
 
-async def test_a_syn_from_outside_the_links_networks_is_dropped(peer: Peer) -> None:
-    peer.says("S", 1, source="192.0.2.7" if peer.version == 4 else "2001:db8:bad::7")
+@pytest.mark.parametrize("flags", ["S", "A", "SA", "F"])
+async def test_what_comes_from_outside_the_links_networks_is_dropped(peer: Peer, flags: str) -> None:
+    peer.says(flags, 1, source="192.0.2.7" if peer.version == 4 else "2001:db8:bad::7")
     assert peer.stack.counters.spoofed == 1
     assert peer.requests == []
     peer.silent()
 
 
-async def test_a_syn_without_hops_left_is_told(peer: Peer) -> None:
-    peer.says("S", 1, ttl=1)
+@pytest.mark.parametrize("flags", ["S", "A"])
+async def test_a_segment_without_hops_left_is_told(peer: Peer, flags: str) -> None:
+    peer.says(flags, 1, ttl=1)
     assert peer.hears_icmp() == ((11, 0) if peer.version == 4 else (3, 0))
     assert peer.requests == []
     request = peer.asks(ttl=5)

@@ -139,8 +139,37 @@ def test_a_half_closed_connection_asks_whether_the_peer_lives(half: str) -> None
     talk.passes(60.5)
     talk.hears("A", probe)
     talk.says("R", seq)  # its kernel has forgotten it
-    assert isinstance(talk.user.error, ConnectionResetError)
+    assert talk.user.calls[-1] == "closed"
+    assert isinstance(talk.user.error, ConnectionResetError) == (half == "FIN-WAIT-2")  # else it had said all
     assert talk.quiet
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_was_said_before_the_peer_was_forgotten_is_read(reads: bool) -> None:
+    """By a user that takes some now and then; one that takes nothing has a time limit."""
+    talk = Talk.established(TcpConfig(keepalive=60, orphan=30))
+    talk.user.room = 0
+    talk.says("FA", 1, 1, b"data")
+    talk.hears("A", 1, 6)
+    talk.passes(60.5)
+    talk.hears("A", 0)
+    talk.says("R", 6)
+    assert "closed" not in talk.user.calls
+    if not reads:
+        talk.passes(30.5)
+        assert talk.user.calls == ["connected", "closed"]
+        assert isinstance(talk.user.error, TimeoutError)
+        assert talk.connection.next_timeout() > 1e9
+        return
+    talk.passes(20)
+    talk.reads(1)
+    talk.passes(20)
+    assert "closed" not in talk.user.calls
+    talk.reads()
+    assert talk.user.data == b"data"
+    assert talk.user.calls[-2:] == ["eof", "closed"]
+    assert talk.user.error is None
+    assert talk.connection.next_timeout() > 1e9
 
 
 def test_a_peer_that_sends_with_its_window_closed_is_not_given_up() -> None:
