@@ -2,8 +2,11 @@
 
 One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` by
 `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
-that it is. Anything else is answered by `{"error": "…"}` and closed. Only root, the bridge's own user and the user who
-called sudo are heard (SO_PEERCRED where the system has it, besides the modes of folder and socket).
+that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then the
+connection carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
+"connection": N}` tells afterwards whether it broke. Anything else is answered by `{"error": "…"}` and closed. Only root,
+the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the modes of
+folder and socket).
 
 `ask` and `statuses` are the other end; they are plain blocking functions with a timeout.
 """
@@ -14,16 +17,18 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+from .back.ends import End
 from .errors import BridgeError, TargetUnreachableError
 from .runtime import Folder, Reservation
 
 REQUEST_MAX = 4096
-"""Bytes of one request; the two there are have twenty."""
+"""Bytes of one request; with a host name it has three hundred."""
 REQUEST_SECONDS = 5.0
 """A connection that asks nothing for so long is closed."""
 CONNECTIONS_MAX = 16
@@ -41,16 +46,29 @@ def peer_uid(connection: socket.socket) -> int | None:
     return int(uid)
 
 
+class Streams(Protocol):
+    """Who carries connections into the codespace."""
+
+    def serve(self, request: Mapping[str, Any], asker: End) -> None:
+        """Answer `connect` in one line, and carry what follows. What came behind the request is in `asker.held`."""
+
+    def ended(self, number: object) -> str:
+        """Why a connection broke; empty when it did not."""
+
+
 class Control:
     """The serving end of one bridge."""
 
     def __init__(
         self, reservation: Reservation, status: Callable[[], Mapping[str, Any]], stop: Callable[[str], None],
+        streams: Streams | None = None,
     ) -> None:
         """`status` gives a JSON-able mapping at once; `stop` is told the reason."""
         self._reservation = reservation
         self._status = status
         self._stop = stop
+        self._streams = streams
+        self._carried: set[_Carried] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[_Asker] = set()
         self._users = {0, os.geteuid(), reservation.folder.owner}
@@ -79,6 +97,8 @@ class Control:
             self._server.close()
             for connection in list(self._connections):
                 connection.hang_up()
+            for carried in list(self._carried):
+                carried.fail("The bridge ended.")
             with contextlib.suppress(TimeoutError):  # an asker that reads nothing keeps nobody
                 async with asyncio.timeout(0.5):
                     await self._server.wait_closed()
@@ -94,13 +114,18 @@ class Control:
         self._connections.add(asker)
         return True
 
-    def _answer(self, line: bytes) -> tuple[Mapping[str, Any], bool]:
-        """The answer to one request, and whether the connection stays open."""
+    def _answer(self, line: bytes, asker: _Asker) -> tuple[Mapping[str, Any] | None, bool]:
+        """The answer to one request (None: another gives it), and whether the connection stays open."""
         try:
             request = json.loads(line)
             wish = request["ask"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return {"error": "a request is one JSON object such as {\"ask\": \"status\"}"}, False
+        if wish == "connect" and self._streams:
+            self._streams.serve(request, asker.hand_over())
+            return None, True
+        if wish == "ended" and self._streams:
+            return {"broken": self._streams.ended(request.get("connection"))}, True
         if wish == "status":
             return self._status(), True
         if wish == "stop":
@@ -139,7 +164,9 @@ class _Asker(asyncio.Protocol):
         while transport and not transport.is_closing() and b"\n" in self._buffer:
             line, _, rest = bytes(self._buffer).partition(b"\n")
             self._buffer = bytearray(rest)
-            answer, stays = self._control._answer(line)
+            answer, stays = self._control._answer(line, self)
+            if answer is None:
+                return
             transport.write(json.dumps(answer, default=str).encode() + b"\n")
             if not stays:
                 self.hang_up()
@@ -147,6 +174,18 @@ class _Asker(asyncio.Protocol):
                 self._wait()
                 if "stopping" in answer and self._timer:
                     self._timer.cancel()
+
+    def hand_over(self) -> End:
+        """From now on the connection carries bytes; what there is of them already goes along."""
+        assert self._transport
+        if self._timer:
+            self._timer.cancel()
+        self._control._connections.discard(self)
+        carried = _Carried(self._control._carried)
+        self._transport.set_protocol(carried)
+        carried.connection_made(self._transport)
+        carried.held += self._buffer
+        return carried
 
     def hang_up(self) -> None:
         if self._transport:
@@ -158,11 +197,41 @@ class _Asker(asyncio.Protocol):
         self._control._connections.discard(self)
 
 
+class _Carried(End):
+    """A connection that carries bytes. Whoever closes it without having ended his side first went away."""
+
+    def __init__(self, all_: set[_Carried]) -> None:
+        super().__init__()
+        self._all = all_
+        all_.add(self)
+
+    def left(self) -> None:
+        self.fail("The asker went away.")
+
+    def eof_received(self) -> bool:
+        if self.partner is not None and not self.partner.ended and self._hung_up():
+            self.fail("The asker went away.")
+            return True
+        return super().eof_received()
+
+    def _hung_up(self) -> bool:
+        assert self.transport
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.discard(self)
+        super().connection_lost(exc)
+
+
 # --- the asking end -----------------------------------------------------------------------------------------------
 
 
-def ask(folder: Folder, number: int, wish: str, *, timeout: float = 5.0, until_gone: float = 0.0) -> dict[str, Any]:
-    """Ask bridge `number`; with `until_gone` wait so many seconds for its end after the answer.
+def ask(
+    folder: Folder, number: int, wish: str, *, timeout: float = 5.0, until_gone: float = 0.0, **fields: object,
+) -> dict[str, Any]:
+    """Ask bridge `number`; with `until_gone` wait so many seconds for its end after the answer. `fields` go along.
 
     Raises TargetUnreachableError when there is none or it does not answer, BridgeError when it does not end.
     """
@@ -170,7 +239,7 @@ def ask(folder: Folder, number: int, wish: str, *, timeout: float = 5.0, until_g
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(folder.address(f"{number}.sock"))
-            connection.sendall(json.dumps({"ask": wish}).encode() + b"\n")
+            connection.sendall(json.dumps({"ask": wish, **fields}).encode() + b"\n")
             answer = _line(connection)
             if until_gone:
                 connection.settimeout(until_gone)

@@ -141,6 +141,16 @@ class HostAlias(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SshAgent(Event):
+    """This machine's ssh-agent was asked for over there (`--forward-agent`)."""
+
+    path: str
+    """Where it is found over there, for SSH_AUTH_SOCK; empty when it is not. Untrusted."""
+    why: str
+    """Why it is not. Untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hint(Event):
     """Something the user may want to mend; the bridge goes on."""
 

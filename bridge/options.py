@@ -63,6 +63,8 @@ class Options:
     """Policy: denied destinations `CIDR[:PORTS]`, or `local`; stronger than `allow`."""
     host_alias: bool = _setting(False, values.truth)
     """host.netbridge.internal reaches this machine's loopback, on the ports that `allow` opens."""
+    forward_agent: bool = _setting(False, values.truth)
+    """The ssh-agent of this machine (SSH_AUTH_SOCK) can be used over there."""
     limits: Limits = _setting(Limits(), values.limits)  # noqa: RUF009, see _setting
     """What the forwarders and the DNS service may use."""
     ssh: str = _setting("auto", values.choice("auto", "asyncssh", "openssh"))

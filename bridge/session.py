@@ -31,6 +31,8 @@ from netbridge.stack.link.base import LinkError
 from . import events, packetcapture, runtime
 from .addresses import Addresses
 from .agent import SILENCE
+from .back.service import WayBack
+from .back.sshagent import auth_socket
 from .bootstrap import AgentHandle, AgentOptions, agent_command, launch
 from .capturing import Capturing
 from .control import Control, statuses
@@ -94,6 +96,7 @@ class Session:
         self.capturing: Capturing | None = None
         self.reservation: runtime.Reservation | None = None
         self.addresses: Addresses | None = None
+        self.back = WayBack(*auth_socket(options))
         self._tell = on_event
         self._heart: Heart | None = None
         self._reconnect: Reconnect | None = None
@@ -157,7 +160,7 @@ class Session:
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
-            control = Control(reservation, self.status, self.stop)
+            control = Control(reservation, self.status, self.stop, self.back)
             try:
                 await control.start()
                 return await self._bridge()
@@ -272,6 +275,7 @@ class Session:
                 "grace": 0 if self.transport.passes_descriptors else options.grace,
             },
             "replace": replace,
+            "back": self.back.setup(addresses),
         })
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
@@ -280,6 +284,8 @@ class Session:
             sources=packetcapture.sources(agent.ready),
         )
         await self.engine.open()
+        assert self.engine.stack is not None
+        await self.back.open(self.engine.stack, lambda message: agent.framed.send_control(message))
         self._tell_connected(agent, mtu)
         capturing.answered(agent.ready)
         if alias.on:
@@ -415,6 +421,8 @@ class Session:
         if self.options.dns != "off" and not ready.get("dns"):
             why = text(ready, "dns_reason") or "the agent gave no reason"
             self._tell(events.Hint(f"names over there are not asked here: {why}"))
+        if self.options.forward_agent:
+            self._tell(events.SshAgent(text(ready, "ssh_agent"), text(ready, "ssh_agent_reason")))
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 
@@ -430,6 +438,7 @@ class Session:
                 self._tell(events.Hint(
                     f"the target cannot be told now; it undoes everything by itself within {self.options.grace:.0f} s"
                 ))
+        self.back.close()
         if self.engine:
             self.engine.reset_flows()
         if self.agent:

@@ -33,6 +33,7 @@ def describe(session: Session) -> dict[str, Any]:
         "descriptors": table.get("budget", 0),
         "limits": engine.limits() if engine else {},
         "counters": engine.counters() if engine else {},
+        "back": {"open": session.back.open_now, **dataclasses.asdict(session.back.counters)},
         "memory": memory(),
     }
     if session.addresses:

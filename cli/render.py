@@ -60,6 +60,10 @@ def _sentence(event: events.Event) -> str:
             nothing = "but no rule opens a port of it; --allow 127.0.0.1:PORT does"
             opened = f"as far as opened: {', '.join(it.rules)}" if it.rules else nothing
             return f"{it.name} ({', '.join(it.addresses)}) is this machine's loopback, {opened}"
+        case events.SshAgent(path=path, why=why):
+            if not path:
+                return f"the ssh-agent cannot be used over there: {why or 'the agent gave no reason'}"
+            return f"the ssh-agent can be used over there: export SSH_AUTH_SOCK={path}"
         case events.Hint(text=text):
             return f"hint: {text}"
         case events.CommandStarted(command=command):
@@ -172,6 +176,8 @@ def state(status: dict[str, Any]) -> list[str]:
         lines.append(f"  capture: by {agent.get('tun')}")
     if dns := status.get("dns"):
         lines.append(f"  names: {'asked here' if dns.get('on') else 'not asked here'} ({dns.get('mode')})")
+    if path := agent.get("ssh_agent"):
+        lines.append(f"  ssh-agent: over there at {path}")
     lines.append(f"  flows: {len(flows)} open")
     lines += [f"    {flow_line(flow)}" for flow in flows[:NETWORKS_SHOWN]]
     if denied := status.get("counters", {}).get("policy", {}).get("denied"):

@@ -59,6 +59,10 @@ def up(
         name="--host-alias", negative="--no-host-alias", help=(
             "host.netbridge.internal reaches this machine's loopback, on ports opened by --allow 127.0.0.1:PORTS."
         ))] = None,
+    forward_agent: Annotated[bool | None, Parameter(
+        name="--forward-agent", negative="--no-forward-agent", help=(
+            "Let the user over there (and root) use this machine's ssh-agent, SSH_AUTH_SOCK, while the bridge runs."
+        ))] = None,
     limit: Annotated[List, Parameter(
         name="--limit", negative=(), help=(
             "How much a bridge may use: NAME=VALUE, names as in docs/limits.md and status --json. Repeatable."
@@ -103,7 +107,8 @@ def up(
     manager = Notify(os.environ)  # first of all: no child of ours shall have the variables
     options = gathered({
         "target": target, "codespace": codespace, "route": route, "exclude": exclude, "capture_all": capture_all,
-        "dns": dns, "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias, "limit": limit,
+        "dns": dns, "dns_domain": dns_domain, "allow": allow, "deny": deny, "host_alias": host_alias,
+        "forward_agent": forward_agent, "limit": limit,
         "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
         "take_over": take_over, "mtu": mtu, "gui": gui, "trace_level": trace_level, "log_format": log_format,
         "log_file": log_file, "log_size": log_size, "pcap": pcap, "config": config,

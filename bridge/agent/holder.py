@@ -22,6 +22,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import facts, front, meeting, resets, resolvconf, resolved
 from . import routes as routing
+from .back import Back
 from .frames import FrameError
 from .guardian import Guardian
 from .loop import READ, Loop, Timer
@@ -68,6 +69,7 @@ class Holder:
         self._packets: Optional[PacketCapture] = None
         self._protected: List[routing.Protected] = []
         self._explicit: List[str] = []
+        self._back: Optional[Back] = None
         self._index = 0
         self._tun = -1
         self._addresses: List[str] = []
@@ -94,6 +96,8 @@ class Holder:
                 self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
             elif kind == "resume":
                 self._pass_on(message)
+            elif kind == "dial" and self._back is not None:
+                self._back.dial(message)
             elif kind == "stop":
                 self.undo()
                 self._send({"type": "stopped"})
@@ -247,6 +251,10 @@ class Holder:
             raise SetupError("held", ", ".join(holders))
         ready = {"type": "ready", **capture, "routes": installed, "skipped": skipped}
         ready.update(self._start_dns("" if self._packets else capture["tun"], message["dns"]))
+        if "back" in message:
+            back = self._back = Back(self._loop, message["back"])
+            self._undo.append(back.close)
+            ready.update(back.told)
         if message.get("pass_tun", False):
             self._hand_over(ready)
         else:
@@ -431,7 +439,7 @@ class Holder:
                 resets.reset_all(self._tun, self._addresses)
         while self._undo:
             self._undo_one()
-        self._routes = None
+        self._routes = self._back = None
         self._serving = False
 
     def _undo_one(self) -> None:
