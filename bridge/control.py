@@ -2,11 +2,11 @@
 
 One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` by
 `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
-that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then the
-connection carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
-"connection": N}` tells afterwards whether it broke. Anything else is answered by `{"error": "…"}` and closed. Only root,
-the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the modes of
-folder and socket).
+that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
+it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
+"connection": N}` tells afterwards whether it broke. Anything else is answered by `{"error": "…"}` and closed. Only
+root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the
+modes of folder and socket).
 
 `ask` and `statuses` are the other end; they are plain blocking functions with a timeout.
 """

@@ -285,7 +285,7 @@ class Session:
         )
         await self.engine.open()
         assert self.engine.stack is not None
-        await self.back.open(self.engine.stack, lambda message: agent.framed.send_control(message))
+        await self.back.open(self.engine.stack, self._tell_agent)
         self._tell_connected(agent, mtu)
         capturing.answered(agent.ready)
         if alias.on:
@@ -295,6 +295,11 @@ class Session:
                 f"--allow {', '.join(rules)} opens this machine's loopback, but nothing over there leads to it;"
                 " --host-alias does, by a name"
             ))
+
+    def _tell_agent(self, message: dict[str, Any]) -> None:
+        """A control message that waits for no answer. Raises LinkError."""
+        if self.agent:
+            self.agent.framed.send_control(message)
 
     def _choose(self, subnets: list[str]) -> Addresses:
         """The bridge's addresses, once the target's own subnets are known."""

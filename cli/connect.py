@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -14,6 +15,8 @@ from cyclopts import Parameter
 from netbridge.bridge.errors import BridgeError, UsageError
 
 CHUNK = 1 << 18
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after ctrl-c, as a shell has it: what was printed may not be all."""
 
 
 def connect(
@@ -40,7 +43,10 @@ def connect(
         connection, number = door.open(host, int(port))
         with connection:
             threading.Thread(target=_send, args=(connection,), daemon=True).start()
-            _receive(connection)
+            try:
+                _receive(connection)
+            except KeyboardInterrupt:
+                return INTERRUPTED
         if why := door.broken(number):
             raise BridgeError(
                 f"The connection to {host} port {port} was cut off.", f"{why.rstrip('.')}.",
@@ -59,15 +65,22 @@ def _send(connection: socket.socket) -> None:
 
 def _receive(connection: socket.socket) -> None:
     """The connection to standard output until both ways have ended, or a person would wait in vain."""
-    with contextlib.suppress(ConnectionError):
-        while data := connection.recv(CHUNK):
-            _print(data)
+    while data := _more(connection):
+        _print(data)
     if not os.isatty(0):
         # Whoever reads sees the end; whoever still writes may do so until the other side is done with it.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
         _wait_for_hangup(connection)
+
+
+def _more(connection: socket.socket) -> bytes:
+    """What comes next; nothing at the end, of whatever kind: the bridge knows which."""
+    try:
+        return connection.recv(CHUNK)
+    except ConnectionError:
+        return b""
 
 
 def _print(data: bytes) -> None:

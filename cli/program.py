@@ -33,6 +33,9 @@ app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, 
 app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and their state.")
 app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
 app.command("netbridge.cli.connect:connect", help="Connect standard input and output to a port over there.")
+app.command("netbridge.cli.forward:forward", help="Listen on this machine, and reach into the codespace.")
+app.command("netbridge.cli.forward:socks", help="Serve SOCKS5 into the codespace's network.")
+app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NAME.netbridge` work.")
 app.command("netbridge.cli.status:down", help="Stop running bridges.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
 

@@ -34,7 +34,8 @@ from .link.base import Buffer, Link, LinkError
 from .packet import ICMP, ICMPV6, TCP, UDP, Fragment, IpPacket
 from .tcp.config import TcpConfig
 from .tcp.endpoint import Tcp
-from .tcp.streams import LIMIT, Connected, Server, TcpTransport, stream_acceptor
+from .tcp.request import TcpRequest
+from .tcp.streams import LIMIT, Connected, Server, TcpTransport, acceptor, stream_acceptor
 from .timers import Timers
 from .udp.endpoint import Udp
 from .udp.transport import open_endpoint
@@ -330,13 +331,22 @@ class Stack:
         `host` is one of the stack's addresses, "0.0.0.0" or "::" (any of that version), or None (any).
         Raises OSError when the address is not the stack's own or the port is taken.
         """
+        return self._listen(host, port, stream_acceptor(connected, self.loop, limit))
+
+    async def create_server(
+        self, protocol_factory: Callable[[], asyncio.Protocol], host: str | None, port: int
+    ) -> Server:
+        """Accept connections to `port`, each for a protocol of its own; as the event loop's method of that name."""
+        return self._listen(host, port, acceptor(protocol_factory, self.loop))
+
+    def _listen(self, host: str | None, port: int, accept: Callable[[TcpRequest], None]) -> Server:
         packed = None if host is None else self._own_or_any(host)
         key = (packed, _port(port))
         if self._closed:
             raise OSError(errno.ENETDOWN, strerror(errno.ENETDOWN))
         if key in self.tcp.listeners:
             raise OSError(errno.EADDRINUSE, f"port {port} is already listened on")
-        self.tcp.listeners[key] = stream_acceptor(connected, self.loop, limit)
+        self.tcp.listeners[key] = accept
         return Server(lambda: self.tcp.listeners.pop(key, None) and None, (host or "", port))
 
     async def open_connection(

@@ -34,7 +34,7 @@ Reached = Callable[[Optional[socket.socket], Optional[OSError]], None]
 def look_up(host: str, port: int, flags: int = 0) -> List[Address]:
     """The addresses of a name or an address in text. Raises OSError (gaierror); blocks."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        found: List[Any] = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
     except (UnicodeError, ValueError):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     return [(family, address) for family, _, _, _, address in found][:ADDRESSES]

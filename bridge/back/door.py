@@ -1,8 +1,8 @@
 """The asking end: find the running bridge that is meant, and get connections into its codespace.
 
 `Door.open` is a plain blocking function and gives a socket, for `netbridge connect`; `Door.enter` joins an asyncio
-transport to a place, for local listeners. A connection that broke looks like one that ended, because a unix socket knows
-no reset; so whoever saw the end asks the bridge which it was (`broken`).
+transport to a place, for local listeners. A connection that broke looks like one that ended, because a unix socket
+knows no reset; so whoever saw the end asks the bridge which it was (`broken`).
 """
 
 from __future__ import annotations

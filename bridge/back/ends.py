@@ -27,7 +27,7 @@ class End(asyncio.Protocol):
         self.lost = False
         """The transport is gone."""
         self.on_over: Callable[[str], None] | None = None
-        """Called once when this transport is gone: with an empty text when both sides had ended, else with the reason."""
+        """Called once when it is gone: with an empty text when both sides had ended, else with the reason."""
 
     # -- for subclasses
 
@@ -130,6 +130,8 @@ def join(one: End, other: End) -> None:
 
 
 def _reason(error: Exception | None) -> str:
+    if isinstance(error, ConnectionResetError):
+        return "Connection reset by peer"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error or "") or CUT

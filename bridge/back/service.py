@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from netbridge.stack.stack import Stack
+from netbridge.stack.tcp.streams import Server
 
 from ..addresses import Addresses
 from ..user import User, in_person
@@ -77,7 +78,7 @@ class WayBack:
         self._user = user
         self._secret = secrets.token_hex(16)
         self._stack: Stack | None = None
-        self._servers: list[Any] = []
+        self._servers: list[Server] = []
         self._send: Send = lambda message: None
         self._number = 0
         self._calls: dict[int, _Call] = {}
@@ -97,7 +98,7 @@ class WayBack:
     async def open(self, stack: Stack, send: Send) -> None:
         """Serve on a stack. `send` gives the agent a control message and may fail."""
         self._send = send
-        self._servers.append(await stack.start_server(self._connected, None, PORT))
+        self._servers.append(await stack.create_server(lambda: _Greeting(self), None, PORT))
         self._stack = stack
 
     def close(self) -> None:
@@ -138,13 +139,6 @@ class WayBack:
         return self._broken.get(number, "") if isinstance(number, int) else ""
 
     # -- the agent's side
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        greeting = _Greeting(self)
-        writer.transport.set_protocol(greeting)
-        greeting.connection_made(writer.transport)
-        if len(self._greetings) > GREETINGS:
-            next(iter(self._greetings)).fail("Others came.")
 
     def _greeted(self, end: _Greeting, line: bytes) -> None:
         """The first line came; whose connection is it?"""
@@ -252,7 +246,10 @@ class _Greeting(End):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._back._greetings[self] = None
+        greetings = self._back._greetings
+        if len(greetings) >= GREETINGS:
+            next(iter(greetings)).fail("Others came.")
+        greetings[self] = None
         self._timer = asyncio.get_running_loop().call_later(GREETING_SECONDS, self.fail, "It said nothing.")
         self.on_over = lambda why: self._done()
 

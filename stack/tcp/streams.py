@@ -231,14 +231,24 @@ def stream_acceptor(
     connected: Connected, loop: asyncio.AbstractEventLoop, limit: int = LIMIT
 ) -> Callable[[TcpRequest], None]:
     """What a listener does with a request: accept, and run `connected(reader, writer)` as asyncio.start_server does."""
+
+    def streams() -> asyncio.Protocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=limit, loop=loop), connected, loop=loop)
+
+    return acceptor(streams, loop)
+
+
+def acceptor(
+    factory: Callable[[], asyncio.Protocol], loop: asyncio.AbstractEventLoop
+) -> Callable[[TcpRequest], None]:
+    """What a listener does with a request: accept it for a new protocol."""
     half_open: set[TcpTransport] = set()
 
     def accept(request: TcpRequest) -> None:
         if len(half_open) >= BACKLOG:
             request.drop()
             return
-        reader = asyncio.StreamReader(limit=limit, loop=loop)
-        transport = TcpTransport(asyncio.StreamReaderProtocol(reader, connected, loop=loop), loop)
+        transport = TcpTransport(factory(), loop)
         half_open.add(transport)
         transport.settled = half_open.discard
         transport.attach(request.accept(transport))

@@ -1,0 +1,76 @@
+"""`netbridge ssh-config install|uninstall`: `ssh NAME.netbridge` through a running bridge."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import cyclopts
+from cyclopts import Parameter
+
+from netbridge.bridge.errors import UsageError
+
+app = cyclopts.App(name="ssh-config", help="Make `ssh NAME.netbridge` work through a running bridge.",
+                   help_format="plaintext", version_flags=[])
+
+
+@app.command
+def install(
+    target: str, /, *,
+    name: Annotated[str | None, Parameter(name="--name", help="NAME (default: from TARGET).")] = None,
+    port: Annotated[int | None, Parameter(
+        name="--port", help="Where sshd listens there (default: 2222 in a codespace, else TARGET's, or 22).")] = None,
+    user: Annotated[str | None, Parameter(name="--user", help="Who logs in (default: from TARGET).")] = None,
+) -> int:
+    """Add a block to ~/.ssh that reaches TARGET's sshd through the bridge to it.
+
+    Parameters
+    ----------
+    target
+        TARGET as it is given to netbridge up.
+    """
+    from netbridge.bridge import sshconfig
+    from netbridge.bridge.user import helper_user
+
+    if port is not None and not 0 < port < 65536:
+        raise UsageError(f"{port} is no port.", "A port is a number from 1 to 65535.", "Name one by --port.")
+    block = sshconfig.block(target, name=name, port=port, user=user)
+    folder = sshconfig.SshFolder(helper_user())
+    changed = folder.install(block, _program())
+    host = block.name + sshconfig.SUFFIX
+    done = "installed" if changed else "was installed already"
+    print(f"{host} {done} in {folder.path}: ssh {host}, while a bridge to {target} runs.", file=sys.stderr)
+    return 0
+
+
+@app.command
+def uninstall(target: str | None = None, /) -> int:
+    """Remove what install added for TARGET (or NAME); without, all of it.
+
+    Parameters
+    ----------
+    target
+        TARGET or NAME.
+    """
+    from netbridge.bridge import sshconfig
+    from netbridge.bridge.user import helper_user
+
+    folder = sshconfig.SshFolder(helper_user())
+    gone = folder.uninstall(target)
+    if target is not None and not gone:
+        try:
+            gone = folder.uninstall(sshconfig.block(target).name)
+        except UsageError:
+            gone = []
+    names = ", ".join(name + sshconfig.SUFFIX for name in gone)
+    print(f"Removed {names} from {folder.path}." if gone else "Nothing of it was installed.", file=sys.stderr)
+    return 0
+
+
+def _program() -> list[str]:
+    """The words that run this very netbridge from anywhere."""
+    script = os.path.abspath(sys.argv[0])
+    if os.path.basename(script) == "netbridge" and os.access(script, os.X_OK):
+        return [script]
+    return [sys.executable, "-m", "netbridge"]
