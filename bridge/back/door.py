@@ -18,8 +18,6 @@ from .. import control, runtime
 from ..errors import BridgeError, TargetUnreachableError, UsageError
 from .ends import End, join
 
-PATIENCE = 160.0
-"""Seconds for an answer; the bridge's own limit (`service.ANSWER_SECONDS`) comes first."""
 ANSWER_MAX = 4096
 GONE = "The bridge ended."
 
@@ -106,15 +104,13 @@ class Door:
         """A socket whose bytes are those of a place over there, and the connection's number. Raises BridgeError."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(PATIENCE)
-            try:
+            try:  # without a time limit: the bridge has one, and its end is seen
                 connection.connect(self._address)
                 connection.sendall(_request(host, port))
                 line = _line(connection)
             except OSError as error:
                 raise gone(error) from error
             number = _number(line, host, port)
-            connection.settimeout(None)
         except BaseException:
             connection.close()
             raise
@@ -137,17 +133,15 @@ class Door:
         loop = asyncio.get_running_loop()
         asking = _Asking(loop.create_future())
         try:
-            async with asyncio.timeout(PATIENCE):
-                try:
-                    await loop.create_unix_connection(lambda: asking, self._address)
-                except (ConnectionRefusedError, FileNotFoundError):
-                    self._find_again()
-                    await loop.create_unix_connection(lambda: asking, self._address)
-                assert asking.transport is not None
-                asking.transport.write(_request(host, port))
-                line = await asking.line
-            number = _number(line, host, port)
-        except OSError as error:  # TimeoutError is one
+            try:
+                await loop.create_unix_connection(lambda: asking, self._address)
+            except (ConnectionRefusedError, FileNotFoundError):
+                self._find_again()
+                await loop.create_unix_connection(lambda: asking, self._address)
+            assert asking.transport is not None
+            asking.transport.write(_request(host, port))
+            number = _number(await asking.line, host, port)
+        except OSError as error:
             asking.fail("")
             raise gone(error) from error
         except BaseException:

@@ -2,8 +2,8 @@
 
 Asked for a place in the codespace, it sends the agent a `dial` message; the agent connects there and then through the
 TUN to this service (see `bridge/agent/back.py`, which says why that way round), names the message's number, and from
-then on bytes pass. The agent's own retries need none of ours but one: while nothing has come the message is repeated,
-so that one lost with a broken connection costs seconds and not the connect.
+then on bytes pass. While nothing has come the message is repeated, so that one lost with a broken connection costs
+seconds and not the connect.
 
 For the ssh-agent the agent connects unasked, and is led to the socket that SSH_AUTH_SOCK names here.
 
@@ -29,21 +29,13 @@ from netbridge.stack.tcp.streams import Server
 
 from ..addresses import Addresses
 from ..user import User, in_person
-from .ends import HELD, End, join
+from .calls import Call, Greeting, answer
+from .ends import End, join
 
 PORT = 6272
 """On the stack's own addresses, where nothing else listens but DNS."""
 MOST = 256
 """Connections at a time, those asked for included. The agent has the same limit."""
-GREETINGS = 64
-"""Connections that have not said the secret yet."""
-GREETING_SECONDS = 10.0
-"""A quiet link takes a round trip; a full one some more."""
-GREETING_MAX = 1024
-"""Bytes of the first line."""
-REPEAT_SECONDS = 5.0
-ANSWER_SECONDS = 150.0
-"""Longer than a kernel tries to connect (tcp_syn_retries 6: 127 s), so that its own word comes first."""
 REMEMBERED = 256
 """Connections that broke, kept for whoever asks afterwards how they ended."""
 HOST_MAX = 253
@@ -81,8 +73,8 @@ class WayBack:
         self._servers: list[Server] = []
         self._send: Send = lambda message: None
         self._number = 0
-        self._calls: dict[int, _Call] = {}
-        self._greetings: OrderedDict[_Greeting, None] = OrderedDict()
+        self._calls: dict[int, Call] = {}
+        self._greetings: OrderedDict[Greeting, None] = OrderedDict()
         self._joined: set[End] = set()
         self._broken: OrderedDict[int, str] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,7 +90,7 @@ class WayBack:
     async def open(self, stack: Stack, send: Send) -> None:
         """Serve on a stack. `send` gives the agent a control message and may fail."""
         self._send = send
-        self._servers.append(await stack.create_server(lambda: _Greeting(self), None, PORT))
+        self._servers.append(await stack.create_server(lambda: Greeting(self), None, PORT))
         self._stack = stack
 
     def close(self) -> None:
@@ -132,7 +124,7 @@ class WayBack:
             answer(asker, {"error": f"{MOST} connections are open already.", "code": "EMFILE"})
         else:
             self._number += 1
-            self._calls[self._number] = _Call(self, self._number, (host, port), asker)
+            self._calls[self._number] = Call(self, self._number, (host, port), asker)
 
     def ended(self, number: object) -> str:
         """Why a connection broke; empty when it ended in order, or still lives."""
@@ -140,7 +132,7 @@ class WayBack:
 
     # -- the agent's side
 
-    def _greeted(self, end: _Greeting, line: bytes) -> None:
+    def _greeted(self, end: Greeting, line: bytes) -> None:
         """The first line came; whose connection is it?"""
         try:
             first = json.loads(line)
@@ -190,98 +182,6 @@ class WayBack:
                     self._broken.popitem(last=False)
 
         end.on_over = over
-
-
-class _Call:
-    """Somebody waits for a place over there."""
-
-    def __init__(self, back: WayBack, number: int, place: tuple[str, int], asker: End) -> None:
-        self._back = back
-        self._number = number
-        self._place = place
-        self._asker = asker
-        self._loop = asyncio.get_running_loop()
-        self._until = self._loop.time() + ANSWER_SECONDS
-        self._timer: asyncio.TimerHandle | None = None
-        asker.on_over = lambda why: self._forget()
-        self._ask()
-
-    def _ask(self) -> None:
-        if self._loop.time() >= self._until:
-            self.refuse("Nothing was heard from over there.", "ETIMEDOUT")
-            return
-        self._timer = self._loop.call_later(REPEAT_SECONDS, self._ask)
-        host, port = self._place
-        with contextlib.suppress(OSError):  # the link is down; the next try may find it up
-            self._back._send({"type": "dial", "number": self._number, "host": host, "port": port})
-
-    def _forget(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._back._calls.pop(self._number, None)
-
-    def refuse(self, why: str, code: str) -> None:
-        self._forget()
-        self._back.counters.refused += 1
-        answer(self._asker, {"error": why, "code": code})
-
-    def reached(self, end: End) -> None:
-        self._forget()
-        self._back.counters.opened += 1
-        self._asker.on_over = None
-        self._back._keep(end, self._number)
-        assert self._asker.transport is not None
-        self._asker.transport.write(json.dumps({"connected": True, "connection": self._number}).encode() + b"\n")
-        join(self._asker, end)
-
-
-class _Greeting(End):
-    """A connection from over there, until it has said who it is."""
-
-    def __init__(self, back: WayBack) -> None:
-        super().__init__()
-        self._back = back
-        self._greeted = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        greetings = self._back._greetings
-        if len(greetings) >= GREETINGS:
-            next(iter(greetings)).fail("Others came.")
-        greetings[self] = None
-        self._timer = asyncio.get_running_loop().call_later(GREETING_SECONDS, self.fail, "It said nothing.")
-        self.on_over = lambda why: self._done()
-
-    def arrived(self) -> None:
-        if self._greeted:
-            return
-        line, found, rest = bytes(self.held[: GREETING_MAX + HELD]).partition(b"\n")
-        if found and len(line) <= GREETING_MAX:
-            self._greeted = True
-            self.held[:] = rest
-            self._done()
-            self.on_over = None
-            self._back._greeted(self, line)
-        elif len(self.held) > GREETING_MAX:
-            self._back.counters.strangers += 1
-            self.fail("Its first line has no end.")
-
-    def left(self) -> None:
-        if not self._greeted:
-            self.fail("It left.")
-
-    def _done(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._back._greetings.pop(self, None)
-
-
-def answer(asker: End, message: Mapping[str, Any]) -> None:
-    """The one line of an answer after which nothing comes."""
-    if asker.transport is not None and not asker.lost:
-        asker.transport.write(json.dumps(message).encode() + b"\n")
-        asker.transport.close()
 
 
 def is_host(text: str) -> bool:
