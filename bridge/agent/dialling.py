@@ -52,6 +52,7 @@ class Names:
         self._waiting: List[Tuple[str, int, Resolved]] = []
         self._running = 0
         self._closed = False
+        self._lock = threading.Lock()
         loop.watch(self._hearing.fileno(), READ, self._heard)
 
     def resolve(self, host: str, port: int, done: Resolved) -> None:
@@ -66,10 +67,12 @@ class Names:
 
     def close(self) -> None:
         """No answer comes from here on. Threads that still wait end by themselves."""
-        self._closed = True
         self._waiting.clear()
         self._loop.unwatch(self._hearing.fileno())
-        self._hearing.close()
+        with self._lock:
+            self._closed = True
+            self._hearing.close()
+            self._saying.close()
 
     def _begin(self) -> None:
         while self._waiting and self._running < THREADS and not self._closed:
@@ -87,8 +90,10 @@ class Names:
             self._answers.append((done, look_up(host, port), None))
         except OSError as error:
             self._answers.append((done, [], error))
-        with contextlib.suppress(OSError):  # full: it will be heard anyway; closed: nobody listens any more
-            self._saying.send(b"1")
+        with self._lock:  # or the descriptor might be another's by now
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):  # full: it will be heard anyway
+                    self._saying.send(b"1")
 
     def _heard(self, _events: int) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -26,6 +26,8 @@ class End(asyncio.Protocol):
         """The other side sends no more."""
         self.lost = False
         """The transport is gone."""
+        self._failed = ""
+        """Why we ended it."""
         self.on_over: Callable[[str], None] | None = None
         """Called once when it is gone: with an empty text when both sides had ended, else with the reason."""
 
@@ -74,7 +76,7 @@ class End(asyncio.Protocol):
         if partner is None:
             self.left()
         elif not (self.ended and partner.ended):
-            partner.fail(_reason(exc))
+            partner.fail(self._failed or _reason(exc))
         self._over(_reason(exc) if partner is None or not (self.ended and partner.ended) else "")
 
     # -- what may be done to it
@@ -93,6 +95,7 @@ class End(asyncio.Protocol):
 
     def fail(self, why: str) -> None:
         """End it at once; what was queued is lost."""
+        self._failed = self._failed or why
         self._over(why)
         if self.transport is not None:
             self.transport.abort()
