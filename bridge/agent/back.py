@@ -50,6 +50,8 @@ class Back:
         self._names = Names(loop)
         self._taken: Dict[int, None] = {}
         self._dials: Set[Dial] = set()
+        self._going: Set[socket.socket] = set()
+        """Connected over here, and on the way home."""
         self._splices: Set[Splice] = set()
         self._calls = 0
         self._agent: Optional[AuthSocket] = None
@@ -77,8 +79,15 @@ class Back:
             dial.close()
         for splice in list(self._splices):
             splice.abort()
+        for place in self._going:
+            place.close()
         self._dials.clear()
         self._splices.clear()
+        self._going.clear()
+
+    @property
+    def _open(self) -> int:
+        return self._calls + len(self._going) + len(self._splices)
 
     # What the session asks for.
 
@@ -90,7 +99,7 @@ class Back:
         self._taken[number] = None
         while len(self._taken) > REMEMBERED:
             del self._taken[next(iter(self._taken))]
-        if self._calls + len(self._splices) >= MOST:
+        if self._open >= MOST:
             self._go_home(number, None, OSError(errno.EMFILE, "Too many connections are open over there"))
             return
         self._calls += 1
@@ -122,7 +131,7 @@ class Back:
         with contextlib.suppress(OSError):
             client, _ = self._agent.listener.accept()
             client.setblocking(False)
-            if self._calls + len(self._splices) >= MOST:
+            if self._open >= MOST:
                 client.close()
             else:
                 self._go_home("agent", client, None)
@@ -135,8 +144,12 @@ class Back:
         if error is not None:
             first.update(error=error.strerror or os.strerror(error.errno or 0), code=code_of(error))
         line = json.dumps(first).encode() + b"\n"
+        if place is not None:
+            self._going.add(place)
 
         def home(connection: Optional[socket.socket], failure: Optional[OSError]) -> None:
+            if place is not None:
+                self._going.discard(place)
             if connection is not None:
                 try:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

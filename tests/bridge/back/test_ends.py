@@ -27,8 +27,8 @@ class Pair:
         loop = asyncio.get_running_loop()
         for end, inner in zip(self.ends, self._inner, strict=True):
             inner.setblocking(False)
-            await loop.create_unix_connection(lambda end=end: end, sock=inner)
-            end.on_over = lambda why, end=end: self.over.update({end: why})  # type: ignore[misc]
+            await loop.create_unix_connection(lambda end=end: end, sock=inner)  # type: ignore[misc]
+            end.on_over = lambda why, end=end: self.over.update({end: why})
         if joined:
             join(*self.ends)
         return self
