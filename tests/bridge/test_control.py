@@ -11,14 +11,16 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import netbridge
 from netbridge.bridge import control
-from netbridge.bridge.control import Control, ask, statuses
+from netbridge.bridge.back.ends import End, join
+from netbridge.bridge.control import Control, Streams, ask, statuses
 from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetUnreachableError
 from netbridge.bridge.runtime import Folder, place
 
@@ -32,10 +34,10 @@ def open_folder(tmp_path: Path) -> Iterator[Folder]:
 class Bridge:
     """A control socket with a bridge that only remembers what it was told."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, streams: Streams | None = None) -> None:
         self.reservation = folder.reserve()
         self.stopped: list[str] = []
-        self.control = Control(self.reservation, lambda: {"target": "t", "flows": []}, self.stopped.append)
+        self.control = Control(self.reservation, lambda: {"target": "t", "flows": []}, self.stopped.append, streams)
 
     async def __aenter__(self) -> Bridge:
         await self.control.start()
@@ -118,6 +120,79 @@ async def test_strangers_are_not_heard(folder: Folder, monkeypatch: pytest.Monke
     monkeypatch.setattr(control, "peer_uid", lambda connection: os.geteuid() + 12345)
     async with Bridge(folder):
         assert await exchange(folder, 0, b'{"ask": "status"}\n') == b""
+
+
+class Echoes:
+    """Carries a connection to nowhere: answers, and sends back what comes."""
+
+    def __init__(self) -> None:
+        self.requests: list[Mapping[str, Any]] = []
+        self.gone: list[str] = []
+
+    def serve(self, request: Mapping[str, Any], asker: End) -> None:
+        self.requests.append(request)
+        asker.on_over = self.gone.append
+        assert asker.transport
+        asker.transport.write(b"yes\n")
+        join(asker, Mirror(asker))
+
+    def ended(self, number: object) -> str:
+        return f"{number} broke"
+
+
+class Mirror(End):
+    """A partner that is no transport but the asker's own."""
+
+    def __init__(self, asker: End) -> None:
+        super().__init__()
+        self.transport = asker.transport
+
+
+async def test_a_connection_is_handed_over_with_all_that_came(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "REQUEST_SECONDS", 0.2)
+    echoes = Echoes()
+    async with Bridge(folder, echoes):
+        reader, writer = await asyncio.open_unix_connection(folder.address("0.sock"))
+        writer.write(b'{"ask": "connect", "host": "h", "port": 1}\nearly')
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(9) == b"yes\nearly"
+            await asyncio.sleep(0.4)  # bytes may be silent for longer than a request
+            writer.write(b'{"ask": "stop"}\n' * 1000)
+            assert await reader.readexactly(16_000) == b'{"ask": "stop"}\n' * 1000
+        assert echoes.requests == [{"ask": "connect", "host": "h", "port": 1}]
+        assert await exchange(folder, 0, b'{"ask": "ended", "connection": 3}\n') == b'{"broken": "3 broke"}\n'
+        ended = asyncio.create_task(reader.read())
+    async with asyncio.timeout(5):
+        assert await ended == b""  # with the bridge
+    assert echoes.gone == ["The bridge ended."]
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_carried_connections_are_no_askers(folder: Folder) -> None:
+    echoes = Echoes()
+    async with Bridge(folder, echoes):
+        held = []
+        for _ in range(control.CONNECTIONS_MAX + 5):
+            reader, writer = await asyncio.open_unix_connection(folder.address("0.sock"))
+            writer.write(b'{"ask": "connect"}\n')
+            async with asyncio.timeout(5):
+                assert await reader.readline() == b"yes\n"
+            held.append(writer)
+        assert b'"target"' in await exchange(folder, 0, b'{"ask": "status"}\n')
+        for writer in held:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(5):
+            while len(echoes.gone) < len(held):
+                await asyncio.sleep(0.01)
+    assert set(echoes.gone) == {"The asker went away."}
+
+
+async def test_without_a_way_back_there_is_none(folder: Folder) -> None:
+    async with Bridge(folder):
+        assert b"error" in await exchange(folder, 0, b'{"ask": "connect", "host": "h", "port": 1}\n')
 
 
 def test_peer_uid_is_that_of_the_other_end() -> None:

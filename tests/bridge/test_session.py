@@ -107,6 +107,78 @@ async def test_a_bridge_starts_and_stops_in_order(runtime_folder: Path) -> None:
     assert os.listdir(runtime_folder) == []
 
 
+async def test_the_way_back_is_set_up_and_answers() -> None:
+    """A `connect` on the control socket becomes a `dial` for the agent; before the bridge is ready it is refused."""
+    life = Life(FakeTarget())
+
+    async def connect(folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_unix_connection(str(folder / "0.sock"))
+        writer.write(b'{"ask": "connect", "host": "localhost", "port": 5432}\n')
+        return reader, writer
+
+    async def act(life: Life) -> None:
+        folder = Path(os.environ["NETBRIDGE_RUNTIME_DIR"])
+        back = life.target.setup["back"]
+        assert back["gateways"] == ["198.18.0.1", "fd6e:6272::1"]
+        assert back["agent"] is False
+        async with life.target.kernel() as kernel:
+            reader, writer = await connect(folder)
+            async with asyncio.timeout(5):
+                while life.target.messages[-1]["type"] != "dial":
+                    await asyncio.sleep(0.01)
+            dial = life.target.messages[-1]
+            assert (dial["host"], dial["port"]) == ("localhost", 5432)
+            _, home = await kernel.open_connection(back["gateways"][0], back["port"])
+            home.write(f'{{"secret": "{back["secret"]}", "for": {dial["number"]}}}\nhello'.encode())
+            async with asyncio.timeout(5):
+                assert await reader.readline() == b'{"connected": true, "connection": 1}\n'
+                assert await reader.readexactly(5) == b"hello"
+            assert life.session.status()["back"]["open"] == 1
+            assert back["secret"] not in str(life.session.status())
+            life.session.stop("enough")
+            async with asyncio.timeout(5):
+                assert await reader.read() == b""
+            writer.close()
+
+    assert await life.during(act) == 0
+
+
+async def test_no_way_back_before_the_bridge_is_ready(runtime_folder: Path) -> None:
+    target = FakeTarget()
+    target.hangs_while_connecting = True
+    life = Life(target)
+
+    async def asking() -> bytes:
+        while not (runtime_folder / "0.sock").exists():
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_unix_connection(str(runtime_folder / "0.sock"))
+        writer.write(b'{"ask": "connect", "host": "localhost", "port": 5432}\n')
+        answer = await reader.read()
+        writer.close()
+        life.session.stop("enough")
+        return answer
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(life.session.run())
+        answered = group.create_task(asking())
+    assert (running.result(), b'"EAGAIN"' in answered.result()) == (0, True)
+
+
+def test_an_ssh_agent_that_is_not_there_is_a_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(UsageError, match="SSH_AUTH_SOCK is not set here"):
+        Life(FakeTarget(), forward_agent=True)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "nothing"))
+    with pytest.raises(UsageError, match="No such file or directory"):
+        Life(FakeTarget(), forward_agent=True)
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        assert Life(FakeTarget(), forward_agent=True).session.back._agent_path == str(tmp_path / "agent")
+
+
 async def test_setup_says_what_was_asked_for() -> None:
     life = Life(
         FakeTarget(), route=("10.77.0.0/16",), exclude=("10.77.5.0/24",), mtu=1400,
