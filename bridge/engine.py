@@ -63,6 +63,8 @@ class Engine:
         self._rest = AsyncExitStack()
         self.stack: Stack | None = None
         self.table: FlowTable | None = None
+        self.back_share = limits.back_connections
+        """Connections that the way back may have, known once it is open."""
         self.tcp: TcpForwarder | None = None
         self.dns: DnsService | None = None
         self._audit: Audit | None = None
@@ -75,6 +77,7 @@ class Engine:
         descriptors = descriptor_budget(limits)
         table = self.table = FlowTable(descriptors.flows)
         self._upstream.sockets.most = descriptors.dns
+        self.back_share = descriptors.back
         async with AsyncExitStack() as exits:
             audit = self._audit = Audit(self._tell, loop)
             exits.callback(audit.close)

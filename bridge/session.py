@@ -275,7 +275,7 @@ class Session:
                 "grace": 0 if self.transport.passes_descriptors else options.grace,
             },
             "replace": replace,
-            "back": self.back.setup(addresses),
+            "back": self.back.setup(addresses, options.limits.back_connections),
         })
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
@@ -285,7 +285,7 @@ class Session:
         )
         await self.engine.open()
         assert self.engine.stack is not None
-        await self.back.open(self.engine.stack, self._tell_agent)
+        await self.back.open(self.engine.stack, self._tell_agent, self.engine.back_share)
         self._tell_connected(agent, mtu)
         capturing.answered(agent.ready)
         if alias.on:

@@ -19,6 +19,9 @@ def describe(session: Session) -> dict[str, Any]:
     """All there is to know about a bridge at this moment."""
     options, engine, agent, capturing = session.options, session.engine, session.agent, session.capturing
     table = engine.flows() if engine else {}
+    limits = engine.limits() if engine else {}
+    if engine:
+        limits["back-connections"] |= {"limit": engine.back_share, "used": session.back.used}
     state: dict[str, Any] = {
         "target": options.target,
         "state": session.state,
@@ -31,7 +34,7 @@ def describe(session: Session) -> dict[str, Any]:
         "flows": table.get("flows", []),
         "totals": table.get("totals", {}),
         "descriptors": table.get("budget", 0),
-        "limits": engine.limits() if engine else {},
+        "limits": limits,
         "counters": engine.counters() if engine else {},
         "back": {"open": session.back.open_now, **dataclasses.asdict(session.back.counters)},
         "memory": memory(),

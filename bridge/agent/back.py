@@ -24,8 +24,6 @@ from .dialling import Address, Dial, Names, look_up
 from .loop import READ, Loop
 from .splice import Splice
 
-MOST = 256
-"""Connections at a time, those on their way included; each takes two descriptors of a thousand there may be."""
 REMEMBERED = 4096
 """Numbers of `dial` messages that are remembered as taken up."""
 EAI_NAMES = {value: name for name, value in vars(socket).items() if name.startswith("EAI_")}
@@ -39,11 +37,15 @@ def code_of(error: OSError) -> str:
 
 
 class Back:
-    """What was asked for in the field `back` of `setup`: gateways, port, secret, agent (whether to serve it)."""
+    """What was asked for in the field `back` of `setup`: gateways, port, secret, most, agent (whether to serve it).
+
+    `most` connections are carried at a time, those on their way included; each takes two descriptors.
+    """
 
     def __init__(self, loop: Loop, wanted: Dict[str, Any]) -> None:
         self._loop = loop
         self._secret = str(wanted["secret"])
+        self._most = int(wanted["most"])
         self._home: List[Address] = []
         for gateway in wanted["gateways"]:
             self._home += look_up(str(gateway), int(wanted["port"]), socket.AI_NUMERICHOST)
@@ -99,7 +101,7 @@ class Back:
         self._taken[number] = None
         while len(self._taken) > REMEMBERED:
             del self._taken[next(iter(self._taken))]
-        if self._open >= MOST:
+        if self._open >= self._most:
             self._go_home(number, None, OSError(errno.EMFILE, "Too many connections are open over there"))
             return
         self._calls += 1
@@ -131,7 +133,7 @@ class Back:
         with contextlib.suppress(OSError):
             client, _ = self._agent.listener.accept()
             client.setblocking(False)
-            if self._open >= MOST:
+            if self._open >= self._most:
                 client.close()
             else:
                 self._go_home("agent", client, None)

@@ -34,8 +34,6 @@ from .ends import End, join
 
 PORT = 6272
 """On the stack's own addresses, where nothing else listens but DNS."""
-MOST = 256
-"""Connections at a time, those asked for included. The agent has the same limit."""
 REMEMBERED = 256
 """Connections that broke, kept for whoever asks afterwards how they ended."""
 HOST_MAX = 253
@@ -70,6 +68,8 @@ class WayBack:
         self._user = user
         self._secret = secrets.token_hex(16)
         self._stack: Stack | None = None
+        self.most = 0
+        """Connections at a time, those asked for included."""
         self._servers: list[Server] = []
         self._send: Send = lambda message: None
         self._number = 0
@@ -81,14 +81,16 @@ class WayBack:
 
     # -- the bridge's side
 
-    def setup(self, addresses: Addresses) -> dict[str, Any]:
-        """The field `back` of `setup`."""
+    def setup(self, addresses: Addresses, most: int) -> dict[str, Any]:
+        """The field `back` of `setup`; `most` connections at a time are carried over there."""
         return {
-            "gateways": list(addresses.gateways), "port": PORT, "secret": self._secret, "agent": bool(self._agent_path),
+            "gateways": list(addresses.gateways), "port": PORT, "secret": self._secret, "most": most,
+            "agent": bool(self._agent_path),
         }
 
-    async def open(self, stack: Stack, send: Send) -> None:
-        """Serve on a stack. `send` gives the agent a control message and may fail."""
+    async def open(self, stack: Stack, send: Send, most: int) -> None:
+        """Serve on a stack, `most` connections at a time. `send` gives the agent a control message and may fail."""
+        self.most = most
         self._send = send
         self._servers.append(await stack.create_server(lambda: Greeting(self), None, PORT))
         self._stack = stack
@@ -107,6 +109,11 @@ class WayBack:
             task.cancel()
 
     @property
+    def used(self) -> int:
+        """Of `most`."""
+        return len(self._calls) + len(self._joined) + len(self._tasks)
+
+    @property
     def open_now(self) -> int:
         """Connections that carry bytes."""
         return len(self._joined)
@@ -120,8 +127,8 @@ class WayBack:
             answer(asker, {"error": "This is no host name and port.", "code": "EINVAL"})
         elif self._stack is None:
             answer(asker, {"error": "The bridge is not ready.", "code": "EAGAIN"})
-        elif len(self._calls) + len(self._joined) >= MOST:
-            answer(asker, {"error": f"{MOST} connections are open already.", "code": "EMFILE"})
+        elif self.used >= self.most:
+            answer(asker, {"error": f"{self.most} connections are open already.", "code": "EMFILE"})
         else:
             self._number += 1
             self._calls[self._number] = Call(self, self._number, (host, port), asker)
@@ -143,7 +150,7 @@ class WayBack:
         if not known:
             self.counters.strangers += 1
             end.fail("It is no connection of the agent's.")
-        elif purpose == "agent" and self._agent_path and len(self._joined) < MOST:
+        elif purpose == "agent" and self._agent_path and self.used < self.most:
             task = asyncio.get_running_loop().create_task(self._to_agent(end))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -134,6 +134,11 @@ class Limits:
         "Host sockets of those questions. A nameserver that is silent costs three of each question before it is given"
         " up, so a dead resolver must not eat the descriptors of flows, nor flows those of names.")
 
+    back_connections: int = _limit(
+        256, "connections", 1, 4096,
+        "Connections from here into the codespace (connect, forward, socks, ssh) and to the ssh-agent, those asked for"
+        " included. Each is a descriptor here and two over there.")
+
     descriptor_reserve: int = _limit(
         64, "descriptors", 16, 4096,
         "Descriptors never given to flows or names: the SSH connection, the look at this machine's routes, a control"
@@ -142,7 +147,8 @@ class Limits:
     @property
     def descriptors(self) -> int:
         """How many descriptors full use of these limits needs."""
-        return self.tcp_flows + self.udp_flows + self.icmp_flows + self.dns_sockets + self.descriptor_reserve
+        flows = self.tcp_flows + self.udp_flows + self.icmp_flows
+        return flows + self.dns_sockets + self.back_connections + self.descriptor_reserve
 
 
 class Descriptors(NamedTuple):
@@ -152,20 +158,23 @@ class Descriptors(NamedTuple):
     """Flows of all protocols together."""
     dns: int
     """Sockets of questions to the local machine's resolver."""
+    back: int
+    """Connections into the codespace."""
 
 
 def descriptor_budget(limits: Limits) -> Descriptors:
     """Raise this process's soft limit of open files as far as `limits` may need; share out what there is.
 
     The reserve comes first, but never takes more than a quarter; names get a quarter of what it leaves, at most
-    `dns_sockets`; flows the rest. The hard limit is never touched. Called once at start. Where there is no such limit
-    (Windows) everything fits.
+    `dns_sockets`, and the way back an eighth, at most `back_connections`; flows the rest. The hard limit is never
+    touched. Called once at start. Where there is no such limit (Windows) everything fits.
     """
     wanted = limits.descriptors
     have = wanted if sys.platform == "win32" else _raised(wanted)
     left = min(have, wanted) - min(limits.descriptor_reserve, have // 4)
     dns = max(1, min(limits.dns_sockets, left // 4))
-    return Descriptors(max(1, left - dns), dns)
+    back = max(1, min(limits.back_connections, left // 8))
+    return Descriptors(max(1, left - dns - back), dns, back)
 
 
 def _raised(wanted: int) -> int:

@@ -166,8 +166,8 @@ def test_256_descriptors_and_everything_at_once(
                 most = max(most, descriptors(bridge))
                 status = bridge.status()  # the control socket opens even now, and programs start
             limits = status["limits"]
-            assert limits["descriptors"] == {"limit": 144, "unit": "descriptors", "used": limits["descriptors"]["used"]}
-            assert limits["descriptors"]["used"] <= 144
+            assert limits["descriptors"] == {"limit": 120, "unit": "descriptors", "used": limits["descriptors"]["used"]}
+            assert limits["descriptors"]["used"] <= 120
             assert limits["dns-sockets"]["limit"] == 48
             assert limits["dns-sockets"]["used"] <= 48
             assert echo.error is None, echo.error
@@ -184,7 +184,7 @@ def test_256_descriptors_and_everything_at_once(
         assert word not in bridge.said
     wait_until(lambda: state(bridge)["limits"]["dns-sockets"]["used"] == 0, "the names to be given up", 10, 0.2)
     wait_until(lambda: state(bridge)["totals"].get("tcp", 0) == 0, "the connections to be gone", 10, 0.2)
-    assert descriptors(bridge) <= before + 144, "beside idle UDP and ping flows nothing is left"
+    assert descriptors(bridge) <= before + 120, "beside idle UDP and ping flows nothing is left"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from netbridge.bridge.agent import authsocket, back
+from netbridge.bridge.agent import authsocket
 from netbridge.bridge.agent.back import Back
 from netbridge.bridge.agent.loop import Loop
 
@@ -29,7 +29,7 @@ class There:
         self.loop = Loop()
         self._orders: list[dict[str, Any]] = []
         port = self.home.getsockname()[1]
-        self.back = Back(self.loop, {"gateways": ["127.0.0.1"], "port": port, "secret": SECRET, **wanted})
+        self.back = Back(self.loop, {"gateways": ["127.0.0.1"], "port": port, "secret": SECRET, "most": 8, **wanted})
         self._tick()
         self.loop.call_later(30, self.loop.stop)
         self._thread = threading.Thread(target=self.loop.run)
@@ -143,8 +143,8 @@ def test_what_did_not_come_home_is_taken_up_again(there: There, place: socket.so
     home.close()
 
 
-def test_not_too_many(there: There, place: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(back, "MOST", 1)
+def test_not_too_many(place: socket.socket) -> None:
+    there = There(most=1)
     there.dial(1, "127.0.0.1", place.getsockname()[1])
     _, first = there.come()
     there.dial(2, "127.0.0.1", place.getsockname()[1])
@@ -153,6 +153,7 @@ def test_not_too_many(there: There, place: socket.socket, monkeypatch: pytest.Mo
     first.close()
     second.close()
     place.accept()[0].close()
+    there.close()
 
 
 def test_resets_pass(there: There, place: socket.socket) -> None:
@@ -190,7 +191,7 @@ def test_the_ssh_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                     assert home.recv(100) == b"sign this"
                     home.sendall(b"signature")
                     assert client.recv(100) == b"signature"
-        second = Back(there.loop, {"gateways": ["127.0.0.1"], "port": 1, "secret": "x", "agent": True})
+        second = Back(there.loop, {"gateways": ["127.0.0.1"], "port": 1, "secret": "x", "most": 8, "agent": True})
         assert "another bridge serves" in second.told["ssh_agent_reason"]
         second.close()
     finally:
@@ -201,8 +202,7 @@ def test_the_ssh_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_ssh_agent_whose_bridge_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client sees an end, and does not wait for ever."""
     monkeypatch.setattr(authsocket, "FOLDER", str(tmp_path / "ssh-%d"))
-    monkeypatch.setattr(back, "MOST", 0)
-    there = There(agent=True)
+    there = There(agent=True, most=0)
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(5)

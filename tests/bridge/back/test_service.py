@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from netbridge.bridge.addresses import Addresses
-from netbridge.bridge.back import calls, service
+from netbridge.bridge.back import calls
 from netbridge.bridge.back.ends import End
 from netbridge.bridge.back.service import PORT, WayBack
 from netbridge.stack import Stack, memory_link
@@ -78,7 +78,7 @@ class There:
 
     @property
     def secret(self) -> str:
-        return str(self.back.setup(ADDRESSES)["secret"])
+        return str(self.back.setup(ADDRESSES, 8)["secret"])
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await self.kernel.open_connection(GATEWAY, PORT)
@@ -98,7 +98,7 @@ class There:
 async def there() -> AsyncIterator[There]:
     made = There(WayBack())
     async with made.stack, made.kernel:
-        await made.back.open(made.stack, made.send)
+        await made.back.open(made.stack, made.send, 8)
         yield made
         made.back.close()
         for writer in made.writers:
@@ -222,9 +222,8 @@ async def test_nonsense_is_not_dialled(there: There, host: Any, port: Any) -> No
     assert there.told == []
 
 
-async def test_not_too_many(there: There, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MOST", 2)
-    for _ in range(2):
+async def test_not_too_many(there: There) -> None:
+    for _ in range(8):
         await there.ask()
     assert (await (await there.ask()).line())["code"] == "EMFILE"
 
@@ -251,13 +250,13 @@ async def test_the_end_of_the_bridge_ends_all(there: There) -> None:
 async def test_the_ssh_agent(tmp_path: Path) -> None:
     path = str(tmp_path / "agent.sock")
     there = There(WayBack(path))
-    assert there.back.setup(ADDRESSES)["agent"] is True
+    assert there.back.setup(ADDRESSES, 8)["agent"] is True
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
         listener.setblocking(False)
         async with there.stack, there.kernel:
-            await there.back.open(there.stack, there.send)
+            await there.back.open(there.stack, there.send, 8)
             reader, writer = await there.come("agent", rest=b"sign this")
             async with asyncio.timeout(5):
                 agent, _ = await asyncio.get_running_loop().sock_accept(listener)
@@ -277,7 +276,7 @@ async def test_the_ssh_agent(tmp_path: Path) -> None:
 async def test_an_ssh_agent_that_is_gone(tmp_path: Path) -> None:
     there = There(WayBack(str(tmp_path / "nothing")))
     async with there.stack, there.kernel:
-        await there.back.open(there.stack, there.send)
+        await there.back.open(there.stack, there.send, 8)
         reader, _ = await there.come("agent")
         with pytest.raises(ConnectionResetError):
             await reader.read()

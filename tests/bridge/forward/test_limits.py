@@ -37,12 +37,16 @@ print(*descriptor_budget(Limits(**%r)), *resource.getrlimit(resource.RLIMIT_NOFI
 
 
 @pytest.mark.parametrize(("soft", "hard", "limits", "expected"), [
-    (100, 300, {}, "177 59 300 300"),  # raised to the hard limit, less the reserve, and a quarter of that for names
-    (300, 300, {}, "177 59 300 300"),
-    (256, 256, {}, "144 48 256 256"),
+    (100, 300, {}, "148 59 29 300 300"),  # raised to the hard limit, less the reserve; of that a quarter for names
+    (300, 300, {}, "148 59 29 300 300"),
+    (256, 256, {}, "120 48 24 256 256"),
     # No further than needed.
-    (100, 8000, {"tcp_flows": 500, "udp_flows": 300, "icmp_flows": 136, "dns_sockets": 100}, "936 100 1100 8000"),
-    (40, 40, {}, "23 7 40 40"),  # a reserve larger than the limit would leave nothing: a quarter then
+    (
+        100, 8000,
+        {"tcp_flows": 500, "udp_flows": 300, "icmp_flows": 136, "dns_sockets": 100, "back_connections": 100},
+        "936 100 100 1200 8000",
+    ),
+    (40, 40, {}, "20 7 3 40 40"),  # a reserve larger than the limit would leave nothing: a quarter then
 ])
 def test_the_budget(soft: int, hard: int, limits: dict[str, int], expected: str) -> None:
     assert in_a_process(BUDGET % (soft, hard, limits)).strip() == expected
@@ -106,7 +110,7 @@ def test_without_descriptors_the_oldest_flow_gives_way() -> None:
 def test_fifty_thousand_one_shot_flows() -> None:
     """With `ulimit -n 256` and the budget that follows from it, nothing is refused and the reserve stays free."""
     first, second = map(int, in_a_process(EXHAUSTION % (50000, 256, 256, "descriptor_budget(Limits()).flows")).split())
-    assert first == second == 144
+    assert first == second == 120
 
 
 NOTHING_LEFT = """
