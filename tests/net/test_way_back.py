@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -15,7 +16,7 @@ import pytest
 
 from tests.world import Bridge, Machine, Output, Program, World
 from tests.world.addresses import CODESPACE
-from tests.world.bridge import NETBRIDGE, environment
+from tests.world.bridge import NETBRIDGE, as_person, environment, python_for_everybody
 from tests.world.machine import wait_until
 from tests.world.servers import make_big_file
 from tests.world.snapshot import Snapshot
@@ -490,6 +491,29 @@ def test_without_an_agent_here_it_is_a_wrong_use(idle: World) -> None:
 
 def test_not_asked_for_is_not_there(through: Through) -> None:
     assert through.run("sh", "-c", "ls -d /tmp/netbridge-ssh-* 2>/dev/null").stdout == ""
+
+
+def test_under_sudo_it_is_the_callers(start: Start, world: World, program: Callable[..., Program]) -> None:
+    """`sudo netbridge up --forward-agent` takes the caller's agent, and the caller needs no sudo for `connect`."""
+    python = python_for_everybody()
+    if not python or not shutil.which("sudo"):
+        pytest.skip("needs sudo, and a Python that ordinary users may run")
+    laptop, path = world.laptop, world.laptop.folder / "me/agent.sock"
+    me = as_person(laptop, python)
+    person = me[: me.index("env")]
+    program(laptop, *person, "ssh-agent", "-D", "-a", path, log="ssh-agent-me.log")
+    laptop.environment["SSH_AUTH_SOCK"] = str(path)
+    try:
+        wait_until(path.exists, "ssh-agent")
+        laptop.run(*person, "ssh-add", "-q", laptop.folder / "me/.ssh/id_ed25519").check()
+        key = laptop.run("ssh-add", "-l").check().stdout.split()[1]
+        start("ssh://mine", "--forward-agent", prefix=as_person(laptop, python, sudo=True)).ready()
+        assert key in listed(world.codespace, ROOTS).check().stdout
+        program(world.codespace, "python3", "-c", ANSWERS_AT_THE_END, "8088", log="server.log")
+        wait_until(lambda: world.codespace.listens(8088), "the server")
+        assert laptop.run(*me, "connect", "localhost", "8088", stdin=b"four").check().stdout == "got 4\n"
+    finally:
+        del laptop.environment["SSH_AUTH_SOCK"]
 
 
 # --- a UDP client of SOCKS --------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from netbridge.bridge.addresses import Addresses
 from netbridge.bridge.back import calls
 from netbridge.bridge.back.ends import End
 from netbridge.bridge.back.service import PORT, WayBack
+from netbridge.bridge.control import peer_uid
+from netbridge.bridge.user import helper_user
 from netbridge.stack import Stack, memory_link
 
 ADDRESSES = Addresses(5)
@@ -271,6 +275,31 @@ async def test_the_ssh_agent(tmp_path: Path) -> None:
             there.back.close()
             await asyncio.sleep(0.01)
     assert there.back.counters.agent == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="plays sudo, which needs root")
+async def test_the_ssh_agent_is_asked_as_its_user(tmp_path: Path) -> None:
+    """Under sudo: an agent may listen only to its own user, and its socket may lie where root has no rights."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    path = str(tmp_path / "agent.sock")
+    there = There(WayBack(path, replace(helper_user(), uid=54399, gid=54398, groups=(), differs=True)))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen()
+        listener.setblocking(False)
+        async with there.stack, there.kernel:
+            await there.back.open(there.stack, there.send, 8)
+            await there.come("agent")
+            async with asyncio.timeout(5):
+                agent, _ = await asyncio.get_running_loop().sock_accept(listener)
+            with agent:
+                assert peer_uid(agent) == 54399
+            assert os.geteuid() == 0
+            there.back.close()
+            await asyncio.sleep(0.01)
 
 
 async def test_an_ssh_agent_that_is_gone(tmp_path: Path) -> None:
