@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Annotated
@@ -21,7 +22,8 @@ def install(
     name: Annotated[str | None, Parameter(name="--name", help="NAME (default: from TARGET).")] = None,
     port: Annotated[int | None, Parameter(
         name="--port", help="Where sshd listens there (default: 2222 in a codespace, else TARGET's, or 22).")] = None,
-    user: Annotated[str | None, Parameter(name="--user", help="Who logs in (default: from TARGET).")] = None,
+    user: Annotated[str | None, Parameter(
+        name="--user", help="Who logs in (default: from TARGET, else who did for a running bridge).")] = None,
 ) -> int:
     """Add a block to ~/.ssh that reaches TARGET's sshd through the bridge to it.
 
@@ -36,6 +38,9 @@ def install(
     if port is not None and not 0 < port < 65536:
         raise UsageError(f"{port} is no port.", "A port is a number from 1 to 65535.", "Name one by --port.")
     block = sshconfig.block(target, name=name, port=port, user=user)
+    if block.user is None and (found := _user_over_there(target)):
+        with contextlib.suppress(UsageError):  # what the target calls its user is no name
+            block = sshconfig.block(target, name=name, port=port, user=found)
     folder = sshconfig.SshFolder(helper_user())
     changed = folder.install(block, _program())
     host = block.name + sshconfig.SUFFIX
@@ -66,6 +71,18 @@ def uninstall(target: str | None = None, /) -> int:
     names = ", ".join(name + sshconfig.SUFFIX for name in gone)
     print(f"Removed {names} from {folder.path}." if gone else "Nothing of it was installed.", file=sys.stderr)
     return 0
+
+
+def _user_over_there(target: str) -> str:
+    """Who logged in over there, if a bridge to it is running: that it can be done is known then."""
+    from netbridge.bridge import control, runtime
+
+    for folder in runtime.folders():
+        with folder:
+            for bridge in control.statuses(folder):
+                if bridge.get("target") == target:
+                    return str(bridge.get("agent", {}).get("user", ""))
+    return ""
 
 
 def _program() -> list[str]:

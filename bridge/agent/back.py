@@ -7,6 +7,7 @@ program here could connect there; `for`, the number of the `dial` message it ans
 when the place could not be reached. Bytes follow.
 
 `dial` messages may be repeated by a session that has heard nothing; a number that was taken up is not taken up again.
+`hang_up` says that nobody waits for a number any more: a connect to a place that is silent would go on for two minutes.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ class Back:
             self._home += look_up(str(gateway), int(wanted["port"]), socket.AI_NUMERICHOST)
         self._names = Names(loop)
         self._taken: Dict[int, None] = {}
-        self._dials: Set[Dial] = set()
+        self._calls: Dict[int, Optional[Dial]] = {}
+        """Those on their way to a place here, by number; None while the name is resolved."""
+        self._home_calls: Set[Dial] = set()
         self._going: Set[socket.socket] = set()
         """Connected over here, and on the way home."""
         self._splices: Set[Splice] = set()
-        self._calls = 0
         self._agent: Optional[AuthSocket] = None
         self.told: Dict[str, Any] = {}
         """Fields of `ready`."""
@@ -77,24 +79,35 @@ class Back:
             self._loop.unwatch(self._agent.listener.fileno())
             self._agent.close()
         self._names.close()
-        for dial in list(self._dials):
-            dial.close()
+        for dial in [*self._calls.values(), *self._home_calls]:
+            if dial is not None:
+                dial.close()
         for splice in list(self._splices):
             splice.abort()
         for place in self._going:
             place.close()
-        self._dials.clear()
+        self._calls.clear()
+        self._home_calls.clear()
         self._splices.clear()
         self._going.clear()
 
     @property
     def _open(self) -> int:
-        return self._calls + len(self._going) + len(self._splices)
+        return len(self._calls) + len(self._going) + len(self._splices)
 
     # What the session asks for.
 
-    def dial(self, message: Dict[str, Any]) -> None:
-        """Connect to a place here and tell the session. Raises KeyError, TypeError, ValueError for nonsense."""
+    def control(self, message: Dict[str, Any]) -> None:
+        """Take a `dial` or a `hang_up`. Raises KeyError, TypeError, ValueError for nonsense."""
+        if message["type"] == "dial":
+            self._dial(message)
+            return
+        dial = self._calls.pop(int(message["number"]), None)
+        if dial is not None:
+            dial.close()
+
+    def _dial(self, message: Dict[str, Any]) -> None:
+        """Connect to a place here and tell the session."""
         number, host, port = int(message["number"]), str(message["host"]), int(message["port"])
         if number in self._taken:
             return
@@ -104,27 +117,21 @@ class Back:
         if self._open >= self._most:
             self._go_home(number, None, OSError(errno.EMFILE, "Too many connections are open over there"))
             return
-        self._calls += 1
+        self._calls[number] = None
         self._names.resolve(host, port, functools.partial(self._resolved, number))
 
     def _resolved(self, number: int, addresses: List[Address], error: Optional[OSError]) -> None:
+        if number not in self._calls:  # hung up on
+            return
         if error is not None:
             self._reached(number, None, error)
-        else:
-            self._connect(addresses, functools.partial(self._reached, number))
+            return
+        dial = self._calls[number] = Dial(self._loop, addresses, functools.partial(self._reached, number))
+        dial.start()
 
     def _reached(self, number: int, place: Optional[socket.socket], error: Optional[OSError]) -> None:
-        self._calls -= 1
+        self._calls.pop(number, None)
         self._go_home(number, place, error)
-
-    def _connect(self, addresses: List[Address], done: Any) -> None:
-        def reached(connection: Optional[socket.socket], error: Optional[OSError]) -> None:
-            self._dials.discard(dial)
-            done(connection, error)
-
-        dial = Dial(self._loop, addresses, reached)
-        self._dials.add(dial)
-        dial.start()
 
     # What programs here ask for.
 
@@ -150,6 +157,7 @@ class Back:
             self._going.add(place)
 
         def home(connection: Optional[socket.socket], failure: Optional[OSError]) -> None:
+            self._home_calls.discard(dial)
             if place is not None:
                 self._going.discard(place)
             if connection is not None:
@@ -172,4 +180,6 @@ class Back:
                     place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._splices.add(Splice(self._loop, place, connection, self._splices.discard))
 
-        self._connect(self._home, home)
+        dial = Dial(self._loop, self._home, home)
+        self._home_calls.add(dial)
+        dial.start()

@@ -96,8 +96,8 @@ class Holder:
                 self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
             elif kind == "resume":
                 self._pass_on(message)
-            elif kind == "dial" and self._back is not None:
-                self._back.dial(message)
+            elif kind in ("dial", "hang_up") and self._back is not None:
+                self._back.control(message)
             elif kind == "stop":
                 self.undo()
                 self._send({"type": "stopped"})

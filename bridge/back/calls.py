@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ class Call:
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + ANSWER_SECONDS
         self._timer: asyncio.TimerHandle | None = None
-        asker.on_over = lambda why: self._forget()
+        asker.on_over = lambda why: self._hang_up()
         self._ask()
 
     def _ask(self) -> None:
@@ -49,6 +50,12 @@ class Call:
         except OSError:  # the link is down: wait for as long as the bridge does
             self._until = self._loop.time() + ANSWER_SECONDS
 
+    def _hang_up(self) -> None:
+        """The asker is gone."""
+        self._forget()
+        with contextlib.suppress(OSError):  # the link is down; it will find out when it comes home
+            self._back._send({"type": "hang_up", "number": self._number})
+
     def _forget(self) -> None:
         if self._timer:
             self._timer.cancel()
@@ -56,6 +63,7 @@ class Call:
 
     def refuse(self, why: str, code: str) -> None:
         self._forget()
+        self._asker.on_over = None
         self._back.counters.refused += 1
         answer(self._asker, {"error": why, "code": code})
 

@@ -37,11 +37,14 @@ class There:
 
     def _tick(self) -> None:
         while self._orders:
-            self.back.dial(self._orders.pop(0))
+            self.back.control(self._orders.pop(0))
         self.loop.call_later(0.005, self._tick)
 
     def dial(self, number: int, host: str, port: int) -> None:
         self._orders.append({"type": "dial", "number": number, "host": host, "port": port})
+
+    def hang_up(self, number: int) -> None:
+        self._orders.append({"type": "hang_up", "number": number})
 
     def come(self) -> tuple[dict[str, Any], socket.socket]:
         """The next connection home, and what its first line says."""
@@ -143,6 +146,29 @@ def test_what_did_not_come_home_is_taken_up_again(there: There, place: socket.so
     home.close()
 
 
+def test_hung_up_on_it_lets_go(place: socket.socket) -> None:
+    """A place that is silent takes two minutes, and its place is wanted."""
+    there = There(most=1)
+    with socket.socket() as silent:  # a listener whose backlog is full answers no SYN
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        callers = [socket.socket() for _ in range(3)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(silent.getsockname())
+        there.dial(1, "127.0.0.1", silent.getsockname()[1])
+        there.hang_up(1)
+        there.hang_up(99)
+        there.dial(2, "127.0.0.1", place.getsockname()[1])
+        message, home = there.come()
+        assert message == {"for": 2}
+        home.close()
+        for caller in callers:
+            caller.close()
+    place.accept()[0].close()
+    there.close()
+
+
 def test_not_too_many(place: socket.socket) -> None:
     there = There(most=1)
     there.dial(1, "127.0.0.1", place.getsockname()[1])
@@ -171,7 +197,7 @@ def test_resets_pass(there: There, place: socket.socket) -> None:
 ])
 def test_nonsense_is_the_callers_to_answer(there: There, message: dict[str, Any]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        there.back.dial(message)
+        there.back.control({"type": "dial", **message})
 
 
 def test_the_ssh_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

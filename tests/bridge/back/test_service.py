@@ -172,6 +172,9 @@ async def test_nothing_heard_is_a_time_out(there: There, monkeypatch: pytest.Mon
 async def test_who_left_is_not_waited_for(there: There) -> None:
     asker = await there.ask()
     asker.end.fail("it left")
+    async with asyncio.timeout(5):
+        while there.told[-1] != {"type": "hang_up", "number": 1}:
+            await asyncio.sleep(0.01)
     reader, _ = await there.come(1)
     with pytest.raises(ConnectionResetError):
         await reader.read()
