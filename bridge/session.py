@@ -200,13 +200,19 @@ class Session:
             if not self.takes_terminal:
                 await self._unless_ended(asyncio.Event().wait())
             self._tell(events.CommandStarted(self.options.command))
-            status = await self._unless_ended(self.transport.run(self.options.command))
+            status = await self._unless_ended(self.transport.run(self._command()))
             self._tell(events.CommandEnded(status))
             self.stop("the command ended" if self.options.command else "the shell ended")
             return status
         finally:
             for task in company:
                 task.cancel()
+
+    def _command(self) -> tuple[str, ...]:
+        """COMMAND, and where it finds the ssh-agent."""
+        path = text(self.agent.ready, "ssh_agent") if self.agent else ""
+        words = self.options.command
+        return ("env", f"SSH_AUTH_SOCK={path}", *words) if words and path else words
 
     async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, or _Ended when an end comes first; `work` is then cancelled or not begun."""

@@ -450,6 +450,12 @@ def test_the_agent_is_found_and_signs(start: Start, world: World, ssh_agent: str
     assert codespace.run("test", "-e", os.path.dirname(ROOTS)).code == 1
 
 
+def test_command_finds_it(start: Start, world: World, ssh_agent: str) -> None:
+    bridge = start(TARGET, "--forward-agent", command=("ssh-add", "-l"))
+    assert bridge.ended() == 0
+    assert ssh_agent in (world.laptop.folder / "netbridge.out").read_text()
+
+
 def test_it_belongs_to_the_user_who_logged_in(start: Start, world: World, ssh_agent: str) -> None:
     start(TARGET.replace("root@", "codespace@"), "--forward-agent").ready()
     codespace, path = world.codespace, "/tmp/netbridge-ssh-54321/agent.sock"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import errno
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -480,3 +481,28 @@ async def test_every_packet_starts_with_a_header_of_ten_bytes() -> None:
     assert peer.stack.counters.malformed == 40
     peer.close()
 
+
+async def test_create_server_gives_each_connection_a_protocol(pair: tuple[Stack, Stack]) -> None:
+    """And nobody but the protocol need hold the transport: a StreamWriter closes its own when it is collected."""
+    near, far = pair
+
+    class Shouts(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            assert isinstance(self.transport, asyncio.Transport)
+            self.transport.write(data.upper())
+
+    server = await far.create_server(Shouts, "10.0.0.2", 81)
+    with pytest.raises(OSError, match="already listened on"):
+        await far.create_server(Shouts, "10.0.0.2", 81)
+    reader, writer = await near.open_connection("10.0.0.2", 81)
+    for word in (b"one", b"two"):
+        gc.collect()
+        writer.write(word)
+        assert await reader.readexactly(3) == word.upper()
+    writer.close()
+    server.close()
+    with pytest.raises(ConnectionRefusedError):
+        await near.open_connection("10.0.0.2", 81)
