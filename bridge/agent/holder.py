@@ -312,6 +312,8 @@ class Holder:
             if stream.said_at > since:
                 since = stream.said_at
                 stream.ask()
+                if not stream.connected:  # and that was the end of it
+                    return
             else:
                 since = time.monotonic()
         left = since + self._silence - time.monotonic()
