@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-
 STEP = 1e-6
 """Seconds a turn takes: time that stands still between two turns would be none."""
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 

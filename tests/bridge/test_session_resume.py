@@ -305,7 +305,7 @@ async def test_a_command_goes_on_meanwhile() -> None:
     target = FakeTarget()
     ends = asyncio.Event()
 
-    async def run(_argv: Sequence[str]) -> int:
+    async def run(argv: Sequence[str]) -> int:
         await ends.wait()
         return 7
 
@@ -329,7 +329,7 @@ async def test_a_command_that_ends_while_cut_off_ends_the_bridge_with_its_status
     target = FakeTarget()
     ends = asyncio.Event()
 
-    async def run(_argv: Sequence[str]) -> int:
+    async def run(argv: Sequence[str]) -> int:
         await ends.wait()
         return 7
 

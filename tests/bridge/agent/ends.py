@@ -19,7 +19,7 @@ from netbridge.bridge.transport.base import Buffer, Channel, ChannelUser
 
 
 class Wire(Channel):
-    """One connection. It carries `up` bytes to the session and `down` bytes to the agent, then both ends see its end."""
+    """One connection. It carries `up` bytes to the session, or `down` to the agent; then both ends see its end."""
 
     def __init__(self, *, up: float = inf, down: float = inf, narrow: bool = False) -> None:
         """`narrow`: the agent's output takes a few KiB at once, so that batches wait in part."""
@@ -63,12 +63,12 @@ class Wire(Channel):
             return False
         moved = False
         if self._waiting:
-            part = self._waiting[: int(min(len(self._waiting), self.down - self.carried[1], 60_000))]
-            del self._waiting[: len(part)]
+            down = self._waiting[: int(min(len(self._waiting), self.down - self.carried[1], 60_000))]
+            del self._waiting[: len(down)]
             with contextlib.suppress(BrokenPipeError):  # the agent let go of it
-                os.write(self._to_agent, part)
-            self.carried[1] += len(part)
-            moved = bool(part)
+                os.write(self._to_agent, down)
+            self.carried[1] += len(down)
+            moved = bool(down)
         part = b""
         with contextlib.suppress(BlockingIOError):
             part = os.read(self._from_agent, int(min(self.up - self.carried[0], 65536)))

@@ -60,6 +60,10 @@ def lengths() -> tuple[int, int]:
     return up, down
 
 
+def cut_after(direction: str, at: int) -> Wire:
+    return Wire(up=at) if direction == "up" else Wire(down=at)
+
+
 def positions(total: int) -> Iterator[int]:
     """Every byte; inside the big packets, which are alike, only some."""
     return (at for at in range(total) if at < 400 or at > total - 400 or at % 61 == 0)
@@ -69,7 +73,7 @@ def positions(total: int) -> Iterator[int]:
 def test_cut_after_every_byte(lengths: tuple[int, int], direction: str) -> None:
     total = lengths[direction == "down"]
     for at in positions(total):
-        ends = Ends(Wire(**{direction: at}))
+        ends = Ends(cut_after(direction, at))
         converse(ends)
         assert (ends.cuts, ends.lost) == (1, 1), at
         ends.resume(Wire())
@@ -89,7 +93,7 @@ def test_cut_again_after_every_byte_of_the_replay(lengths: tuple[int, int], dire
         for at in positions(rest.carried[direction == "down"]):
             ends = Ends(Wire(up=first))
             converse(ends)
-            ends.resume(Wire(**{direction: at}))
+            ends.resume(cut_after(direction, at))
             ends.settle()
             ends.resume(Wire())
             check(ends)
@@ -105,9 +109,8 @@ def test_cut_any_number_of_times_anywhere(seed: int) -> None:
 
     def some() -> Wire:
         narrow = rng.random() < 0.5
-        if rng.random() < 0.5:
-            return Wire(up=int(10 ** rng.uniform(0, 5)), narrow=narrow)
-        return Wire(down=int(10 ** rng.uniform(0, 5)), narrow=narrow)
+        at = int(10 ** rng.uniform(0, 5))
+        return Wire(up=at, narrow=narrow) if rng.random() < 0.5 else Wire(down=at, narrow=narrow)
 
     ends = Ends(some())
     for one, other in zip(down, up, strict=True):
