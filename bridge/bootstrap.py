@@ -150,14 +150,14 @@ class AgentHandle:
         """
         try:
             rest = await _reach(channel, options)
-            async with self._talk:
+            async with self._talk:  # whoever has something to ask does it when the old agent listens again
                 self.channel = channel
                 self.framed.attach(channel)
                 await self._greeting(rest)
-            name, secret = self._session["name"], self._session["secret"]
-            await self._ask(
-                {"type": "resume", "session": name, "secret": secret, "taken": self.framed.taken}, "resumed"
-            )
+                name, secret = self._session["name"], self._session["secret"]
+                await self._say(
+                    {"type": "resume", "session": name, "secret": secret, "taken": self.framed.taken}, "resumed"
+                )
         except BaseException:
             self.framed.detach(channel)
             channel.close()
@@ -192,17 +192,20 @@ class AgentHandle:
 
     async def _ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         async with self._talk:
-            try:
-                future = self._expect(answer, "error")
-                self.framed.send_control(request)
-                async with asyncio.timeout(self._timeout):
-                    message = await future
-            except TimeoutError:
-                raise timed_out(f"did not answer `{request['type']}`", self._timeout, self.channel) from None
-            except (LinkError, EOFError) as error:
-                raise closed_early(f"went away during `{request['type']}`", error, self.channel) from error
-            finally:
-                self._answer = None
+            return await self._say(request, answer)
+
+    async def _say(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
+        try:
+            future = self._expect(answer, "error")
+            self.framed.send_control(request)
+            async with asyncio.timeout(self._timeout):
+                message = await future
+        except TimeoutError:
+            raise timed_out(f"did not answer `{request['type']}`", self._timeout, self.channel) from None
+        except (LinkError, EOFError) as error:
+            raise closed_early(f"went away during `{request['type']}`", error, self.channel) from error
+        finally:
+            self._answer = None
         if message["type"] == "error":
             raise refused_setup(message)
         return message

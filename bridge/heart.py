@@ -75,8 +75,8 @@ class Heart:
             await asyncio.sleep(TICK)
 
     def suspect(self, now: float) -> None:
-        """The path may be gone: ask at once."""
-        if self._link.carrying:
+        """The path may be gone: ask at once. Who is asked already gets no more time by that."""
+        if self._link.carrying and not (self._asked_at and self._patient_until <= now + SUSPICIOUS):
             self._ask(now, SUSPICIOUS)
 
     def look(self, now: float) -> None:

@@ -31,6 +31,7 @@ from .agent.frames import (
     CONTROL,
     COUNT,
     HEADER,
+    HEADER_LEN,
     MAX_PACKET,
     PACKET,
     PING,
@@ -91,6 +92,25 @@ class LinkCounters:
     """How often the link went on with another channel."""
     sent_again: int = 0
     """Packets sent once more because the channel had broken."""
+
+
+class _Nobody(ChannelUser):
+    """Hears what a channel says that was given up: its end may be told when the link speaks on another already."""
+
+    def data_received(self, data: memoryview) -> None:
+        pass
+
+    def burst_ended(self) -> None:
+        pass
+
+    def channel_ready(self) -> None:
+        pass
+
+    def channel_lost(self, error: Exception | None) -> None:
+        pass
+
+
+_NOBODY = _Nobody()
 
 
 class FramedLink(Link, ChannelUser):
@@ -226,6 +246,7 @@ class FramedLink(Link, ChannelUser):
             self._gathered_bytes = 0
             self._rider = b""
             self._pings.clear()
+            self.channel.start(_NOBODY)
             self.channel.close()
             if self._user is not None:
                 self._user.burst_ended()  # of what came last
@@ -239,9 +260,9 @@ class FramedLink(Link, ChannelUser):
         self.heard_at = time.monotonic()
 
     def detach(self, channel: Channel) -> None:
-        """Nothing came of this channel: wait for another, unless the link goes on with it already."""
-        if self.channel is channel and not self.carrying:
-            self._attached = False
+        """Nothing came of this channel: wait for another."""
+        if self.channel is channel:
+            self.cut(None)
 
     @property
     def silent(self) -> float:
@@ -256,16 +277,18 @@ class FramedLink(Link, ChannelUser):
     def resume(self, total: int) -> None:
         """The agent has taken `total` bytes: send the rest again, and go on. FrameError when that cannot be."""
         window, kept = self._window, self._kept
-        begin = window.acked
         window.restart(total)
         while kept and kept[0][0] <= total:
-            begin = kept.popleft()[0]
+            kept.popleft()
+        begin = window.sent
+        if kept:
+            end, head, payload = kept[0]
+            begin = end - len(payload) - (len(head) - HEADER_LEN)
         if begin != total:
             raise FrameError(f"no packet begins after {total} bytes")
         self._acks.told = self._acks.taken
         self._counters.resumed += 1
         self._counters.sent_again += len(kept)
-        self._unasked = 0
         self.carrying = True
         again = [buffer for _, head, payload in kept for buffer in (head, payload)]
         if again:
@@ -308,9 +331,9 @@ class FramedLink(Link, ChannelUser):
         counters = self._counters
         try:
             for kind, payload in self._decoder.feed(data):
+                if not self.carrying and kind in {PACKET, ACK}:
+                    raise FrameError("packets before the link is resumed")
                 if kind == PACKET:
-                    if not self.carrying:
-                        raise FrameError("a packet before the link is resumed")
                     length = len(payload)
                     counters.packets_in += 1
                     counters.bytes_in += length

@@ -101,6 +101,8 @@ class Session:
         self._heart: Heart | None = None
         self._reconnect: Reconnect | None = None
         self._reconnecting: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Transports being closed that are of no use any more."""
         self._ending: asyncio.Future[None] | None = None
         self._loss: BridgeError | None = None
         self._deadline = 0.0
@@ -342,11 +344,16 @@ class Session:
         self.engine.pause()
         self._tell(events.Interrupted(_why(error), self.options.grace))
         self._reconnecting = asyncio.get_running_loop().create_task(self._go_on())
+        self._reconnecting.add_done_callback(_tell_failure)
 
     async def _go_on(self) -> None:
         """Make the connection anew, and let everything go on; or end the bridge."""
         began = time.monotonic()
-        tell = lambda tries, wait, why: self._tell(events.Reconnecting(tries, round(wait, 1), why))
+
+        def tell(tries: int, wait: float, why: str) -> None:
+            if self.state == "reconnecting":  # not when this try was what ended the bridge
+                self._tell(events.Reconnecting(tries, round(wait, 1), why))
+
         reconnect = self._reconnect = Reconnect(self._reach_again, tell)
         address, port = self.transport.peer_address, self.transport.peer_port
         knocking = None
@@ -357,6 +364,9 @@ class Session:
         except BridgeError as error:
             self.lost(error)
             return
+        except Exception as error:  # nobody would try again
+            self._link_lost(error)
+            raise
         finally:
             self._reconnect = None
             if knocking:
@@ -382,16 +392,24 @@ class Session:
             await self.agent.resume(await transport.open(agent_command(options)), options)
         except BaseException:
             if transport is not self.transport:
-                await self._leave_behind(transport)
+                self._leave_behind(transport)
             raise
         if transport is not self.transport:
             old, self.transport = self.transport, transport
             self._transports.append(transport)
-            if not self.takes_terminal:  # else COMMAND may run over it
+            if not self.takes_terminal or old is not self._transports[0]:  # COMMAND runs over the first
                 self._transports.remove(old)
-                await self._leave_behind(old)
+                self._leave_behind(old)
+        if not self.agent.framed.carrying:  # between its word and ours
+            raise TargetUnreachableError("The connection broke again.", "It was there for a moment.", "Try again.")
 
-    async def _leave_behind(self, transport: Transport) -> None:
+    def _leave_behind(self, transport: Transport) -> None:
+        task = asyncio.get_running_loop().create_task(self._close(transport))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    @staticmethod
+    async def _close(transport: Transport) -> None:
         try:
             async with asyncio.timeout(AGENT_SECONDS):
                 await transport.close()
@@ -453,7 +471,7 @@ class Session:
         if self.engine:
             self.engine.reset_flows()
         if self.agent:
-            gone = self.agent.lost
+            gone = self.agent.lost or not self.agent.framed.carrying  # then nobody can be told
             clean = await self._step("the agent's clean-up", self.agent.stop(), min(deadline, self._in(AGENT_SECONDS)))
             clean = clean and not gone
             self.agent.close()
@@ -461,6 +479,8 @@ class Session:
             await self._step("closing the stack", self.engine.close(), deadline)
         for transport in self._transports:
             await self._step("closing the transport", transport.close(), deadline)
+        if self._leaving:
+            await self._step("closing broken connections", asyncio.gather(*self._leaving), deadline)
         if self.engine:
             flows, bytes_up, bytes_down = self.engine.totals()
             self._tell(events.Stopped(

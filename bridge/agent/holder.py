@@ -164,6 +164,8 @@ class Holder:
         }
         try:
             answer = meeting.ask(message["session"], request, [*self.stream.descriptors, self._front.fileno(), 2])
+        except meeting.NoAnswerError as error:
+            raise SetupError("no_answer", str(error)) from None
         except meeting.NobodyThereError as error:
             raise SetupError("no_bridge", str(error)) from None
         if "error" in answer:
@@ -195,11 +197,14 @@ class Holder:
             return {"error": "there is no bridge"}
         if not hmac.compare_digest(str(request.get("secret")).encode(), str(self._session.get("secret")).encode()):
             return {"error": "the secret is wrong"}
+        taken = request.get("taken")
+        if not isinstance(taken, int):
+            return {"error": "a count of bytes is no number"}
         reading, writing, before = (os.dup(descriptor) for descriptor in descriptors[:3])
         grace, self._grace = self._grace, None
         try:
-            self.stream.resume(reading, writing, int(request["taken"]), {"type": "resumed"})
-        except (FrameError, KeyError, TypeError, ValueError) as error:
+            self.stream.resume(reading, writing, taken, {"type": "resumed"})
+        except FrameError as error:
             for descriptor in (reading, writing, before):
                 os.close(descriptor)
             self._grace = grace
@@ -304,7 +309,8 @@ class Holder:
         """The session speaks every few seconds. When it does not, its connection is no longer waited for.
 
         A laptop that lost its power or its network closes nothing, and sshd may take hours to notice. A `quiet` session
-        speaks only when there is something to say, but it answers what it is sent.
+        speaks only when there is something to say; so it is asked when packets were sent to it and nothing came back,
+        as is so with a datagram that nobody answers.
         """
         if self._listening is not None:
             self._listening.cancel()
@@ -313,7 +319,13 @@ class Holder:
             return
         since = stream.heard_at
         if self._session.get("quiet"):  # silence is no sign until something went unanswered
-            since = max(since, stream.said_at) if stream.said_at > stream.heard_at else time.monotonic()
+            if stream.said_at > since:
+                since = stream.said_at
+                stream.ask()
+                if not stream.connected:  # and that was the end of it
+                    return
+            else:
+                since = time.monotonic()
         left = since + self._silence - time.monotonic()
         if left <= 0:
             with contextlib.suppress(OSError):
@@ -321,7 +333,7 @@ class Holder:
             stream.disconnect()
             self.lost(None)
             return
-        self._listening = self._loop.call_later(left, self._listen)
+        self._listening = self._loop.call_later(min(left, self._silence / 3), self._listen)
 
     def _protect(self) -> List[routing.Protected]:
         """What is never captured here; looked up before anything is changed."""

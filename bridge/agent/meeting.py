@@ -39,6 +39,10 @@ class NobodyThereError(Exception):
     """No holder of that name, or none of our user's."""
 
 
+class NoAnswerError(NobodyThereError):
+    """It is there and says nothing in time: its machine may be busy, or has just been woken up."""
+
+
 def peer_uid(connection: socket.socket) -> int:
     """The user at the other end of a unix socket."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -103,7 +107,7 @@ def _receive(connection: socket.socket) -> Any:
             descriptors.frombytes(rights[: len(rights) - len(rights) % descriptors.itemsize])
     try:
         request = dict(json.loads(data))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         for descriptor in descriptors:
             os.close(descriptor)
         raise ValueError("the request is no JSON object") from None
@@ -125,7 +129,9 @@ def ask(name: str, request: Dict[str, Any], descriptors: List[int], *, until_gon
                 connection.settimeout(END_PATIENCE)
                 while connection.recv(LONGEST):
                     pass
-        except (OSError, ValueError) as error:
+        except socket.timeout:
+            raise NoAnswerError("it does not answer") from None
+        except (OSError, ValueError, RecursionError) as error:
             raise NobodyThereError(str(error)) from None
     if not isinstance(answer, dict):
         raise NobodyThereError("it answers nonsense")

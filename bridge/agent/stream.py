@@ -87,7 +87,7 @@ class Stream:
         self.heard_at = 0.0
         """When anything came from the session last, or the connection began."""
         self.said_at = 0.0
-        """When packets were sent to it last."""
+        """When the first packets were sent to it that it may still have to answer: since `heard_at`, if later."""
         self.dropped = 0
         """Packets the TUN did not take."""
         self._connect(reading, writing)
@@ -113,7 +113,11 @@ class Stream:
         self.window.restart(total)
         self.disconnect()
         self._decoder = Decoder()
-        self._connect(reading, writing)
+        try:
+            self._connect(reading, writing)
+        except OSError as error:  # nothing that can be waited for
+            self._lost(error)
+            return
         self.acks.told = self.acks.taken
         self._again.extend(again)
         self.send_control({**answer, "taken": self.acks.taken})
@@ -165,6 +169,10 @@ class Stream:
     def send_control(self, message: Dict[str, Any]) -> None:
         """Queue a control message; without a connection it is for nobody."""
         self._write_small(control_frame(message))
+
+    def ask(self) -> None:
+        """Have the session say a word, whatever else it has to say."""
+        self._write_small(frame_header(PING, 8) + bytes(8))
 
     def send_descriptor(self, channel: socket.socket, descriptor: int, message: Dict[str, Any]) -> None:
         """Send a control message whose first byte carries a descriptor, over the unix socket that stdin is.
@@ -244,7 +252,7 @@ class Stream:
         batch, begin = self._kept.room()
         position = begin
         limit = min(FILL, begin + window.size - window.in_flight)
-        frames = 0
+        frames, gone = 0, False
         try:
             while position < limit:
                 start = position + HEADER_LEN
@@ -255,14 +263,18 @@ class Stream:
         except BlockingIOError:
             pass
         except OSError:  # EIO: the device was taken down, EBADFD: deleted; the session decides what to do
-            self.detach_tun()
-            self.send_control({"type": "error", "code": "tun_lost", "detail": "the interface was taken away"})
+            gone = True
         if frames:
-            now = self.said_at = time.monotonic()
+            now = time.monotonic()
+            if self.said_at <= self.heard_at:
+                self.said_at = now
             payload = position - begin - frames * HEADER_LEN
             self._kept.add(position, payload)
             window.add(payload, now)
             self._write(batch[begin:position])
+        if gone:
+            self.detach_tun()
+            self.send_control({"type": "error", "code": "tun_lost", "detail": "the interface was taken away"})
 
     def _watch_tun(self) -> None:
         """Read the TUN exactly while there is a connection, the window is open and nothing waits."""

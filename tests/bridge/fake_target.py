@@ -1,7 +1,8 @@
 """A fake target: a transport whose other end is an agent played in this process, with a stack in place of a kernel.
 
 It speaks the real link protocol over an in-memory channel, so a Session on it does everything but reach another
-machine. What it does wrong is chosen by its fields.
+machine. What it does wrong is chosen by its fields. A channel may be lost; what was under way is sent again over the
+next one, as the real agent does it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from netbridge.bridge.agent.frames import CONTROL, PACKET, Decoder, control_frame, frame_header, parse_control
+from netbridge.bridge.agent.frames import (
+    CONTROL,
+    HEADER_LEN,
+    PACKET,
+    PING,
+    PONG,
+    Decoder,
+    control_frame,
+    frame_header,
+    parse_control,
+)
 from netbridge.bridge.errors import BridgeError
 from netbridge.bridge.firststage import agent_code
 from netbridge.bridge.transport.base import Buffer, Channel, ChannelUser, Transport
@@ -57,15 +68,24 @@ class FakeChannel(Channel):
                 self.deliver(control_frame(self.target.hello))
             return
         for kind, payload in self._decoder.feed(memoryview(data)):
+            if self.closed.done():
+                return
             if kind == CONTROL:
-                self.target.told(parse_control(payload))
-            elif kind == PACKET and self.target.link.user:
-                self.target.link.user.packet_received(payload)
+                self.target.told(parse_control(payload), self)
+            elif kind == PACKET:
+                assert self.target.serving is self, "a packet before the bridge is resumed"
+                self.target.taken += len(payload)
+                if self.target.link.user:
+                    self.target.link.user.packet_received(payload)
+            elif kind == PING and not self.target.frozen:
+                self.deliver(frame_header(PONG, 8) + payload)
         if self.target.link.user:
             self.target.link.user.burst_ended()
 
     def deliver(self, data: bytes) -> None:
         """Bytes of the agent's stdout."""
+        if self.target.frozen:
+            return
         if self.user is None:
             self._early.append(data)
         elif not self.closed.done():
@@ -81,8 +101,11 @@ class FakeChannel(Channel):
             self.closed.set_result(None)
 
     def lose(self, error: Exception | None) -> None:
-        """The stream ends by itself."""
+        """The stream ends by itself; what is under way is lost."""
+        if self.target.serving is self:
+            self.target.serving = None
         if self.user and not self.closed.done():
+            self.closed.set_result(None)
             self.user.channel_lost(error)
 
     async def wait_closed(self) -> int | None:
@@ -102,9 +125,7 @@ class FakeTun(Link):
 
     def send(self, header: Buffer, payload: Buffer = b"") -> None:
         packet = bytes(header) + bytes(payload)
-        channel = self.target.channel
-        if channel is not None:
-            asyncio.get_running_loop().call_soon(channel.deliver, frame_header(PACKET, len(packet)) + packet)
+        self.target.emit(frame_header(PACKET, len(packet)) + packet)
 
     @property
     def ready(self) -> bool:
@@ -133,10 +154,26 @@ class FakeTarget(Transport):
         self.commands: list[tuple[str, ...]] = []
         self.command_cancelled = False
         self.closed = 0
+        self.connects = 0
+        """Attempts to connect so far."""
+        self.refuses_resume: dict[str, Any] | None = None
+        """What the agent answers instead of `resumed`."""
+        self.lies_about_taken: object = None
+        """What it says instead of the bytes it took."""
+        self.frozen = False
+        """Nothing comes of it any more, and nothing ends."""
         self.channel: FakeChannel | None = None
+        """The one opened last."""
+        self.serving: FakeChannel | None = None
+        """The one that packets travel over."""
+        self.taken = 0
+        """PACKET bytes taken from the session."""
+        self.sent: list[bytes] = []
+        """All PACKET frames for the session."""
         self.link = FakeTun(self)
 
     async def connect(self) -> None:
+        self.connects += 1
         if self.fails_to_connect:
             raise self.fails_to_connect
         if self.hangs_while_connecting:
@@ -164,10 +201,15 @@ class FakeTarget(Transport):
         if self.hangs_while_closing:
             await asyncio.Event().wait()
 
-    def told(self, message: dict[str, Any]) -> None:
+    def emit(self, frame: bytes) -> None:
+        """A packet for the session; when there is no connection it waits for the next."""
+        self.sent.append(frame)
+        if self.serving is not None:
+            asyncio.get_running_loop().call_soon(self.serving.deliver, frame)
+
+    def told(self, message: dict[str, Any], channel: FakeChannel) -> None:
         """A control message of the session."""
         self.messages.append(message)
-        assert self.channel
         if message["type"] == "setup":
             refused = {item["route"] for item in self.skips}
             routes = [route for route in message["routes"] if route not in refused]
@@ -175,11 +217,32 @@ class FakeTarget(Transport):
                 "type": "ready", "tun": message["tun"], "offload": False, "routes": routes, "skipped": self.skips,
                 "dns": bool(message["dns"]["service"]), "listen": "127.0.0.97",
             }
-            self.channel.deliver(control_frame(answer))
+            self.serving = channel
+            channel.deliver(control_frame(answer))
+        elif message["type"] == "resume":
+            self._resume(message, channel)
         elif message["type"] == "routes":
-            self.channel.deliver(control_frame({"type": "routes_changed", "routes": message["routes"], "skipped": []}))
+            if self.serving is not channel:
+                channel.deliver(control_frame({"type": "error", "code": "bad_message", "detail": "before setup"}))
+                return
+            channel.deliver(control_frame({"type": "routes_changed", "routes": message["routes"], "skipped": []}))
         elif message["type"] == "stop" and not self.ignores_stop:
-            self.channel.deliver(control_frame({"type": "stopped"}))
+            channel.deliver(control_frame({"type": "stopped"}))
+
+    def _resume(self, message: dict[str, Any], channel: FakeChannel) -> None:
+        session = self.setup["session"]
+        assert (message["session"], message["secret"]) == (session["name"], session["secret"])
+        if self.refuses_resume is not None:
+            channel.deliver(control_frame(self.refuses_resume))
+            return
+        self.serving = channel
+        taken = self.taken if self.lies_about_taken is None else self.lies_about_taken
+        channel.deliver(control_frame({"type": "resumed", "taken": taken}))
+        total = 0
+        for frame in self.sent:
+            if total >= message["taken"]:
+                asyncio.get_running_loop().call_soon(channel.deliver, frame)
+            total += len(frame) - HEADER_LEN
 
     @property
     def setup(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from netbridge.bridge import capturing
 from netbridge.bridge.engine import Engine
 from tests.bridge.fake_target import FakeTarget
-from tests.bridge.test_session import Life, QuietNetworks
+from tests.bridge.life import Life, QuietNetworks
 
 
 def sentences(kind: type) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,104 +16,15 @@ from netbridge.bridge.agent.frames import (
     PACKET,
     PING,
     PONG,
-    Decoder,
     ack_frame,
     control_frame,
     frame_header,
 )
 from netbridge.bridge.agent.window import CAP, COALESCE, INITIAL, LAZY
-from netbridge.bridge.link import MAX_PINGS, FramedLink
-from netbridge.bridge.transport.base import Buffer, Channel, ChannelUser
+from netbridge.bridge.link import MAX_PINGS
 from netbridge.stack.link.base import LinkError
 
-
-class FakeChannel(Channel):
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        self.user: ChannelUser | None = None
-        self.written: list[Sequence[Buffer]] = []
-        self.room = True
-        self.closed = 0
-
-    def start(self, user: ChannelUser) -> None:
-        self.user = user
-
-    def write(self, buffers: Sequence[Buffer]) -> None:
-        self.written.append(buffers)
-
-    @property
-    def ready(self) -> bool:
-        return self.room
-
-    def close(self) -> None:
-        self.closed += 1
-
-    async def wait_closed(self) -> int | None:
-        return 0
-
-    def frames(self) -> list[tuple[int, bytes]]:
-        data = b"".join(bytes(buffer) for buffers in self.written for buffer in buffers)
-        self.written.clear()
-        return [(kind, bytes(payload)) for kind, payload in Decoder().feed(memoryview(data))]
-
-
-class FakeStack:
-    """Keeps what is delivered."""
-
-    def __init__(self) -> None:
-        self.packets: list[bytes] = []
-        self.views: list[Any] = []
-        self.bursts = 0
-        self.readies = 0
-        self.lost: list[Exception | None] = []
-
-    def packet_received(self, packet: memoryview) -> None:
-        self.packets.append(bytes(packet))
-        self.views.append(packet.obj)
-
-    def burst_ended(self) -> None:
-        self.bursts += 1
-
-    def link_ready(self) -> None:
-        self.readies += 1
-
-    def link_lost(self, error: Exception | None) -> None:
-        self.lost.append(error)
-
-
-class Bench:
-    """A link between the two."""
-
-    lasting = False
-
-    def __init__(self, *, started: bool = True) -> None:
-        self.channel = FakeChannel()
-        self.stack = FakeStack()
-        self.messages: list[dict[str, Any]] = []
-        self.lost: list[Exception | None] = []
-        self.later: list[Callable[[], None]] = []
-        self.link = FramedLink(
-            self.channel, on_control=self.messages.append, on_lost=self.lost.append, soon=self.soon
-        )
-        self.channel.start(self.link)
-        if started:
-            self.link.start(self.stack)
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        """The event loop's turn ends at once, unless the test lets it last."""
-        if self.lasting:
-            self.later.append(callback)
-        else:
-            callback()
-
-    def receive(self, *frames: bytes) -> None:
-        self.link.data_received(memoryview(bytearray(b"".join(frames))))
-        self.link.burst_ended()
-
-
-def packet(payload: bytes) -> bytes:
-    return frame_header(PACKET, len(payload)) + payload
+from .bench import Bench, packet
 
 
 def test_a_packet_is_written_as_header_and_the_very_payload() -> None:
@@ -287,7 +196,7 @@ def test_a_stack_that_closes_the_link_from_within_a_packet_gets_no_more() -> Non
 
 def test_small_frames_of_one_turn_leave_together_and_in_order() -> None:
     bench = Bench()
-    bench.lasting = True
+    bench.turn_lasts = True
     bench.link.send(bytes(40), b"one")
     bench.link.send(bytes(40), b"two")
     assert bench.channel.written == []
@@ -306,7 +215,7 @@ def test_small_frames_of_one_turn_leave_together_and_in_order() -> None:
 
 def test_what_was_gathered_leaves_before_the_end() -> None:
     bench = Bench()
-    bench.lasting = True
+    bench.turn_lasts = True
     bench.link.send(bytes(40), b"a reset")
     bench.link.close()
     assert bench.channel.frames() == [(PACKET, bytes(40) + b"a reset")]
