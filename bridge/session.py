@@ -23,30 +23,27 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any, TypeVar
-
-from netbridge.stack.link.base import LinkError
 
 from . import events, packetcapture, runtime
 from .addresses import Addresses
 from .agent import SILENCE
 from .back.service import WayBack
 from .back.sshagent import auth_socket
-from .bootstrap import AgentHandle, AgentOptions, agent_command, launch
+from .bootstrap import AgentHandle, launch
 from .capturing import Capturing
 from .control import Control, statuses
 from .dns import OwnNames, Upstream
 from .dns.own import ZONE
 from .engine import Engine
-from .errors import BridgeError, TakenOverError, TargetUnreachableError
+from .errors import BridgeError, BridgeGoneError
 from .forward.policy import Policy
-from .heart import Heart
 from .hostalias import NAME, HostAlias
-from .knock import knock
+from .lifeline import Lifeline
+from .losses import lost, reason
 from .machine import identity
 from .options import Options
-from .reconnect import Reconnect
 from .rivals import to_replace
 from .state import describe
 from .transport.base import Transport
@@ -64,8 +61,6 @@ CANCEL_SECONDS = 3.5
 RTO_MIN_MS = 2000
 """The target's kernel retransmits to the TUN no sooner: the link loses nothing, and TCP over TCP must not storm."""
 MTU = 1500
-BROKE = "broke the protocol"
-"""How the link says that it was the agent's fault."""
 KILLED = 143
 """Exit status for a COMMAND that a stop ended: what a shell says of a program that SIGTERM ended (128 + 15)."""
 
@@ -85,24 +80,17 @@ class Session:
         self.name = secrets.token_hex(16)
         """What the target knows this bridge by."""
         self.began = time.monotonic()
-        self._new_transport: Callable[[], Transport] = (
-            (lambda: transport) if transport else (lambda: _transport_for(options, on_event))
+        self._tell = on_event
+        self.line = Lifeline(
+            options, self._tell, (lambda: transport) if transport else (lambda: _transport_for(options, on_event)),
+            carries_command=self.takes_terminal,
         )
-        self.transport = self._new_transport()
-        self._transports = [self.transport]
-        """Those to be closed at the end: of all that were made, the ones that may still carry something."""
         self.agent: AgentHandle | None = None
         self.engine: Engine | None = None
         self.capturing: Capturing | None = None
         self.reservation: runtime.Reservation | None = None
         self.addresses: Addresses | None = None
         self.back = WayBack(*auth_socket(options))
-        self._tell = on_event
-        self._heart: Heart | None = None
-        self._reconnect: Reconnect | None = None
-        self._reconnecting: asyncio.Task[None] | None = None
-        self._leaving: set[asyncio.Task[None]] = set()
-        """Transports being closed that are of no use any more."""
         self._ending: asyncio.Future[None] | None = None
         self._loss: BridgeError | None = None
         self._deadline = 0.0
@@ -158,7 +146,7 @@ class Session:
         self.began = time.monotonic()
         self._ending = asyncio.get_running_loop().create_future()
         self._patience = asyncio.get_running_loop().create_future()
-        capturing = self.capturing = Capturing(self.options, self._tell, on_change=self.network_changed)
+        capturing = self.capturing = Capturing(self.options, self._tell, on_change=self.line.network_changed)
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
@@ -191,18 +179,14 @@ class Session:
         assert self.capturing is not None
         assert self.agent is not None
         loop = asyncio.get_running_loop()
-        self._heart = Heart(
-            self.agent.framed, interval=self.options.ping_interval, awake=self.options.keep_awake, dead=_silent
-        )
-        self.agent.outlive()
-        company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self._heart.beat())]
+        company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self.line.watch(self.agent))]
         for task in company:
             task.add_done_callback(_tell_failure)
         try:
             if not self.takes_terminal:
                 await self._unless_ended(asyncio.Event().wait())
             self._tell(events.CommandStarted(self.options.command))
-            status = await self._unless_ended(self.transport.run(self._command()))
+            status = await self._unless_ended(self.line.transport.run(self._command()))
             self._tell(events.CommandEnded(status))
             self.stop("the command ended" if self.options.command else "the shell ended")
             return status
@@ -243,9 +227,9 @@ class Session:
         options, capturing = self.options, self.capturing
         assert capturing is not None
         self._tell(events.Starting("reaching the target", options.target))
-        await self.transport.connect()
+        await self.line.transport.connect()
         self._tell(events.Starting("starting the agent", options.target))
-        agent = self.agent = await launch(self.transport)
+        agent = self.agent = await launch(self.line.transport)
         agent.on_lost = self._link_lost
         agent.on_cut = self._cut_off
         machine = identity(helper_user())
@@ -257,7 +241,7 @@ class Session:
         upstream = Upstream(own_addresses=(*addresses.gateways, *addresses.tun))
         alias = HostAlias(addresses, on=options.host_alias)
         policy = Policy(options.allow, options.deny, aliases=alias.mapping, own=addresses.everything)
-        capturing.decide(peers=[self.transport.peer_address or ""], own=addresses.networks, alias=alias.routes)
+        capturing.decide(peers=[self.line.transport.peer_address or ""], own=addresses.networks, alias=alias.routes)
         capturing.tell_own_addresses(policy)
         mtu = options.mtu or MTU
         await agent.setup({
@@ -273,14 +257,14 @@ class Session:
                 "suffixes": [*options.dns_domain, *upstream.config.search, ZONE],
                 "search": list(upstream.config.search),
             },
-            "rto_min_ms": None if self.transport.passes_descriptors else RTO_MIN_MS,
+            "rto_min_ms": None if self.line.transport.passes_descriptors else RTO_MIN_MS,
             "loopback_up": True,
-            "pass_tun": self.transport.passes_descriptors,
+            "pass_tun": self.line.transport.passes_descriptors,
             "capture": options.capture,
             "silence": max(SILENCE, 4 * options.ping_interval),
             "session": {
                 "name": self.name, "secret": secrets.token_hex(32), "machine": machine, "quiet": not options.keep_awake,
-                "grace": 0 if self.transport.passes_descriptors else options.grace,
+                "grace": 0 if self.line.transport.passes_descriptors else options.grace,
             },
             "replace": replace,
             "back": self.back.setup(addresses, options.limits.back_connections),
@@ -328,13 +312,6 @@ class Session:
 
     # --- a connection that broke --------------------------------------------------------------------------------------
 
-    def network_changed(self) -> None:
-        """This machine has other routes or addresses: the connection may be gone, or possible again."""
-        if self._heart:
-            self._heart.suspect(time.monotonic())
-        if self._reconnect:
-            self._reconnect.wake()
-
     def _cut_off(self, error: Exception | None) -> None:
         """The connection broke, and the target keeps what it has."""
         if self.state != "running":  # starting, or one try of several
@@ -342,94 +319,22 @@ class Session:
         assert self.engine is not None
         self.state = "reconnecting"
         self.engine.pause()
-        self._tell(events.Interrupted(_why(error), self.options.grace))
-        self._reconnecting = asyncio.get_running_loop().create_task(self._go_on())
-        self._reconnecting.add_done_callback(_tell_failure)
+        self._tell(events.Interrupted(reason(error), self.options.grace))
+        self.line.make_anew(self._resumed, self._link_lost)
 
-    async def _go_on(self) -> None:
-        """Make the connection anew, and let everything go on; or end the bridge."""
-        began = time.monotonic()
-
-        def tell(tries: int, wait: float, why: str) -> None:
-            if self.state == "reconnecting":  # not when this try was what ended the bridge
-                self._tell(events.Reconnecting(tries, round(wait, 1), why))
-
-        reconnect = self._reconnect = Reconnect(self._reach_again, tell)
-        address, port = self.transport.peer_address, self.transport.peer_port
-        knocking = None
-        if address and port:
-            knocking = asyncio.get_running_loop().create_task(knock(address, port, reconnect.wake))
-        try:
-            await reconnect.run(self.options.grace)
-        except BridgeError as error:
-            self.lost(error)
-            return
-        except Exception as error:  # nobody would try again
-            self._link_lost(error)
-            raise
-        finally:
-            self._reconnect = None
-            if knocking:
-                knocking.cancel()
-        assert self.engine is not None
-        assert self.agent is not None
-        assert self.capturing is not None
+    def _resumed(self, resumed: events.Resumed) -> None:
+        """The connection is there again."""
         if self.state != "reconnecting":
             return
+        assert self.engine is not None
+        assert self.capturing is not None
         self.state = "running"
         self.engine.go_on()
-        sent_again = self.agent.framed.counters.sent_again
-        self._tell(events.Resumed(round(time.monotonic() - began, 3), reconnect.tries, sent_again))
-        self.capturing.renew(self.transport.peer_address or "")
-
-    async def _reach_again(self) -> None:
-        """One try to resume. Raises BridgeError."""
-        assert self.agent is not None
-        transport = self._new_transport()
-        options = AgentOptions()
-        try:
-            await transport.connect()
-            await self.agent.resume(await transport.open(agent_command(options)), options)
-        except BaseException:
-            if transport is not self.transport:
-                self._leave_behind(transport)
-            raise
-        if transport is not self.transport:
-            old, self.transport = self.transport, transport
-            self._transports.append(transport)
-            if not self.takes_terminal or old is not self._transports[0]:  # COMMAND runs over the first
-                self._transports.remove(old)
-                self._leave_behind(old)
-        if not self.agent.framed.carrying:  # between its word and ours
-            raise TargetUnreachableError("The connection broke again.", "It was there for a moment.", "Try again.")
-
-    def _leave_behind(self, transport: Transport) -> None:
-        task = asyncio.get_running_loop().create_task(self._close(transport))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
-
-    @staticmethod
-    async def _close(transport: Transport) -> None:
-        try:
-            async with asyncio.timeout(AGENT_SECONDS):
-                await transport.close()
-        except Exception as error:
-            log.debug("closing a broken connection: %s", error)
+        self._tell(resumed)
+        self.capturing.renew(self.line.transport.peer_address or "")
 
     def _link_lost(self, error: Exception | None) -> None:
-        if isinstance(error, TakenOverError):
-            self.lost(error)
-            return
-        why = _why(error)
-        if isinstance(error, LinkError) and BROKE in why:  # it is there, and it is the agent that is at fault
-            self.lost(BridgeError(
-                f"The agent of {self.options.target} sent what no agent sends.", why,
-                "Start the bridge again; if it happens again, do not trust that machine.",
-            ))
-            return
-        self.lost(TargetUnreachableError(
-            f"The connection to {self.options.target} is lost.", why, "Start the bridge again.",
-        ))
+        self.lost(error if isinstance(error, BridgeGoneError) else lost(error, self.options.target))
 
     def _tell_connected(self, agent: AgentHandle, mtu: int) -> None:
         hello, ready = agent.hello, agent.ready
@@ -460,9 +365,7 @@ class Session:
         self.state = "stopping"
         deadline = self._deadline = self._deadline or self._in(STOP_SECONDS)
         clean = False
-        if self._reconnecting and not self._reconnecting.done():
-            self._reconnecting.cancel()
-            await asyncio.wait([self._reconnecting], timeout=1.0)
+        if await self.line.give_up():
             if not self._loss:
                 self._tell(events.Hint(
                     f"the target cannot be told now; it undoes everything by itself within {self.options.grace:.0f} s"
@@ -477,10 +380,7 @@ class Session:
             self.agent.close()
         if self.engine:
             await self._step("closing the stack", self.engine.close(), deadline)
-        for transport in self._transports:
-            await self._step("closing the transport", transport.close(), deadline)
-        if self._leaving:
-            await self._step("closing broken connections", asyncio.gather(*self._leaving), deadline)
+        await self._step("closing the connection", self.line.close(), deadline)
         if self.engine:
             flows, bytes_up, bytes_down = self.engine.totals()
             self._tell(events.Stopped(
@@ -506,16 +406,6 @@ class Session:
         finally:
             self._running_step = None
         return False
-
-
-def _silent(seconds: float) -> Exception:
-    return LinkError(f"link_lost: nothing came back for {seconds:.0f} s")
-
-
-def _why(error: Exception | None) -> str:
-    """Why a connection ended, in words for people."""
-    why = f"{error.what} {error.why}".strip() if isinstance(error, BridgeError) else str(error or "")
-    return why.removeprefix("link_lost: ") or "The other end closed it without a word."
 
 
 def _tell_failure(task: asyncio.Task[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from netbridge.bridge import capturing, events, heart, reconnect, session
+from netbridge.bridge import capturing, events, heart, lifeline, reconnect, session
 from netbridge.bridge.agent.frames import control_frame
 from netbridge.bridge.errors import (
     BridgeError,
@@ -70,7 +70,7 @@ def ways(life: Life, monkeypatch: pytest.MonkeyPatch) -> list[Way]:
         return made[-1]
 
     monkeypatch.setattr(session, "_transport_for", another)
-    life.session._new_transport = functools.partial(another, life.session.options, life.tell)
+    life.session.line._make = functools.partial(another, life.session.options, life.tell)
     return made
 
 
@@ -277,7 +277,7 @@ async def test_a_changed_network_ends_the_wait(monkeypatch: pytest.MonkeyPatch) 
         life.break_()
         assert (await life.comes(events.Reconnecting)).wait > 20
         life.target.fails_to_connect = None
-        life.session.network_changed()
+        life.session.line.network_changed()
         await life.comes(events.Resumed)
 
     assert await life.during(act) == 0
@@ -289,7 +289,7 @@ async def test_a_network_that_changes_while_it_runs_is_asked_about() -> None:
     async def act(_: Life) -> None:
         framed = life.session.agent.framed  # type: ignore[union-attr]
         answered = framed.rtt
-        life.session.network_changed()
+        life.session.line.network_changed()
         async with asyncio.timeout(5):
             while framed.rtt is answered:
                 await asyncio.sleep(0)
@@ -380,7 +380,7 @@ async def test_the_old_way_is_closed_and_the_new_ones_address_is_told(monkeypatc
     async def act(_: Life) -> None:
         life.break_()
         await life.comes(events.Resumed)
-        assert life.session.transport is made[0]
+        assert life.session.line.transport is made[0]
         async with asyncio.timeout(5):
             while life.target.messages[-1]["type"] != "routes":
                 await asyncio.sleep(0.01)
@@ -395,7 +395,7 @@ async def test_an_old_way_that_does_not_close_holds_nothing_up(monkeypatch: pyte
     life = Ups(FakeTarget())
     life.target.hangs_while_closing = True
     made = ways(life, monkeypatch)
-    monkeypatch.setattr(session, "AGENT_SECONDS", 1.0)
+    monkeypatch.setattr(lifeline, "CLOSE_SECONDS", 1.0)
 
     async def act(_: Life) -> None:
         life.break_()
@@ -541,9 +541,9 @@ async def test_another_machine_that_takes_over_has_its_own_error() -> None:
         life.target.channel.lose(None)
 
     life.when[events.Ready] = take_over
-    with pytest.raises(TakenOverError, match="Another machine took this bridge over") as caught:
+    with pytest.raises(TakenOverError, match="Another bridge took this target over") as caught:
         await life.run()
-    assert caught.value.why == "It calls itself lap top."
+    assert caught.value.why == "It was started on lap top."
     assert "--take-over" in caught.value.todo
     assert "Interrupted" not in life.kinds()
 
