@@ -17,6 +17,7 @@ import hmac
 import ipaddress
 import os
 import socket
+import stat
 import time
 from typing import Any, Callable, Dict, List, Optional, Union
 
@@ -200,6 +201,8 @@ class Holder:
         taken = request.get("taken")
         if not isinstance(taken, int):
             return {"error": "a count of bytes is no number"}
+        if not stat.S_ISSOCK(os.fstat(descriptors[2]).st_mode):
+            return {"error": "the front is no socket"}
         reading, writing, before = (os.dup(descriptor) for descriptor in descriptors[:3])
         grace, self._grace = self._grace, None
         try:
