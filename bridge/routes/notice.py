@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 from collections.abc import Callable, Iterator
 
@@ -25,6 +26,9 @@ def notice(changed: Callable[[], None]) -> Iterator[None]:
     try:
         kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         kernel.bind((0, GROUPS))
+        # Through an epoll of our own: uvloop (0.23) forgets a descriptor at its first error, and ENOBUFS is one.
+        watched = select.epoll()
+        watched.register(kernel, select.EPOLLIN)
     except (AttributeError, OSError):  # not Linux, or no descriptor is left
         yield
         return
@@ -43,11 +47,12 @@ def notice(changed: Callable[[], None]) -> Iterator[None]:
         if timer is None:
             timer = loop.call_later(MOMENT, tell)
 
-    loop.add_reader(kernel.fileno(), heard)
+    loop.add_reader(watched.fileno(), heard)
     try:
         yield
     finally:
-        loop.remove_reader(kernel.fileno())
+        loop.remove_reader(watched.fileno())
+        watched.close()
         kernel.close()
         if timer is not None:
             timer.cancel()

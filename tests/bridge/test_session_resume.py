@@ -298,6 +298,26 @@ async def test_a_network_that_changes_while_it_runs_is_asked_about() -> None:
     assert "Interrupted" not in life.kinds()
 
 
+async def test_routes_that_change_meanwhile_are_told_before_or_after_and_not_to_a_stranger() -> None:
+    """The agent that brings the new connection knows nothing of routes."""
+    life = Ups(FakeTarget())
+
+    async def act(_: Life) -> None:
+        agent = life.session.agent
+        assert agent
+        life.break_()
+        asking = []
+        while life.session.state == "reconnecting":
+            asking.append(asyncio.create_task(agent.change_routes(["10.9.0.0/16"], [])))
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert any(isinstance(answer, dict) for answer in answers)
+        for answer in answers:
+            assert isinstance(answer, dict) or type(answer) is TargetUnreachableError, answer
+
+    assert await life.during(act) == 0
+
+
 # --- COMMAND ----------------------------------------------------------------------------------------------------------
 
 

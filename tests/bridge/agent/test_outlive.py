@@ -34,7 +34,10 @@ for text, *kinds in json.loads(sys.argv[3]):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.settimeout(10)
         connection.connect("\\0" + PREFIX + sys.argv[2])
-        make = {"pipe": lambda: os.pipe()[0], "null": lambda: os.open("/dev/null", 2), "socket": lambda: socket.socket(1).detach()}
+        make = {
+            "pipe": lambda: os.pipe()[0], "null": lambda: os.open("/dev/null", 2),
+            "socket": lambda: socket.socket(socket.AF_UNIX).detach(),
+        }
         given = array.array("i", [make[kind]() for kind in kinds])
         connection.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)] if given else [])
         try:
@@ -309,8 +312,8 @@ async def test_nonsense_at_the_door_harms_nothing(place: Place) -> None:
     secret, descriptors = bridge.agent._session["secret"], bridge.descriptors()
     resume = {"ask": "resume", "secret": secret, "taken": 0, "connection": ""}
     answers = bridge.speak(
-        ("", "pipe"), ("nonsense", "pipe " * 8), ("[" * 16000, RESUMING), ("{}", "pipe"), ('{"ask": "resume"}', RESUMING),
-        ({"ask": ["who"]}, "pipe"), ({**resume, "secret": "wrong"}, RESUMING), ({**resume, "secret": None}, RESUMING),
+        ("", "pipe"), ("nonsense", "pipe " * 8), ("[" * 16000, RESUMING), ("{}", "pipe"),
+        ('{"ask": "resume"}', RESUMING), ({"ask": ["who"]}, "pipe"), ({**resume, "secret": "wrong"}, RESUMING), ({**resume, "secret": None}, RESUMING),
         ({**resume, "secret": "\ud800"}, RESUMING), (resume, ""), (resume, "socket"), (resume, "pipe pipe socket"),
         (resume, RESUMING + " pipe"), (resume, "pipe " * 60), (resume, "pipe pipe pipe pipe"),
         ({**resume, "taken": 1}, RESUMING), ("x" * 60000, RESUMING), ({"ask": "who", "secret": "\ud800"}, RESUMING),
