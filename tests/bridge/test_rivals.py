@@ -63,7 +63,8 @@ def test_their_words_cannot_write_to_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("bridges", [
-    None, "text", 7, {"session": "a"}, [None], ["a"], [[]], [{}], [{"session": 7}], [{"session": None, "machine": OURS}],
+    None, "text", 7, {"session": "a"}, [None], ["a"], [[]], [{}], [{"session": 7}],
+    [{"session": None, "machine": OURS}],
 ])
 def test_nonsense_is_nobody(bridges: object) -> None:
     assert decide(bridges) == []

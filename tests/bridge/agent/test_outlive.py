@@ -259,7 +259,7 @@ async def test_another_machine_takes_over_when_the_first_is_gone(place: Place) -
     await until(lambda: bool(bridge.lost), "the first is told")
     (error,) = bridge.lost
     assert isinstance(error, TakenOverError)
-    assert error.why == "It calls itself desk top."
+    assert error.why == "It was started on desk top."
     assert bridge.cuts == []
     await other.stop()
     assert bridge.gone()
@@ -299,7 +299,7 @@ async def test_a_total_that_cannot_be_is_refused_and_the_grace_goes_on(place: Pl
     await until(lambda: not bridge.attached(), "it noticed")
     descriptors = bridge.descriptors()
     resume = {"ask": "resume", "secret": bridge.agent._session["secret"], "connection": ""}
-    wrong = (-1, 1, 1 << 70, "0", None, 0.0, float("inf"), float("nan"), [], {})
+    wrong: tuple[object, ...] = (-1, 1, 1 << 70, "0", None, 0.0, float("inf"), float("nan"), [], {})
     answers = bridge.speak((resume, RESUMING), *(({**resume, "taken": taken}, RESUMING) for taken in wrong))
     assert [set(answer) for answer in answers] == [{"error"}] * 11
     await until(lambda: bridge.descriptors() == descriptors, "nothing is left of those")
@@ -313,7 +313,8 @@ async def test_nonsense_at_the_door_harms_nothing(place: Place) -> None:
     resume = {"ask": "resume", "secret": secret, "taken": 0, "connection": ""}
     answers = bridge.speak(
         ("", "pipe"), ("nonsense", "pipe " * 8), ("[" * 16000, RESUMING), ("{}", "pipe"),
-        ('{"ask": "resume"}', RESUMING), ({"ask": ["who"]}, "pipe"), ({**resume, "secret": "wrong"}, RESUMING), ({**resume, "secret": None}, RESUMING),
+        ('{"ask": "resume"}', RESUMING), ({"ask": ["who"]}, "pipe"),
+        ({**resume, "secret": "wrong"}, RESUMING), ({**resume, "secret": None}, RESUMING),
         ({**resume, "secret": "\ud800"}, RESUMING), (resume, ""), (resume, "socket"), (resume, "pipe pipe socket"),
         (resume, RESUMING + " pipe"), (resume, "pipe " * 60), (resume, "pipe pipe pipe pipe"),
         ({**resume, "taken": 1}, RESUMING), ("x" * 60000, RESUMING), ({"ask": "who", "secret": "\ud800"}, RESUMING),
