@@ -94,6 +94,8 @@ class KubernetesTarget:
                 context = "/".join(parts[:length])
                 if length > 0 and context in contexts:
                     return self._pod(parts[length:], context)
+        if len(parts) > 3 and not self.may_name_context:
+            raise _refused(str(self), "After k8s:/// stand two or three parts.", POD_FORM)
         if len(parts) > 3:
             known = ", ".join(contexts[:_NAMED]) + (" and more" if len(contexts) > _NAMED else "") or "none"
             raise TargetUnreachableError(

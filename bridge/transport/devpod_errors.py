@@ -27,6 +27,7 @@ _ENGINE = any_of("cannot connect to the docker daemon", "failed to connect to th
 _NO_PROVIDER = any_of("provider .*(?:does ?n[o']t exist|not found|not initialized)", "no default provider")
 _NO_WAY = any_of("dial tcp", "no such host", "i/o timeout", "connection refused", "no route to host", "timed? ?out")
 _PERMISSION = any_of(r"permission denied \(", "too many authentication failures")
+_SSH_ENDED = any_of("^connection to .* closed", "^client_loop: ", "^connection lost")
 _NO_USER = any_of("su: user .* does not exist", "unknown user", "no passwd entry")
 
 
@@ -110,8 +111,9 @@ def explain(target: DevpodTarget, text: str) -> BridgeError:
 
 
 def lost(target: DevpodTarget, lines: Sequence[str]) -> BridgeError:
-    """The tunnel ended under a running bridge."""
+    """The tunnel ended under a running bridge. `lines`: those of devpod and ssh; ssh only saw its stream end."""
+    telling = [line for line in lines if not _SSH_ENDED.search(line)]
     return TargetUnreachableError(
-        f"The tunnel to the workspace {target.workspace} ended.", _said("\n".join(lines)),
+        f"The tunnel to the workspace {target.workspace} ended.", _said("\n".join(telling or lines)),
         f"See with `devpod status {target.workspace}` whether it still runs.",
     )

@@ -86,8 +86,9 @@ def explain(target: DockerTarget, user: User, text: str) -> BridgeError:
             f"{start} is not running.", _said(text, _NOT_RUNNING), f"Run `docker start {name}`."
         )
     if _NO_USER.search(text):
+        what = f"{start} knows no user {target.user}." if target.user else f"{start} does not know its own user."
         return TargetLacksError(
-            f"{start} knows no user {target.user}.", _said(text, _NO_USER),
+            what, _said(text, _NO_USER),
             f"Name one that it knows, as in docker://root@{name}.",
         )
     if NO_SHELL.search(text):
