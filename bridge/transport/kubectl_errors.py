@@ -21,7 +21,7 @@ MEND = Mend(
     root="Add `securityContext: {runAsUser: 0}` to the container in the manifest and make the pod anew, or have sudo in"
     " its image, with `{user} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d.",
 )
-_NO_CONTEXT = any_of('context "?[^ ]*"? does not exist', "no context exists with the name")
+_NO_CONTEXT = any_of('context "?[^ ]*"? does not exist', "no context exists with the name", "context was not found")
 _NOT_CONFIGURED = any_of(
     r"server localhost:8080 was refused", "no configuration has been provided", "current-context is not set",
     "incomplete configuration",
