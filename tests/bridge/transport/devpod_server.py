@@ -6,6 +6,7 @@ to the file USERS, a line each.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,13 +23,13 @@ class Server(asyncssh.SSHServer):
 
 
 async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-    """Run one command."""
-    child = await asyncio.create_subprocess_exec(
-        "sh", "-c", process.command or "exec sh",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    process.exit(await child.wait())
+    """Run one command. Pipes, not asyncio's streams: of these asyncssh 2.24 reads twice at once when it was paused."""
+    command = ["sh", "-c", process.command or "exec sh"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        status = await asyncio.get_running_loop().run_in_executor(None, child.wait)
+        await process.stdout.drain()
+        process.exit(status)
 
 
 async def main() -> None:
