@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -108,9 +110,20 @@ def test_signal_ends_the_command_over_there(docker: DockerEngine, start: Start) 
     assert docker.processes("box") == ["sleep infinity"]
 
 
+def test_a_client_that_dies_is_started_anew(idle: World, docker: DockerEngine, start: Start) -> None:
+    """The bridge outlives its `docker exec`; in the container flows, routes and names stay as they are."""
+    bridge = start("docker://box").ready()
+    (pid,) = (pid for pid, words in idle.laptop.processes().items() if words.endswith("exec -i box sh"))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: bridge.event("resumed"), "the next one", 30, 0.05)
+    assert docker.inside("box", "curl", "-sS", "-m5", f"http://{CORP[4]}/").stdout == PAGE
+    assert bridge.stop() == 0
+    wait_until(lambda: docker.processes("box") == ["sleep infinity"], "the end of both agents", 10, 0.1)
+
+
 def test_a_stopped_container_is_a_loss(docker: DockerEngine, container: Callable[..., str], start: Start) -> None:
     name = container(*TUN)
-    bridge = start(f"docker://{name}").ready()
+    bridge = start(f"docker://{name}", "--grace", "0").ready()
     docker.client("kill", name).check()
     why = failed(bridge, 3)
     assert why["what"] == f"The connection to docker://{name} is lost."

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from netbridge.bridge import bootstrap
+from netbridge.bridge import heart
 from netbridge.bridge.bootstrap import launch
 from netbridge.bridge.errors import (
     BridgeError,
@@ -22,8 +22,10 @@ from netbridge.bridge.errors import (
     TargetUnreachableError,
     UsageError,
 )
+from netbridge.bridge.options import Options
 from netbridge.bridge.transport import make_transport
 from netbridge.bridge.transport.base import Channel, Transport
+from netbridge.stack.link.base import LinkError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # `tests` is no installed package
 
@@ -122,30 +124,31 @@ async def test_an_agent_starts_there(clients: StandIns, target: str) -> None:
 async def test_an_idle_connection_is_not_let_idle(
     clients: StandIns, monkeypatch: pytest.MonkeyPatch, *, pinged: bool, drops: int
 ) -> None:
-    """A load balancer before the cluster drops a connection after five minutes without a byte, here after one second.
-    Without the session's PINGs it would: the stand-in is no cure by itself.
+    """A load balancer before the cluster drops a connection after five minutes without a byte, here after two seconds.
+    Without the link's PINGs it would: the stand-in is no cure by itself.
     """
-    assert bootstrap.TOUCH <= 60  # a fifth of the five minutes, and as much of the shortest such limit known
+    assert Options(target="k8s://default/web").ping_interval <= 60  # a fifth of the five minutes
     if os.geteuid():
         pytest.skip("the agent wants root, and here that would take a sudo without a password")
-    monkeypatch.setattr(bootstrap, "TOUCH", 0.2)
-    clients.tell(idle_seconds=1.0)
+    monkeypatch.setattr(heart, "TICK", 0.1)
+    clients.tell(idle_seconds=2.0)
     transport = make_transport("k8s://default/web", ssh=None, log=print, interactive=False)
     await transport.connect()
     agent = await launch(transport)
     lost = asyncio.Event()
     agent.on_lost = lambda _error: lost.set()
-    touching = asyncio.get_running_loop().create_task(agent.keep_in_touch()) if pinged else None
+    link = heart.Heart(agent.framed, interval=0.5, awake=True, dead=lambda _seconds: LinkError("silent"))
+    beating = asyncio.get_running_loop().create_task(link.beat()) if pinged else None
     try:
-        async with asyncio.timeout(3.5):  # three times what is dropped, and a half
+        async with asyncio.timeout(6.5):  # three times what is dropped, and a bit
             await lost.wait()
     except TimeoutError:
         pass
     assert lost.is_set() is not pinged
     assert len([call for call in clients.calls if call.get("dropped")]) == drops
-    if touching is not None:
-        touching.cancel()
-        await asyncio.wait([touching])
+    if beating is not None:
+        beating.cancel()
+        await asyncio.wait([beating])
     await agent.stop()
 
 
