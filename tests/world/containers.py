@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -29,14 +30,19 @@ class Engine:
         self._listener.bind(str(address))
         address.chmod(0o777)
         self._listener.listen(16)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def close(self) -> None:
         """End everything."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone wakes nobody who waits in accept
+        self._threads[0].join(5)
         self._listener.close()
         for command in self.commands:
             if command.poll() is None:
-                os.killpg(command.pid, 9)
+                os.killpg(command.pid, signal.SIGKILL)
+        for thread in self._threads:
+            thread.join(5)
 
     def _accept(self) -> None:
         while True:
@@ -44,9 +50,15 @@ class Engine:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _serve(self, client: socket.socket) -> None:
+        with client:
+            self._run(client)
+
+    def _run(self, client: socket.socket) -> None:
         data, descriptors, _, _ = socket.recv_fds(client, 1 << 20, 3)
         request = json.loads(data)
         terminal = os.isatty(descriptors[0])
@@ -63,7 +75,6 @@ class Engine:
             client.sendall(str(128 - status if status < 0 else status).encode())
         except OSError:
             pass
-        client.close()
 
 
 class StandIns:

@@ -360,6 +360,8 @@ async def test_pods_that_cannot_be_entered(
 async def test_an_end_under_way_is_told(clients: StandIns, target: str) -> None:
     _, channel = await reach(target, "exec sleep 300")
     listener = Listener(channel)
+    while not clients.engine.commands:  # it may have spoken before the engine noted that it runs
+        await asyncio.sleep(0.01)
     clients.engine.commands[-1].kill()
     error = await listener.lost
     assert isinstance(error, TargetUnreachableError)
