@@ -30,6 +30,7 @@ from .firststage import agent_code, command, new_nonce
 from .link import FramedLink
 from .startfaults import closed_early, printable, refused_setup, refused_start, timed_out
 from .transport.base import Channel, ChannelUser, Transport
+from .transport.mend import IN_GENERAL, Mend
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class AgentOptions:
     """Seconds for each stage."""
     nonce: str = field(default_factory=new_nonce)
     """Makes this start's marker unlike anything else; the same in the command and in `start_agent`."""
+    mend: Mend = IN_GENERAL
+    """What to say where the target lacks something."""
 
 
 def agent_command(options: AgentOptions) -> str:
@@ -100,7 +103,7 @@ class _Marker(ChannelUser):
 class AgentHandle:
     """A running agent."""
 
-    def __init__(self, channel: Channel, timeout: float) -> None:
+    def __init__(self, channel: Channel, options: AgentOptions) -> None:
         self.channel = channel
         self.hello: dict[str, Any] = {}
         """The `hello` message: python, kernel, user, host, facts."""
@@ -117,7 +120,8 @@ class AgentHandle:
         self.link: Link = self.framed
         """Where the codespace's packets come from; decided by `setup`."""
         self.lost = False
-        self._timeout = timeout
+        self._timeout = options.timeout
+        self._mend = options.mend
         self._reports = 0
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._expected: tuple[str, ...] = ()
@@ -207,7 +211,7 @@ class AgentHandle:
         finally:
             self._answer = None
         if message["type"] == "error":
-            raise refused_setup(message)
+            raise refused_setup(message, self._mend)
         return message
 
     def _expect(self, *types: str) -> asyncio.Future[dict[str, Any]]:
@@ -296,7 +300,7 @@ async def _reach(channel: Channel, options: AgentOptions) -> memoryview:
     except (EOFError, OSError) as error:
         raise closed_early("did not start", error, channel) from error
     if line != "agent":
-        raise refused_start(line)
+        raise refused_start(line, options.mend)
     return memoryview(bytes(marker.rest))
 
 
@@ -304,7 +308,7 @@ async def start_agent(channel: Channel, *, options: AgentOptions) -> AgentHandle
     """Start the agent on a channel that runs `agent_command(options)`. Closes the channel and raises a BridgeError."""
     try:
         rest = await _reach(channel, options)
-        agent = AgentHandle(channel, options.timeout)
+        agent = AgentHandle(channel, options)
         await agent.greet(rest)
     except BaseException:
         channel.close()
@@ -314,7 +318,7 @@ async def start_agent(channel: Channel, *, options: AgentOptions) -> AgentHandle
 
 async def launch(transport: Transport, *, options: AgentOptions | None = None) -> AgentHandle:
     """Open a channel on a connected transport and start the agent there."""
-    options = options or AgentOptions()
+    options = options or AgentOptions(mend=transport.mend)
     return await start_agent(await transport.open(agent_command(options)), options=options)
 
 

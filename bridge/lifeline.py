@@ -119,7 +119,7 @@ class Lifeline:
         """One try to resume. Raises BridgeError."""
         assert self._agent is not None
         transport = self._make()
-        options = AgentOptions()
+        options = AgentOptions(mend=transport.mend)
         try:
             await transport.connect()
             await self._agent.resume(await transport.open(agent_command(options)), options)

@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from .startfaults import RUN_ARGS, printable
+from .startfaults import printable
+from .transport.mend import Mend
 
 MOST_SOURCES = 64
 """Networks of an interface; more are no honest answer."""
@@ -29,8 +30,10 @@ def sources(ready: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def costs(ready: Mapping[str, Any], *, asked: bool) -> str:
-    """What a person should know about that way, on one line. `asked`: it was asked for by --capture packet."""
+def costs(ready: Mapping[str, Any], *, asked: bool, mend: Mend) -> str:
+    """What a person should know about that way, on one line. `asked`: it was asked for by --capture packet.
+    `mend`: how the target gets a TUN.
+    """
     interface = printable(ready.get("tun"))
     parts = [f"packets are captured as they leave by {interface}, so each also goes to the gateway, in the clear"]
     parts.append("names asked here, too; whoever answers out there may answer first")
@@ -38,5 +41,6 @@ def costs(ready: Mapping[str, Any], *, asked: bool) -> str:
         parts.append("downloads are slower, because net.ipv4.conf.all.rp_filter is 1 over there")
     if not asked:
         why = printable(ready.get("no_tun")) or "none is to be had"
-        parts.append(f"the better way is a TUN ({why}): add {RUN_ARGS} to devcontainer.json and rebuild the container")
+        tun = mend.tun.removesuffix(".")
+        parts.append(f"the better way is a TUN ({why}): {tun[0].lower()}{tun[1:]}")
     return "; ".join(parts)

@@ -347,7 +347,8 @@ class Session:
             seconds=round(time.monotonic() - self.began, 3),
         ))
         if packetcapture.by_packets(ready):
-            self._tell(events.Hint(packetcapture.costs(ready, asked=self.options.capture == "packet")))
+            asked = self.options.capture == "packet"
+            self._tell(events.Hint(packetcapture.costs(ready, asked=asked, mend=self.line.transport.mend)))
         self._tell(events.Dns(
             on=bool(ready.get("dns")), mode=self.options.dns, listen=text(ready, "listen"),
             suffixes=self.options.dns_domain,

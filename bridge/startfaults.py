@@ -7,16 +7,11 @@ from typing import Any
 from .agent import SILENCE
 from .errors import BridgeError, BridgeGoneError, TargetLacksError, TargetUnreachableError
 from .transport.base import Channel
+from .transport.mend import IN_GENERAL, Mend
 
 MAX_TEXT = 300
 """Characters of the target's own words in an error."""
 
-RUN_ARGS = '"runArgs": ["--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--device=/dev/net/tun"]'
-REBUILD = (
-    f'Add {RUN_ARGS} (or "privileged": true) to devcontainer.json and rebuild the container'
-    " (with Docker Compose: cap_add and devices in its own file, since runArgs is ignored there)."
-)
-MODULE = "Where it is no container, run `sudo modprobe tun` there."
 NEEDS_SUDO = "Run it with sudo, or open the device as most distributions do: sudo chmod 666 /dev/net/tun"
 
 
@@ -25,7 +20,7 @@ def printable(text: object) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in str(text))[:MAX_TEXT].strip()
 
 
-def refused_start(line: str) -> BridgeError:
+def refused_start(line: str, mend: Mend = IN_GENERAL) -> BridgeError:
     """The first stage gave up; `line` is what it said after the marker: `code detail|detail`."""
     code, _, details = line.partition(" ")
     first, _, second = (printable(part) for part in details.partition("|"))
@@ -45,19 +40,18 @@ def refused_start(line: str) -> BridgeError:
         return TargetLacksError(
             "The agent needs root on the target.",
             f"The user {first} is not root and there is no sudo.",
-            "Install sudo there, or log in as root.",
+            mend.root_for(first),
         )
     if code == "sudo-refused":
         return TargetLacksError(
             "The agent needs root on the target.",
             f"sudo does not let {first} in without a password ({second}).",
-            f"Allow it there with `{first} ALL=(ALL) NOPASSWD: ALL` in a file of /etc/sudoers.d, or log in as root;"
-            ' in a dev container by "remoteUser": "root" in devcontainer.json, which needs a rebuild.',
+            mend.root_for(first),
         )
     return BridgeError("The agent did not start.", f"The target answered {printable(line)!r}.")
 
 
-def refused_setup(message: dict[str, Any]) -> BridgeError:
+def refused_setup(message: dict[str, Any], mend: Mend = IN_GENERAL) -> BridgeError:
     """The agent answered `error`."""
     code = printable(message.get("code"))
     detail = printable(message.get("detail"))
@@ -65,15 +59,16 @@ def refused_setup(message: dict[str, Any]) -> BridgeError:
         # What root is never told: this is the sandbox of an ordinary user.
         if "may not be opened: Permission denied" in detail:
             return TargetLacksError("Ordinary users may not make a TUN on this machine.", f"{detail}.", NEEDS_SUDO)
-        return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", f"{REBUILD} {MODULE}")
+        todo = f"{mend.tun} {mend.device}".strip()
+        return TargetLacksError("The target has no usable /dev/net/tun.", f"{detail}.", todo)
     if code == "no_net_admin":
-        return TargetLacksError("The target does not permit a network interface.", f"{detail}.", REBUILD)
+        return TargetLacksError("The target does not permit a network interface.", f"{detail}.", mend.tun)
     if code == "no_packet":
-        return TargetLacksError("The target permits no capture of packets.", f"{detail}.", REBUILD)
+        return TargetLacksError("The target permits no capture of packets.", f"{detail}.", mend.tun)
     if code == "packets_held":
         return BridgeError(
             "Another bridge captures the packets of this target.", f"{detail}.",
-            f"End it where it runs (netbridge down), or give the target a TUN, of which there may be many: {REBUILD}",
+            f"End it where it runs (netbridge down), or give the target a TUN, of which there may be many: {mend.tun}",
         )  # fmt: skip
     if code == "busy":
         return BridgeError(

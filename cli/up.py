@@ -33,7 +33,8 @@ List = list[str] | None
 def up(
     target: Annotated[str | None, Parameter(help=(
         "What to bridge: a codespace's name (without TARGET a dialog to choose one), ssh://[user@]host[:port],"
-        " exec:COMMAND, or sandbox (a private network namespace on this machine; without COMMAND a shell in it)."
+        " docker://CONTAINER, k8s://[CONTEXT/]NAMESPACE/POD[/CONTAINER], devpod://WORKSPACE, exec:COMMAND (any that"
+        " reaches a shell), or sandbox (a private network namespace on this machine; without COMMAND a shell in it)."
     ))] = None,
     /,
     *,

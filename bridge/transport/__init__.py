@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..errors import UsageError
 from ..user import User, helper_user
 from .base import Buffer, Channel, ChannelUser, Transport
+from .container_target import DevpodTarget, DockerTarget, KubernetesTarget
 from .target import CodespaceTarget, ExecTarget, SandboxTarget, SshTarget, Target, parse_target
 
 __all__ = [
@@ -15,7 +16,10 @@ __all__ = [
     "Channel",
     "ChannelUser",
     "CodespaceTarget",
+    "DevpodTarget",
+    "DockerTarget",
     "ExecTarget",
+    "KubernetesTarget",
     "SandboxTarget",
     "SshTarget",
     "Target",
@@ -55,6 +59,20 @@ def make_transport(
 
             return CodespaceTransport(
                 parsed, ssh=ssh or _ssh_here(user), user=user, log=log, interactive=interactive, progress=progress
+            )
+        case DockerTarget():
+            from .docker import DockerTransport
+
+            return DockerTransport(parsed, user=user, log=log, interactive=interactive)
+        case KubernetesTarget():
+            from .kubectl import KubectlTransport
+
+            return KubectlTransport(parsed, user=user, log=log, interactive=interactive)
+        case DevpodTarget():
+            from .devpod import DevpodTransport
+
+            return DevpodTransport(
+                parsed, ssh=ssh or _ssh_here(user), user=user, log=log, interactive=interactive
             )
         case ExecTarget():
             from .exec import ExecTransport

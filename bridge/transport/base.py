@@ -6,6 +6,8 @@ import abc
 from collections.abc import Sequence
 from typing import Protocol
 
+from .mend import IN_GENERAL, Mend
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -69,6 +71,9 @@ class Transport(abc.ABC):
 
     peer_port: int | None = None
     """Its TCP port, where that is a connection of this machine's own."""
+
+    mend: Mend = IN_GENERAL
+    """What to change where the target lacks something."""
 
     @abc.abstractmethod
     async def connect(self) -> None:

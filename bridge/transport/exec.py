@@ -1,15 +1,4 @@
-"""`exec:COMMAND`: any command whose stdin and stdout reach a shell, such as `docker exec -i box sh` or `sudo ip netns
-exec codespace sh`.
-
-The command line for over there is written to that shell's stdin as one script line, the first thing it reads.
-(Appending it as an argument instead would work for `ssh` but not for `docker exec … sh`.) The line replaces the
-shell by a fresh `sh -c`, so a csh that reads the line is fine; it then prints a word that only we know and
-goes on to the command, whose stdin is what we write from then on (see greeting.py for why nothing may be written
-before).
-
-A terminal in between (`docker exec -it`, `ssh -tt`) would change bytes on the way: the line asks for one and says
-so.
-"""
+"""`exec:COMMAND`: any command whose stdin and stdout reach a shell (see shell.py)."""
 
 from __future__ import annotations
 
@@ -20,16 +9,12 @@ from collections.abc import Callable, Sequence
 
 from ..errors import BridgeError, TargetLacksError, TargetUnreachableError, UsageError
 from ..user import User
-from .base import Channel, Transport
-from .greeting import Greeting
-from .process import ProcessChannel, start_process
 from .relay import relay
+from .shell import HAS_TERMINAL, ShellTransport
 from .target import ExecTarget
 from .terminal import has_terminal
 
 NOT_FOUND = 127
-HAS_TERMINAL = 93
-"""Exit status of our line when a terminal stands in between."""
 
 REMOTE_TERMINAL = (
     "import os, pty, signal, sys; [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGHUP)]; "
@@ -40,17 +25,19 @@ REMOTE_TERMINAL = (
 a child of ours, it inherits that our children ignore SIGINT and SIGHUP; the command shall not."""
 
 
-class ExecTransport(Transport):
+class ExecTransport(ShellTransport):
     """A place behind a command."""
 
     def __init__(self, target: ExecTarget, *, user: User, log: Callable[[str], None], interactive: bool) -> None:
+        super().__init__(user=user, log=log, interactive=interactive)
         self._target = target
-        self._user = user
-        self._log = log
-        self._interactive = interactive
 
     def __repr__(self) -> str:
         return f"<ExecTransport {self._target}>"
+
+    @property
+    def _argv(self) -> Sequence[str]:
+        return self._target.argv
 
     async def connect(self) -> None:
         program = self._target.argv[0]
@@ -60,9 +47,6 @@ class ExecTransport(Transport):
                 "It is not on the PATH.",
                 "Install it or correct the target.",
             )
-
-    async def open(self, command: str) -> Channel:
-        return await self._open(command)
 
     async def run(self, argv: Sequence[str]) -> int:
         if has_terminal():
@@ -75,28 +59,6 @@ class ExecTransport(Transport):
             command = f"exec {shlex.join(argv)}" if argv else 'exec "${SHELL:-sh}"'
         channel = await self._open(command, inherit_stderr=True)
         return await relay(channel, channel.end_input)
-
-    async def close(self) -> None:
-        """Nothing is held between channels."""
-
-    async def _open(self, command: str, *, inherit_stderr: bool = False) -> ProcessChannel:
-        greeting = Greeting()
-        try:
-            channel = start_process(
-                self._target.argv,
-                user=self._user,
-                log=self._log,
-                interactive=self._interactive,
-                explain=self._explain,
-                inherit_stderr=inherit_stderr,
-            )
-        except OSError as error:
-            raise TargetUnreachableError(f"{self._target.argv[0]} could not be started.", f"{error}.", "") from error
-        script = f"if [ -t 0 ]; then exit {HAS_TERMINAL}; fi; {greeting.shell()}; {command}"
-        channel.write([f"exec sh -c {shlex.quote(script)}\n".encode()])
-        await greeting.wait(channel, self._log)
-        channel.explain = None  # from here on an exit status is the command's own
-        return channel
 
     def _explain(self, status: int | None, text: str) -> BridgeError | None:
         if not status:

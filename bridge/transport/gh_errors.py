@@ -11,13 +11,12 @@ import re
 
 from ..errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError
 from ..user import User
+from .words import MAX_TEXT, any_of, path_of
 
 NEEDED = (2, 13, 0)
 """The first gh whose `ssh --config` names the key that it makes itself (~/.ssh/codespaces.auto)."""
 CANCELLED, NOT_LOGGED_IN = 2, 4
 """gh's exit statuses (gh help exit-codes)."""
-MAX_TEXT = 300
-"""Characters of gh's own words in an error."""
 TUNNEL_CLOSED = "tunnel closed"
 """How every `ssh --stdio` ends, with status 1, whatever the reason."""
 SSHD_FEATURE = '"features": {"ghcr.io/devcontainers/features/sshd:1": {}}'
@@ -29,7 +28,7 @@ def version_text(version: tuple[int, ...]) -> str:
 
 def missing(user: User) -> BridgeError:
     return TargetLacksError(
-        "There is no gh program on this machine.", f"Codespaces are reached through it, and {_path_of(user)} lacks it.",
+        "There is no gh program on this machine.", f"Codespaces are reached through it, and {path_of(user)} lacks it.",
         f"Install GitHub's command line, version {version_text(NEEDED)} or newer (https://cli.github.com), then run"
         " `gh auth login -s codespace`.",
     )
@@ -78,34 +77,26 @@ def lost(label: str, why: str = "") -> BridgeError:
     )
 
 
-def _path_of(user: User) -> str:
-    return f"the PATH of {user.name}" if user.differs else "the PATH"
-
-
 def _as(user: User) -> str:
     return f" as {user.name}, without sudo" if user.differs else ""
 
 
-def _any(*texts: str) -> re.Pattern[str]:
-    return re.compile("|".join(texts), re.IGNORECASE)
-
-
-_TOO_OLD = _any("unknown flag", "unknown shorthand flag", "unknown command", "unknown json field")
-_SCOPE = _any(r"needs the \"codespace\" scope", r"-s codespace\b", "missing required scope.*codespace")
-_LOGIN = _any("gh auth login", "HTTP 401", "bad credentials")
-_CREDENTIALS = _any("HTTP 401", "bad credentials")
-_BUSY = _any("rate limit", "HTTP 429")
-_UNPAID = _any("HTTP 402", "payment required", "spending limit")
-_REFUSED = _any("HTTP 403", "SAML")
-_NOT_FOUND = _any("HTTP 404", "codespace not found")
-_NO_NETWORK = _any(
+_TOO_OLD = any_of("unknown flag", "unknown shorthand flag", "unknown command", "unknown json field")
+_SCOPE = any_of(r"needs the \"codespace\" scope", r"-s codespace\b", "missing required scope.*codespace")
+_LOGIN = any_of("gh auth login", "HTTP 401", "bad credentials")
+_CREDENTIALS = any_of("HTTP 401", "bad credentials")
+_BUSY = any_of("rate limit", "HTTP 429")
+_UNPAID = any_of("HTTP 402", "payment required", "spending limit")
+_REFUSED = any_of("HTTP 403", "SAML")
+_NOT_FOUND = any_of("HTTP 404", "codespace not found")
+_NO_NETWORK = any_of(
     "dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable",
     "error connecting to (?!codespace)", "TLS handshake", "x509:", "HTTP 5[0-9][0-9]", "deadline exceeded",
     "timed? ?out",
 )  # fmt: skip
-_NO_SSHD = _any("ssh server details", "start ssh server", "ssh server.*not", "check if an ssh server is installed")
-_QUESTION = _any("no terminal", "error getting answers", "prompt", "interactive", "not a terminal")
-_PERMISSION = _any(r"permission denied \(", "too many authentication failures")
+_NO_SSHD = any_of("ssh server details", "start ssh server", "ssh server.*not", "check if an ssh server is installed")
+_QUESTION = any_of("no terminal", "error getting answers", "prompt", "interactive", "not a terminal")
+_PERMISSION = any_of(r"permission denied \(", "too many authentication failures")
 
 
 def explain(user: User, label: str, status: int | None, text: str) -> BridgeError:
@@ -157,7 +148,7 @@ def explain(user: User, label: str, status: int | None, text: str) -> BridgeErro
         return BridgeError("gh was cancelled.", f"gh says: {lines[-1][:MAX_TEXT]}" if lines else "", "Try again.")
     if TUNNEL_CLOSED in text:
         return TargetUnreachableError(
-            f"The tunnel to {label} was closed before the login was complete.", said(_any(TUNNEL_CLOSED)),
+            f"The tunnel to {label} was closed before the login was complete.", said(any_of(TUNNEL_CLOSED)),
             "See with `netbridge list` whether it runs, and try again.",
         )
     last = f"gh says: {lines[-1][:MAX_TEXT]}" if lines else "It gave no reason."

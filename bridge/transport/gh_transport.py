@@ -87,11 +87,11 @@ class CodespaceTransport(Transport):
         return self._inner
 
     def _make(self, name: str, user: str, key: Path, label: str) -> Transport:
-        from .gh_ssh import GhAsyncssh, GhOpenSsh, Tunnel
+        from .gh_ssh import GhTunnel
+        from .tunnel import tunnelled
 
-        kind = GhOpenSsh if self._ssh == "openssh" else GhAsyncssh
-        tunnel = Tunnel(self._gh.program, name, user, key)
-        return kind(tunnel, label, user=self._gh.user, log=self._log, interactive=self._interactive)
+        tunnel = GhTunnel(self._gh.program, name, user, key, label, self._gh.user)
+        return tunnelled(tunnel, self._ssh, user=self._gh.user, log=self._log, interactive=self._interactive)
 
     async def _configuration(self, codespace: Codespace, label: str) -> tuple[str, Path]:
         """Who logs in there, and by which key. Starts the codespace when it is stopped. Raises BridgeError."""

@@ -23,6 +23,8 @@ from .process import ProcessChannel
 
 MOST_NOISE = 1 << 20
 """Bytes before the word: no banner is that long, but an endless writer is."""
+REMEMBERED = 2000
+"""Bytes of it that are kept for an error."""
 PATIENCE = 330.0
 """Seconds until the word must have come: a stopped codespace takes up to five minutes to start."""
 
@@ -30,9 +32,17 @@ PATIENCE = 330.0
 class Greeting:
     """A word to be printed by the shell over there."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, question: bytes = b"") -> None:
+        """`question`: what comes instead when a program on the way wants an answer that nobody can give."""
         self._secret = secrets.token_hex(8)
+        self._question = question
+        self._listener: _Listener | None = None
         self.word = f"netbridge-{self._secret}\n".encode()
+
+    @property
+    def noise(self) -> str:
+        """The last of what came instead of the word: programs tell their errors there too. Printable, untrusted."""
+        return "\n".join(self._listener.last_lines()) if self._listener else ""
 
     def shell(self) -> str:
         """The command (POSIX shell, csh and fish alike) that prints the word."""
@@ -43,7 +53,7 @@ class Greeting:
 
         Raises BridgeError; the channel is then closed.
         """
-        listener = _Listener(channel, self.word, log)
+        listener = self._listener = _Listener(channel, self.word, log, self._question)
         channel.start(listener)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -67,17 +77,22 @@ class Greeting:
 class _Listener:
     """A ChannelUser that listens for the word."""
 
-    def __init__(self, channel: ProcessChannel, word: bytes, log: Callable[[str], None]) -> None:
+    def __init__(self, channel: ProcessChannel, word: bytes, log: Callable[[str], None], question: bytes) -> None:
         self.heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel = channel
         self._word = word
         self._log = log
+        self._question = question
         self._noise = bytearray()
+
+    def last_lines(self) -> list[str]:
+        lines = [clean(line.decode("utf-8", "replace")) for line in self._noise[-REMEMBERED:].splitlines()]
+        return [line for line in lines if line]
 
     @property
     def last_noise(self) -> str:
-        lines = [clean(line.decode("utf-8", "replace")) for line in self._noise[-400:].splitlines()]
-        return next((f"It said: {line}" for line in reversed(lines) if line), "")
+        lines = self.last_lines()
+        return f"It said: {lines[-1]}" if lines else ""
 
     def data_received(self, data: memoryview) -> None:
         noise = self._noise
@@ -90,6 +105,13 @@ class _Listener:
                 if text := clean(line[:400].decode("utf-8", "replace")):
                     self._log(text)
             self._settle(None)
+        elif self._question and self._question in noise:
+            self._channel.pause(b"")
+            explain = self._channel.explain
+            self._settle((explain and explain(None, "")) or TargetUnreachableError(
+                "The command that reaches the target asks a question.", self.last_noise,
+                "Run it by hand, and see that it need not ask.",
+            ))
         elif len(noise) > MOST_NOISE:
             self._channel.pause(b"")
             self._settle(

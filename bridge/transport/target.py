@@ -13,11 +13,22 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from ..errors import UsageError
+from .container_target import (
+    DevpodTarget,
+    DockerTarget,
+    KubernetesTarget,
+    devpod_target,
+    docker_target,
+    kubernetes_target,
+)
 
 LONGEST = 4096
 """Characters of a TARGET: far more than any real one, little enough to quote in an error."""
 
-FORMS = "A target is the name of a codespace, ssh://[user@]host[:port], exec:COMMAND or sandbox."
+FORMS = (
+    "A target is the name of a codespace, ssh://[user@]host[:port], docker://CONTAINER,"
+    " k8s://[CONTEXT/]NAMESPACE/POD[/CONTAINER], devpod://WORKSPACE, exec:COMMAND or sandbox."
+)
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*)\Z")
 """Names and aliases of ~/.ssh/config; nothing a shell, an option parser or a %-token of ssh_config could read
@@ -26,8 +37,6 @@ otherwise.
 _ADDRESS6 = re.compile(r"[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.\-]+)?\Z")
 _USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+\\\-]*\$?\Z")
 """Includes DOMAIN\\user and user@realm; the last @ separates the host."""
-
-_LATER = {"docker://": "containers", "k8s://": "pods", "devpod://": "DevPod workspaces"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +84,11 @@ class SandboxTarget:
         return "sandbox"
 
 
-Target = SshTarget | CodespaceTarget | ExecTarget | SandboxTarget
+Target = SshTarget | CodespaceTarget | DockerTarget | KubernetesTarget | DevpodTarget | ExecTarget | SandboxTarget
 
 
 def parse_target(text: str) -> Target:
-    """Understand a TARGET. Raises UsageError for what is malformed, hostile or not carried by this version."""
+    """Understand a TARGET. Raises UsageError for what is malformed or hostile."""
     if not text:
         raise UsageError("No target was named.", "A list to choose from is shown on a terminal only.", FORMS)
     if len(text) > LONGEST:
@@ -94,13 +103,12 @@ def parse_target(text: str) -> Target:
         return _ssh(text)
     if text.startswith("exec:"):
         return _exec(text)
-    for scheme, kind in _LATER.items():
-        if text.startswith(scheme):
-            raise UsageError(
-                f"The target {text!r} is not carried yet.",
-                f"This version does not reach {kind} by itself.",
-                "Name a command that reaches a shell there instead, as in: exec:docker exec -i CONTAINER sh",
-            )
+    if text.startswith("docker://"):
+        return docker_target(text)
+    if text.startswith("k8s://"):
+        return kubernetes_target(text)
+    if text.startswith("devpod://"):
+        return devpod_target(text)
     if "://" in text or ":" in text or "/" in text or "@" in text:
         raise UsageError(f"The target {text!r} is not understood.", "It has none of the forms of a target.", FORMS)
     return CodespaceTarget(text)

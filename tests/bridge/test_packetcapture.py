@@ -11,6 +11,7 @@ from netbridge.bridge.errors import TargetLacksError, UsageError
 from netbridge.bridge.options import Options
 from netbridge.bridge.packetcapture import by_packets, costs, sources
 from netbridge.bridge.startfaults import refused_setup, refused_start
+from netbridge.bridge.transport.mend import IN_GENERAL
 from netbridge.cli.render import line, state
 
 READY: dict[str, Any] = {
@@ -39,14 +40,14 @@ def test_a_tun_has_no_sources() -> None:
 
 
 def test_costs_are_told() -> None:
-    found = costs(READY, asked=False)
+    found = costs(READY, asked=False, mend=IN_GENERAL)
     assert "goes to the gateway" in found
     assert '"--device=/dev/net/tun"' in found
     assert "there is no /dev/net/tun" in found
     assert "slower" not in found
-    assert "slower" in costs({**READY, "sums": True}, asked=False)
-    assert "devcontainer.json" not in costs(READY, asked=True)
-    assert "\x1b" not in costs({**READY, "tun": "\x1b[2J", "no_tun": "\x1b[2J"}, asked=False)
+    assert "slower" in costs({**READY, "sums": True}, asked=False, mend=IN_GENERAL)
+    assert "devcontainer.json" not in costs(READY, asked=True, mend=IN_GENERAL)
+    assert "\x1b" not in costs({**READY, "tun": "\x1b[2J", "no_tun": "\x1b[2J"}, asked=False, mend=IN_GENERAL)
 
 
 @pytest.mark.parametrize("code", ["no_packet", "no_tun", "no_net_admin"])

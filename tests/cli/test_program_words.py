@@ -103,7 +103,7 @@ def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capt
     ("up", "target"),
     ("up -c sandbox", "not the name of a codespace"),
     ("up fluffy -c robot", "Two targets"),
-    ("up docker://box", "docker"),
+    ("up docker://-box", "docker"),
     ("up ssh://-oProxyCommand=x", "ssh"),
     ("doctor", "doctor"),
 ])

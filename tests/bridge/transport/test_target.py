@@ -87,13 +87,6 @@ def test_refused(text: str) -> None:
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("text", ["docker://box", "k8s://ns/pod", "devpod://work"])
-def test_known_but_not_carried_yet(text: str) -> None:
-    with pytest.raises(UsageError, match="not carried yet") as caught:
-        parse_target(text)
-    assert caught.value.todo
-
-
 @given(st.text(max_size=60) | st.from_regex(r"ssh://[^/]{0,30}(:[0-9]{0,6})?", fullmatch=True))
 def test_whatever_is_accepted_is_harmless(text: str) -> None:
     try:
