@@ -46,5 +46,9 @@ class BridgeGoneError(TargetUnreachableError):
     """The target is there, and what this bridge had there is not any more: nothing can be resumed."""
 
 
+class TargetStoppedError(BridgeGoneError):
+    """The target does not run, or is no more; what a bridge had there is gone with it."""
+
+
 class TakenOverError(BridgeError):
     """Another machine made the target's bridge its own."""

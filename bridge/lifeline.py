@@ -119,6 +119,7 @@ class Lifeline:
         """One try to resume. Raises BridgeError."""
         assert self._agent is not None
         transport = self._make()
+        transport.may_start = False
         options = AgentOptions(mend=transport.mend)
         try:
             await transport.connect()

@@ -277,7 +277,7 @@ class FramedLink(Link, ChannelUser):
     def resume(self, total: int) -> None:
         """The agent has taken `total` bytes: send the rest again, and go on. FrameError when that cannot be."""
         window, kept = self._window, self._kept
-        window.restart(total)
+        window.restart(total, time.monotonic())
         while kept and kept[0][0] <= total:
             kept.popleft()
         begin = window.sent

@@ -110,7 +110,7 @@ class Stream:
         `answer`, with the bytes taken here, goes first. FrameError when `total` cannot be; nothing has changed then.
         """
         again = self._kept.after(total)
-        self.window.restart(total)
+        self.window.restart(total, time.monotonic())
         self.disconnect()
         self._decoder = Decoder()
         try:

@@ -112,7 +112,7 @@ class SendWindow:
             self._mark = 0
         return not was_open and self.open
 
-    def restart(self, total: int) -> None:
+    def restart(self, total: int, now: float) -> None:
         """The link was broken and goes on: the other end has taken `total` bytes, and is sent the rest again.
 
         Untrusted; raises FrameError. What is measured begins anew, since it may be another path.
@@ -120,6 +120,7 @@ class SendWindow:
         if not self.acked <= total <= self.sent:
             raise FrameError("%d bytes are said to be taken; %d sent, %d acknowledged" % (total, self.sent, self.acked))
         self.acked = total
+        self._acked_time = now
         self.size = INITIAL
         self._mark = 0
         self._rate = self._rate_before = self._delay = 0.0

@@ -75,9 +75,13 @@ class Transport(abc.ABC):
     mend: Mend = IN_GENERAL
     """What to change where the target lacks something."""
 
+    may_start: bool = True
+    """Whether `connect` may start a target that is stopped. Not when a connection is made anew: what a bridge had there
+    is gone, and a codespace that fell asleep shall not be paid for because a bridge was left open."""
+
     @abc.abstractmethod
     async def connect(self) -> None:
-        """Reach the target and log in. Raises a BridgeError."""
+        """Reach the target and log in. Raises a BridgeError, of these TargetStoppedError where it does not run."""
 
     @abc.abstractmethod
     async def open(self, command: str) -> Channel:

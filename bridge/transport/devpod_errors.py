@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError
+from ..errors import BridgeError, NotPermittedError, TargetLacksError, TargetStoppedError, TargetUnreachableError
 from ..user import User
 from .container_target import DevpodTarget
 from .mend import RUN_ARGS, Mend
@@ -63,13 +63,13 @@ def explain(target: DevpodTarget, text: str) -> BridgeError:
             "devpod is too old, or another program.", _said(text, _TOO_OLD), "Install a newer one (https://devpod.sh)."
         )
     if _NOT_FOUND.search(text):
-        return TargetUnreachableError(f"There is no workspace {name}.", _said(text, _NOT_FOUND), "See `devpod list`.")
+        return TargetStoppedError(f"There is no workspace {name}.", _said(text, _NOT_FOUND), "See `devpod list`.")
     if _STOPPED.search(text):
-        return TargetUnreachableError(
+        return TargetStoppedError(
             f"The workspace {name} is stopped.", _said(text, _STOPPED), f"Start it with `devpod up {name} --ide none`."
         )
     if _GONE.search(text):
-        return TargetUnreachableError(
+        return TargetStoppedError(
             f"The workspace {name} has no container any more.", _said(text, _GONE),
             f"Make it anew with `devpod up {name} --ide none`.",
         )

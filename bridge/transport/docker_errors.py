@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 
-from ..errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError
+from ..errors import BridgeError, NotPermittedError, TargetLacksError, TargetStoppedError, TargetUnreachableError
 from ..user import User
 from .container_target import DockerTarget
 from .mend import Mend
@@ -71,7 +71,7 @@ def explain(target: DockerTarget, user: User, text: str) -> BridgeError:
             " `docker context use`.",
         )
     if _NOT_FOUND.search(text):
-        return TargetUnreachableError(
+        return TargetStoppedError(
             f"There is no container {name}.", _said(text, _NOT_FOUND), "See `docker ps --all`."
         )
     if _PAUSED.search(text):
@@ -82,7 +82,7 @@ def explain(target: DockerTarget, user: User, text: str) -> BridgeError:
             f"Wait, or see with `docker logs {name}` why its program ends.",
         )
     if _NOT_RUNNING.search(text):
-        return TargetUnreachableError(
+        return TargetStoppedError(
             f"{start} is not running.", _said(text, _NOT_RUNNING), f"Run `docker start {name}`."
         )
     if _NO_USER.search(text):

@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import BridgeError, NotPermittedError, TargetUnreachableError
+from ..errors import BridgeError, NotPermittedError, TargetStoppedError
 from ..user import User, in_person
 from . import gh_errors
 from .base import Channel, Transport
@@ -61,9 +61,14 @@ class CodespaceTransport(Transport):
         name = argument(codespace)
         label = f"the codespace {codespace.label[:200]}"
         if codespace.state in LOST_STATES:
-            raise TargetUnreachableError(
+            raise TargetStoppedError(
                 f"{label[0].upper()}{label[1:]} cannot be started.", f"Its state is {codespace.state}.",
                 "See it on https://github.com/codespaces, or choose another one.",
+            )
+        if not codespace.running and not self.may_start:
+            raise TargetStoppedError(
+                f"{label[0].upper()}{label[1:]} was stopped.", f"Its state is {clean(codespace.state)}.",
+                "Start the bridge again, which starts the codespace too.",
             )
         user, key = await self._configuration(codespace, label)
         _make_key(self._gh.user, key)

@@ -6,7 +6,14 @@ from __future__ import annotations
 
 import functools
 
-from ..errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError, UsageError
+from ..errors import (
+    BridgeError,
+    NotPermittedError,
+    TargetLacksError,
+    TargetStoppedError,
+    TargetUnreachableError,
+    UsageError,
+)
 from ..user import User
 from .container_target import KubernetesTarget, Pod
 from .docker_errors import NO_SHELL, NO_SHELL_TODO
@@ -96,7 +103,7 @@ def explain(target: KubernetesTarget, pod: Pod, text: str) -> BridgeError:
     if _NO_NAMESPACE.search(text) or _NO_POD.search(text):
         kind = _NO_NAMESPACE if _NO_NAMESPACE.search(text) else _NO_POD
         what = f"namespace {pod.namespace}" if kind is _NO_NAMESPACE else f"pod {pod.pod} in {pod.namespace}"
-        return TargetUnreachableError(
+        return TargetStoppedError(
             f"There is no {what}.", _said(text, kind),
             f"See `kubectl {flag}get pods -n {pod.namespace}`.{_reading(target, pod)}",
         )
@@ -110,7 +117,7 @@ def explain(target: KubernetesTarget, pod: Pod, text: str) -> BridgeError:
             f"{start} has no shell.", _said(text, NO_SHELL if NO_SHELL.search(text) else _ENDED), NO_SHELL_TODO
         )
     if _NOT_RUNNING.search(text):
-        return TargetUnreachableError(
+        return TargetStoppedError(
             f"{start} is not running.", _said(text, _NOT_RUNNING),
             f"See `kubectl {flag}get pod {pod.pod} -n {pod.namespace}` and wait until it is Running.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -127,6 +128,19 @@ def test_a_tunnel_that_ends_is_made_anew(idle: World, gh: StandIn, start: Start,
     assert f"The tunnel to the codespace fluffy robot ({NAMES[0]}) ended." in interrupted["why"], bridge.said
     assert idle.codespace.run("curl", "-sS", "-m5", f"http://{CORP[4]}/").check().stdout
     assert bridge.stop() == 0
+
+
+def test_a_codespace_that_fell_asleep_is_not_woken_up(idle: World, gh: StandIn, start: Start) -> None:
+    """It stops by itself, and the connection with it: a bridge left open must not start, and pay, what nobody uses."""
+    bridge = start(NAMES[0]).ready()
+    gh.tell(codespaces=[{**gh.state["codespaces"][0], "state": "Shutdown"}, *gh.state["codespaces"][1:]])
+    for pid in tunnels(idle):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert bridge.ended() == 3, bridge.said
+    failed = bridge.event("failed")
+    assert failed and failed["what"] == f"The codespace fluffy robot ({NAMES[0]}) was stopped."
+    assert gh.state["codespaces"][0]["state"] == "Shutdown"
 
 
 def test_an_end_while_a_codespace_starts(idle: World, gh: StandIn, start: Start) -> None:
