@@ -1,11 +1,8 @@
-"""The holder: what was set up, how it outlives its connection, and how it is undone.
+"""The holder: what was set up, and how it is undone.
 
-States: waiting for `setup` → serving ⇄ cut off → undone. Every step of `setup` that changes something registers its
-undoing first, on one stack of closures, so a failure half-way and a normal stop take the same way back. Undoing never
-stops at a failure.
-
-Cut off means that the connection broke: TUN, routes and stub stay for the grace the session asked for, and a newly
-started agent, which is another holder that has only heard `resume`, hands its connection over (:mod:`.meeting`).
+States: waiting for `setup` → serving → undone. Every step of `setup` that changes something registers its undoing
+first, on one stack of closures, so a failure half-way and a normal stop take the same way back. Undoing never stops at
+a failure. What ties it to the session, and how it outlives a broken connection, is :mod:`.tether`'s.
 """
 
 from __future__ import annotations
@@ -13,24 +10,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hmac
 import ipaddress
 import os
 import socket
-import stat
-import time
 from typing import Any, Callable, Dict, List, Optional, Union
 
-from . import facts, front, meeting, resets, resolvconf, resolved
+from . import facts, meeting, resets, resolvconf, resolved
 from . import routes as routing
 from .back import Back
-from .frames import FrameError
 from .guardian import Guardian
-from .loop import READ, Loop, Timer
+from .loop import Loop, Timer
 from .netlink import Interface, Netlink
 from .packet import PacketCapture
 from .stream import Stream
 from .stub import Stub, StubError
+from .tether import NotPassedOnError, Tether
 from .tun import TunError, open_tun
 
 QUEUE = 8192
@@ -63,8 +57,7 @@ class Holder:
         self._netlink = netlink
         self._connection = connection
         self._stdin = stdin
-        self._front: Optional[socket.socket] = None
-        self._stand_behind(before)
+        self.tether = Tether(loop, connection, before, self._resumed)
         self._undo: List[Callable[[], None]] = []
         self._routes: Optional[Union[routing.Routes, PacketCapture]] = None
         self._packets: Optional[PacketCapture] = None
@@ -75,15 +68,6 @@ class Holder:
         self._tun = -1
         self._addresses: List[str] = []
         self._serving = False
-        self._session: Dict[str, Any] = {}
-        """What `setup` said of the session: its name, secret and machine, and how long the grace is."""
-        self._silence = 0.0
-        self._listening: Optional[Timer] = None
-        self._grace: Optional[Timer] = None
-        self.stream: Optional[Stream] = None
-        self.status = 0
-        """Exit status: 0 after EOF, a signal or `stop`; 1 when the session broke the rules."""
-
     # What the session says.
 
     def control(self, message: Dict[str, Any]) -> None:
@@ -96,7 +80,7 @@ class Holder:
                 installed, skipped = self._apply_routes(message["routes"], message["exclude"])
                 self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
             elif kind == "resume":
-                self._pass_on(message)
+                self.tether.pass_on(message)
             elif kind in ("dial", "hang_up") and self._back is not None:
                 self._back.control(message)
             elif kind == "stop":
@@ -105,7 +89,7 @@ class Holder:
                 self._loop.stop()
             else:
                 raise SetupError("bad_message", "unknown message %r" % kind[:40])
-        except (SetupError, TunError) as error:
+        except (SetupError, TunError, NotPassedOnError) as error:
             self._fail(error.code, error.detail)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             self._fail("bad_message", "%s: %s" % (type(error).__name__, error))
@@ -113,121 +97,18 @@ class Holder:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             self._fail("no_net_admin" if denied else "failed", str(error))
 
-    def lost(self, error: Optional[Exception]) -> None:
-        """The connection ended; what is held outlives it by the grace, unless the session broke the rules."""
-        broke_the_rules = error is not None and not isinstance(error, OSError)
-        if broke_the_rules:
-            self.status = 1
-            with contextlib.suppress(OSError):
-                os.write(2, ("netbridge agent: %s\n" % error).encode())
-        grace = float(self._session.get("grace") or 0)
-        if broke_the_rules or not self._serving or grace <= 0:
-            self._loop.stop()
-            return
-        self.leave()
-        self._grace = self._loop.call_later(grace, self._loop.stop)
+    @property
+    def stream(self) -> Optional[Stream]:
+        """The connection's frames."""
+        return self.tether.stream
 
-    # Who waits in front of this process.
-
-    def _stand_behind(self, before: socket.socket) -> None:
-        self.leave()
-        self._front = before
-        self._loop.watch(before.fileno(), READ, self._front_gone)
-
-    def _front_gone(self, _events: int) -> None:
-        """It was told to end or was killed: for whoever started it the connection is over."""
-        if self._front is not None:
-            self._loop.unwatch(self._front.fileno())
-        if self.stream is not None and self.stream.connected:
-            self.stream.disconnect()
-            self.lost(None)
-
-    def leave(self) -> None:
-        """Let the front end, if there is one, and speak to its standard error no more."""
-        before, self._front = self._front, None
-        if before is not None:
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            os.close(null)
-            front.tell(before, self.status)
-            self._loop.unwatch(before.fileno())
-            before.close()
-
-    # Another connection.
-
-    def _pass_on(self, message: Dict[str, Any]) -> None:
-        """This agent was started to resume a bridge: hand its connection to the holder and end."""
-        if self._undo or self.stream is None or self._front is None:
-            raise SetupError("bad_message", "there is a bridge here")
-        request = {
-            "ask": "resume", "secret": message["secret"], "taken": message["taken"], "connection": self._connection,
-        }
-        try:
-            answer = meeting.ask(message["session"], request, [*self.stream.descriptors, self._front.fileno(), 2])
-        except meeting.NoAnswerError as error:
-            raise SetupError("no_answer", str(error)) from None
-        except meeting.NobodyThereError as error:
-            raise SetupError("no_bridge", str(error)) from None
-        if "error" in answer:
-            raise SetupError("not_resumed", str(answer["error"]))
-        self.stream.disconnect()
-        self._loop.stop()
-
-    def asked(self, request: Dict[str, Any], descriptors: List[int]) -> Dict[str, Any]:
-        """Answer another agent of this place (:mod:`.meeting`)."""
-        wish = request.get("ask")
-        try:
-            if wish == "who":
-                attached = self.stream is not None and self.stream.connected
-                return {"machine": self._session.get("machine"), "attached": attached}
-            if wish == "end":
-                self._send({"type": "error", "code": "taken_over", "detail": str(request.get("why", ""))})
-                self._loop.stop()
-                return {"ending": True}
-            if wish == "resume" and len(descriptors) == 4:
-                return self._resume(request, descriptors)
-            return {"error": "not understood"}
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-
-    def _resume(self, request: Dict[str, Any], descriptors: List[int]) -> Dict[str, Any]:
-        """Go on with another connection: copies of these descriptors (in, out, the front's, standard error)."""
-        if self.stream is None or not self._serving:
-            return {"error": "there is no bridge"}
-        if not hmac.compare_digest(str(request.get("secret")).encode(), str(self._session.get("secret")).encode()):
-            return {"error": "the secret is wrong"}
-        taken = request.get("taken")
-        if not isinstance(taken, int):
-            return {"error": "a count of bytes is no number"}
-        if not stat.S_ISSOCK(os.fstat(descriptors[2]).st_mode):
-            return {"error": "the front is no socket"}
-        reading, writing, before = (os.dup(descriptor) for descriptor in descriptors[:3])
-        grace, self._grace = self._grace, None
-        try:
-            self.stream.resume(reading, writing, taken, {"type": "resumed"})
-        except FrameError as error:
-            for descriptor in (reading, writing, before):
-                os.close(descriptor)
-            self._grace = grace
-            return {"error": str(error)}
-        if grace is not None:
-            grace.cancel()
-        self._stand_behind(socket.socket(fileno=before))
-        if not self.stream.connected:  # it is gone already
-            self.leave()
-            return {"resumed": True}
-        os.dup2(descriptors[3], 2)
-        os.dup2(2, 1)
-        peer = facts.ssh_peer(str(request.get("connection") or ""))
+    def _resumed(self, connection: str) -> None:
+        """There is another connection, perhaps from elsewhere: its other end must not be captured either."""
+        peer = facts.ssh_peer(connection)
         self._protected += routing.hosts([peer] if peer else [], PEER)
-        self._listen()
-        return {"resumed": True}
 
     def _send(self, message: Dict[str, Any]) -> None:
-        if self.stream is not None:
-            self.stream.send_control(message)
+        self.tether.send(message)
 
     def _fail(self, code: str, detail: str) -> None:
         if not self._serving:
@@ -241,14 +122,14 @@ class Holder:
             raise SetupError("bad_message", "there was a setup already")
         interfaces = [ipaddress.ip_interface(text) for text in message["addresses"]]
         self._addresses = [str(interface) for interface in interfaces]
-        self._session = dict(message.get("session") or {})
+        session = dict(message.get("session") or {})
         for name in message.get("replace") or ():
             with contextlib.suppress(meeting.NobodyThereError):
-                why = self._session.get("machine") or {}
+                why = session.get("machine") or {}
                 meeting.ask(name, {"ask": "end", "why": why.get("name", "")}, [], until_gone=True)
         self._protected = self._protect()
-        if self._session:
-            self._undo.append(meeting.Door(self._loop, self._session["name"], self.asked).close)
+        if session:
+            self._undo.append(self.tether.open_door(session).close)
         if message.get("loopback_up", True):
             self._loopback_up()
         capture = self._capture(message, interfaces)
@@ -269,8 +150,7 @@ class Holder:
             self._send(ready)
             self._attach()
         self._serving = True
-        self._silence = float(message.get("silence") or 0)
-        self._listen()
+        self.tether.hold(float(message.get("silence") or 0))
 
     def _capture(self, message: Dict[str, Any], interfaces: List[Interface]) -> Dict[str, Any]:
         """Open the TUN, or what serves where none is to be had; the fields of `ready` that tell."""
@@ -307,36 +187,6 @@ class Holder:
             self.stream.attach_tun(self._packets.fileno(), self._packets.read, self._packets.write)
         elif self.stream is not None:
             self.stream.attach_tun(self._tun)
-
-    def _listen(self) -> None:
-        """The session speaks every few seconds. When it does not, its connection is no longer waited for.
-
-        A laptop that lost its power or its network closes nothing, and sshd may take hours to notice. A `quiet` session
-        speaks only when there is something to say; so it is asked when packets were sent to it and nothing came back,
-        as is so with a datagram that nobody answers.
-        """
-        if self._listening is not None:
-            self._listening.cancel()
-        stream = self.stream
-        if self._silence <= 0 or stream is None or not stream.connected:
-            return
-        since = stream.heard_at
-        if self._session.get("quiet"):  # silence is no sign until something went unanswered
-            if stream.said_at > since:
-                since = stream.said_at
-                stream.ask()
-                if not stream.connected:  # and that was the end of it
-                    return
-            else:
-                since = time.monotonic()
-        left = since + self._silence - time.monotonic()
-        if left <= 0:
-            with contextlib.suppress(OSError):
-                os.write(2, ("netbridge agent: nothing was heard for %d s\n" % self._silence).encode())
-            stream.disconnect()
-            self.lost(None)
-            return
-        self._listening = self._loop.call_later(min(left, self._silence / 3), self._listen)
 
     def _protect(self) -> List[routing.Protected]:
         """What is never captured here; looked up before anything is changed."""
@@ -456,6 +306,7 @@ class Holder:
             self._undo_one()
         self._routes = self._back = None
         self._serving = False
+        self.tether.let_go()
 
     def _undo_one(self) -> None:
         with contextlib.suppress(OSError):

@@ -85,12 +85,12 @@ def _serve(front: socket.socket, reading: int, writing: int, marker: str, connec
     netlink = Netlink()
     holder = Holder(loop, netlink, connection, reading, front)
     loop.on_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), loop.stop)
-    stream = holder.stream = Stream(loop, reading, writing, holder.control, holder.lost)
+    stream = holder.tether.stream = Stream(loop, reading, writing, holder.control, holder.tether.lost)
     try:
         stream.send_control(facts.hello(netlink, connection))
         loop.run()
     finally:
         holder.undo()
         stream.drain(GOODBYE)
-        holder.leave()
-    return holder.status
+        holder.tether.leave()
+    return holder.tether.status

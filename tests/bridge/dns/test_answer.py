@@ -98,6 +98,7 @@ def test_a_ttl_with_the_top_bit_means_zero() -> None:
         b"\0\x63\x80\0\0\0\0\0\0\0\0\0",  # NOERROR without a question
         b"\0\x63\x80\0\0\0\0\1\0\0\0\0" + b"\0\0\1\0\1\0\0\0\1\0\4abcd",
     ],
+    ids=range(11),  # the questions' ids are random, and names of tests are not
 )
 def test_what_is_no_answer_to_our_question(wrong: bytes) -> None:
     with pytest.raises(MessageError):

@@ -127,13 +127,13 @@ def test_ctrl_c_does_not_end_an_ssh_that_is_logged_in(ssh_server: SshServer) -> 
         "        channel.close()",
         "        import signal\n"
         "        signal.signal(signal.SIGINT, lambda *_: print('SIGINT', flush=True))\n"
+        "        print('HANDLED', flush=True)\n"
         "        await asyncio.sleep(1)\n"
         "        print('ALIVE', channel.child.status, flush=True)\n"
         "        channel.close()",
     )
     with Keyboard(code, {**ssh_server.environment(), "SSH_AUTH_SOCK": ""}) as keyboard:
-        keyboard.expect("LOGGED IN")
-        keyboard._read(0.3)
+        keyboard.expect("HANDLED")
         keyboard.type("\x03")
         keyboard.expect("SIGINT")
         keyboard.expect("ALIVE None")

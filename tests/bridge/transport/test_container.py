@@ -19,6 +19,7 @@ from netbridge.bridge.errors import (
     BridgeError,
     NotPermittedError,
     TargetLacksError,
+    TargetStoppedError,
     TargetUnreachableError,
     UsageError,
 )
@@ -253,11 +254,11 @@ DOCKER_SAYS = [
     ("err", 'permission denied while trying to connect to the Docker daemon socket at unix:///x: Get "http://%2Fx"', 1,
      NotPermittedError, "Docker's socket may not be opened.", "usermod -aG docker"),
     ("err", "Error: No such container: box", 1,  # docker 20.10
-     TargetUnreachableError, "There is no container box.", "docker ps"),
+     TargetStoppedError, "There is no container box.", "docker ps"),
     ("err", "Error response from daemon: container box is restarting, wait until the container is running", 1,
      TargetUnreachableError, "The container box is restarting.", "docker logs box"),
     ("err", "Error: can only create exec sessions on running containers: container state improper", 255,  # podman
-     TargetUnreachableError, "The container box is not running.", "docker start box"),
+     TargetStoppedError, "The container box is not running.", "docker start box"),
     ("out", "unable to find user nobodyx: no matching entries in passwd file", 126,
      TargetLacksError, "The container box does not know its own user.", "docker://root@box"),
     ("out", "OCI runtime exec failed: exec failed: cannot exec in a paused container", 126,
@@ -279,8 +280,8 @@ async def test_what_docker_says(
 
 
 @pytest.mark.parametrize(("containers", "kind", "what", "todo"), [
-    ({}, TargetUnreachableError, "There is no container box.", "docker ps --all"),
-    ({"box": {"state": "exited"}}, TargetUnreachableError, "The container box is not running.", "docker start box"),
+    ({}, TargetStoppedError, "There is no container box.", "docker ps --all"),
+    ({"box": {"state": "exited"}}, TargetStoppedError, "The container box is not running.", "docker start box"),
     ({"box": {"state": "paused"}}, TargetUnreachableError, "The container box is paused.", "docker unpause box"),
     ({"box": {"state": "running", "shell": False}}, TargetLacksError, "The container box has no shell.", "Distroless"),
 ])
@@ -304,11 +305,11 @@ KUBECTL_SAYS = [
     ('Error from server (Forbidden): pods "web" is forbidden: User "me" cannot create resource "pods/exec" in the n…',
      NotPermittedError, "The cluster does not let you into the pod web in the namespace default.", "auth can-i create"),
     ('Error from server (NotFound): namespaces "default" not found',
-     TargetUnreachableError, "There is no namespace default.", "kubectl get pods -n default"),
+     TargetStoppedError, "There is no namespace default.", "kubectl get pods -n default"),
     ('error: unable to upgrade connection: container not found ("web")',
-     TargetUnreachableError, "The pod web in the namespace default is not running.", "until it is Running"),
+     TargetStoppedError, "The pod web in the namespace default is not running.", "until it is Running"),
     ("Error from server (BadRequest): pod web does not have a host assigned",
-     TargetUnreachableError, "The pod web in the namespace default is not running.", "kubectl get pod web"),
+     TargetStoppedError, "The pod web in the namespace default is not running.", "kubectl get pod web"),
     ("Error from server: error dialing backend: dial tcp 10.0.0.1:10250: i/o timeout",
      TargetUnreachableError, "The cluster does not reach the pod web in the namespace default.", "get nodes"),
     ("Unable to connect to the server: dial tcp: lookup k8s.corp.test: no such host",
@@ -332,14 +333,14 @@ async def test_what_kubectl_says(
 
 
 @pytest.mark.parametrize(("target", "told", "kind", "what", "todo"), [
-    ("k8s://default/gone", {}, TargetUnreachableError, "There is no pod gone in default.", "kubectl get pods"),
-    ("k8s://minikube/default/web", {}, TargetUnreachableError, "There is no pod default in minikube.",
+    ("k8s://default/gone", {}, TargetStoppedError, "There is no pod gone in default.", "kubectl get pods"),
+    ("k8s://minikube/default/web", {}, TargetStoppedError, "There is no pod default in minikube.",
      "read without a context, since kubectl knows none called minikube"),
-    ("k8s://prod/web/app", {}, TargetUnreachableError, "There is no pod app in web.", "read with the context prod"),
+    ("k8s://prod/web/app", {}, TargetStoppedError, "There is no pod app in web.", "read with the context prod"),
     ("k8s://nope/default/web/app", {}, TargetUnreachableError, "kubectl knows no context that", "get-contexts"),
     ("k8s://default/web/nope", {}, TargetUnreachableError,
      "There is no container nope of the pod web in the namespace default.", "kubectl describe pod web"),
-    ("k8s://default/web", {"pods": {"/default/web": {**POD, "phase": "Succeeded"}}}, TargetUnreachableError,
+    ("k8s://default/web", {"pods": {"/default/web": {**POD, "phase": "Succeeded"}}}, TargetStoppedError,
      "The pod web in the namespace default is not running.", "kubectl get pod web"),
     ("k8s://default/web/app", {"pods": {"/default/web": {**POD, "shell": False}}}, TargetLacksError,
      "The container app of the pod web in the namespace default has no shell.", "Distroless"),

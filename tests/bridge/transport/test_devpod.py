@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError
+from netbridge.bridge.errors import (
+    BridgeError,
+    NotPermittedError,
+    TargetLacksError,
+    TargetStoppedError,
+    TargetUnreachableError,
+)
 from netbridge.bridge.transport import make_transport
 from netbridge.bridge.transport.base import Channel, Transport
 from netbridge.bridge.transport.devpod import configured_user
@@ -147,10 +153,10 @@ async def test_a_tunnel_that_ends_is_a_loss(devpod: Devpod, ssh: str) -> None:
 
 @SSHES
 @pytest.mark.parametrize(("text", "kind", "what", "todo"), [
-    ("[03:14:15] fatal workspace work doesn't exist", TargetUnreachableError, "There is no workspace work.",
+    ("[03:14:15] fatal workspace work doesn't exist", TargetStoppedError, "There is no workspace work.",
      "devpod list"),
-    ("fatal DevPod workspace is stopped", TargetUnreachableError, "The workspace work is stopped.", "devpod up work"),
-    ("fatal DevPod workspace wasn't found", TargetUnreachableError, "The workspace work has no container any more.",
+    ("fatal DevPod workspace is stopped", TargetStoppedError, "The workspace work is stopped.", "devpod up work"),
+    ("fatal DevPod workspace wasn't found", TargetStoppedError, "The workspace work has no container any more.",
      "devpod up work"),
     ("fatal provider with name aws not found", TargetUnreachableError, "devpod lacks the provider", "provider list"),
     ("fatal not logged in, please login via 'devpod pro login'", NotPermittedError, "devpod is not logged in.",

@@ -17,7 +17,13 @@ from pathlib import Path
 import pytest
 
 from netbridge.bridge.bootstrap import launch
-from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetLacksError, TargetUnreachableError
+from netbridge.bridge.errors import (
+    BridgeError,
+    NotPermittedError,
+    TargetLacksError,
+    TargetStoppedError,
+    TargetUnreachableError,
+)
 from netbridge.bridge.transport import make_transport
 from netbridge.bridge.transport.base import Channel, Transport
 
@@ -125,10 +131,10 @@ NO_SHELL = (
 
 
 @pytest.mark.parametrize(("target", "told", "kind", "what"), [
-    ("k8s://default/gone", {}, TargetUnreachableError, "There is no pod gone in default."),
+    ("k8s://default/gone", {}, TargetStoppedError, "There is no pod gone in default."),
     ("k8s://default/web/nope", {}, TargetUnreachableError,
      "There is no container nope of the pod web in the namespace default."),
-    ("k8s://default/web", {"phase": "Succeeded"}, TargetUnreachableError,
+    ("k8s://default/web", {"phase": "Succeeded"}, TargetStoppedError,
      "The pod web in the namespace default is not running."),
     ("k8s://default/web", {"exec_fails": NO_SHELL}, TargetLacksError,
      "The pod web in the namespace default has no shell."),
