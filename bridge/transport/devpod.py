@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ..errors import BridgeError
 from ..user import User, in_person
 from . import devpod_errors
-from .base import Channel, Transport
+from .behind import BehindTunnel
 from .container_target import DevpodTarget
 from .target import SshTarget
 from .tunnel import Tunnel, tunnelled
@@ -53,7 +53,7 @@ class DevpodTunnel(Tunnel):
         return devpod_errors.lost(self.target, lines)
 
 
-class DevpodTransport(Transport):
+class DevpodTransport(BehindTunnel):
     """A workspace, as `devpod` reaches it."""
 
     def __init__(
@@ -65,7 +65,6 @@ class DevpodTransport(Transport):
         self._user = user
         self._log = log
         self._interactive = interactive
-        self._inner: Transport | None = None
         self.mend = devpod_errors.mend(target)
 
     def __repr__(self) -> str:
@@ -80,20 +79,8 @@ class DevpodTransport(Transport):
         self._inner = tunnelled(tunnel, self._ssh, user=self._user, log=self._log, interactive=self._interactive)
         await self._inner.connect()
 
-    async def open(self, command: str) -> Channel:
-        return await self._connected().open(command)
-
-    async def run(self, argv: Sequence[str]) -> int:
-        return await self._connected().run(argv)
-
-    async def close(self) -> None:
-        if self._inner is not None:
-            await self._inner.close()
-
-    def _connected(self) -> Transport:
-        if self._inner is None:
-            raise devpod_errors.lost(self._target, ["It is not connected."])
-        return self._inner
+    def _not_connected(self) -> BridgeError:
+        return devpod_errors.lost(self._target, ["It is not connected."])
 
 
 def configured_user(workspace: str, user: User) -> str:

@@ -15,13 +15,14 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BridgeError, NotPermittedError, TargetStoppedError
 from ..user import User, in_person
 from . import gh_errors
-from .base import Channel, Transport
+from .base import Transport
+from .behind import BehindTunnel
 from .diagnostics import clean
 from .gh import Gh
 from .gh_codespace import LOST_STATES, Codespace, argument, find
@@ -36,7 +37,7 @@ _REMOTE_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
 Tell = Callable[[str], None]
 
 
-class CodespaceTransport(Transport):
+class CodespaceTransport(BehindTunnel):
     """A codespace, as `gh` reaches it."""
 
     def __init__(
@@ -50,7 +51,6 @@ class CodespaceTransport(Transport):
         self._interactive = interactive
         self._progress = progress
         self._gh = Gh(user)
-        self._inner: Transport | None = None
 
     def __repr__(self) -> str:
         return f"<CodespaceTransport {self._target}>"
@@ -76,20 +76,8 @@ class CodespaceTransport(Transport):
         self._progress(f"logging in to {label}")
         await self._inner.connect()
 
-    async def open(self, command: str) -> Channel:
-        return await self._connected().open(command)
-
-    async def run(self, argv: Sequence[str]) -> int:
-        return await self._connected().run(argv)
-
-    async def close(self) -> None:
-        if self._inner is not None:
-            await self._inner.close()
-
-    def _connected(self) -> Transport:
-        if self._inner is None:
-            raise gh_errors.lost(f"the codespace {self._target}", "It is not connected.")
-        return self._inner
+    def _not_connected(self) -> BridgeError:
+        return gh_errors.lost(f"the codespace {self._target}", "It is not connected.")
 
     def _make(self, name: str, user: str, key: Path, label: str) -> Transport:
         from .gh_ssh import GhTunnel
