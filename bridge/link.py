@@ -18,6 +18,7 @@ nothing was lost.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -422,6 +423,10 @@ class FramedLink(Link, ChannelUser):
         self._flush()
         if self._over:
             return
+        if error is not None and self._attached:
+            # The agent would keep everything for the grace; where it can still hear, it is over for it as well.
+            with contextlib.suppress(BufferError):
+                self.channel.write((control_frame({"type": "stop"}),))
         self._over = True
         self.carrying = self._attached = False
         self._pings.clear()

@@ -207,8 +207,11 @@ while outward in sources:
         if not data:
             break
         seen = (seen + data)[-200000:]
-        while data:
-            data = data[os.write(1, data):]
+        try:
+            while data:
+                data = data[os.write(1, data):]
+        except BrokenPipeError:  # the session has heard enough; the agent hears of that
+            pass
         if b'"ready"' in seen and strike_at is None:
             strike_at = time.monotonic() + 0.5
     if strike_at and not struck and not ready and time.monotonic() > strike_at:
