@@ -18,12 +18,12 @@ demo: ## watch an isolated codespace reach servers that only this machine can re
 	@scripts/venv
 	@$(BIN)/python -m demo
 
-# Two at a time but for those in namespaces, which measure times: most of the others wait for programs.
+# Two at a time, since most wait for programs; but alone what measures times or loads the machine.
 test: ## every test; those that need root or a missing program say so and are skipped
 	@scripts/system-packages test
 	@scripts/venv
-	@$(BIN)/pytest -m "not net" -n 2 --dist loadfile --no-header
-	@$(BIN)/pytest -m net --no-header
+	@$(BIN)/pytest -m "not alone" -n 2 --dist loadfile --no-header
+	@$(BIN)/pytest -m alone --no-header
 
 lint: venv ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check

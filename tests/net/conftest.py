@@ -31,6 +31,12 @@ TRANSPORTS: dict[str, tuple[str, ...]] = {
 BY_EVERY_SSH = {"test_applications", "test_failures", "test_bulk"}
 """What these modules look at may differ between the two SSHes. What the others look at is on this side of the link, so
 they run over one SSH and in the sandbox; with NETBRIDGE_TEST_ALL set they run over both."""
+ALONE = {
+    "test_attacks", "test_attacks_tcp", "test_bulk", "test_errno", "test_far_codespace", "test_hardship",
+    "test_icmp_attacks", "test_icmp_errors", "test_known_failures", "test_known_failures_lasting", "test_load",
+    "test_path_tools", "test_resume", "test_soak", "test_tcp_rules", "test_udp_crowd", "test_udp_drops",
+}  # fmt: skip
+"""Modules that measure times or rates, or load the machine: no other test runs beside them (marker `alone`)."""
 CONTROL = "laptop"
 """With NETBRIDGE_TEST_CONTROL set, the tests run on the laptop itself, without a bridge: what they expect is what they
 see there, or the expectation is wrong."""
@@ -162,7 +168,10 @@ def wire(world: World, version: int) -> Iterator[Wire]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the second SSH where it tells nothing new; pytest counts them as deselected."""
+    """Mark who runs alone. Leave out the second SSH where it tells nothing new; pytest counts them as deselected."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem in ALONE:
+            item.add_marker(pytest.mark.alone)
     if os.environ.get("NETBRIDGE_TEST_ALL"):
         return
     here = Path(__file__).parent
