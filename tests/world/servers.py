@@ -99,6 +99,7 @@ events {{ worker_connections 4096; }}
 http {{
   access_log off;
   sendfile on;
+  send_timeout 600s;  # nginx's own minute would end downloads that wait for a connection that was cut for three
   keepalive_requests 100000000;
   client_body_temp_path {machine.folder}/nginx-body;
   proxy_temp_path {machine.folder}/nginx-proxy;
