@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from .machine import Machine
 
+PROJECT = Path(__file__).resolve().parent.parent.parent
 COMMANDS = (
     "ip -o link",
     "ip -o addr",
@@ -40,7 +42,8 @@ class Snapshot:
     def of(cls, machine: Machine) -> Snapshot:
         commands = [
             *COMMANDS,
-            f"find {' '.join(machine.private)} /dev/net ! -path '/run/sudo*' ! -path /run/netbridge | sort",
+            f"find {' '.join(machine.private)} /dev/net ! -path '/run/sudo*' ! -path /run/netbridge"
+            f" ! -path '{PROJECT}/*' | sort",  # a clone below /tmp, where other tests write
         ]
         script = "\n".join(f"echo '$ {command}'; {command}" if "'" not in command else command for command in commands)
         resolv = machine.folder / "resolv.conf"

@@ -552,6 +552,7 @@ def test_asking_again_does_not_ask_twice(play: Callable[..., None]) -> None:
     play(conversation)
 
 
+@pytest.mark.alone
 def test_a_flood_of_names_nobody_knows_is_bounded_and_blocks_nobody(play: Callable[..., None]) -> None:
     def conversation(world: World) -> None:
         own = world.server(OWN, lambda query: says("1.1.1.1")(query) if "good" in str(query.q.qname) else None)
