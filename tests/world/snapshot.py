@@ -40,11 +40,9 @@ class Snapshot:
 
     @classmethod
     def of(cls, machine: Machine) -> Snapshot:
-        commands = [
-            *COMMANDS,
-            f"find {' '.join(machine.private)} /dev/net ! -path '/run/sudo*' ! -path /run/netbridge"
-            f" ! -path '{PROJECT}/*' | sort",  # a clone below /tmp, where other tests write
-        ]
+        # What others have in these folders: sudo, running bridges, a clone of the project below /tmp.
+        others = " ".join(f"! -path '{path}'" for path in ("/run/sudo*", "/run/netbridge", f"{PROJECT}/*"))
+        commands = [*COMMANDS, f"find {' '.join(machine.private)} /dev/net {others} | sort"]
         script = "\n".join(f"echo '$ {command}'; {command}" if "'" not in command else command for command in commands)
         resolv = machine.folder / "resolv.conf"
         return cls(
