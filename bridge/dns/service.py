@@ -130,7 +130,7 @@ class DnsService:
         self._group = asyncio.TaskGroup()
         self._transports: list[Any] = []
         self._streams = StreamServer(self)
-        self._generation = upstream.generation(clock())
+        self._generation = upstream.generation()
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -180,7 +180,7 @@ class DnsService:
             query = parse_query(data)
         except MessageError as error:
             return self._reject(data, error)
-        generation = self.upstream.generation(now)
+        generation = self.upstream.generation()
         if generation != self._generation:
             self._generation = generation
             self.flush()

@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 RESOLV_CONF = "/etc/resolv.conf"
 ATTEMPT_TIMEOUT = 2.0
 TOTAL_TIMEOUT = 4.5
-CHECK_INTERVAL = 0.5
-"""Seconds between two looks at resolv.conf and the hosts file."""
 DEAF = 3
 """Unanswered questions in a row after which a nameserver is asked last."""
 DEAF_SECONDS = 15.0
@@ -104,7 +102,6 @@ class Upstream:
         self._attempt_timeout = attempt_timeout
         self._total_timeout = total_timeout
         self._clock = clock
-        self._check_at = clock() + CHECK_INTERVAL
         self._servers: dict[str, _Server] = {}
         self._warned: set[str] = set()
 
@@ -126,14 +123,14 @@ class Upstream:
         now = self._clock()
         return sorted(usable, key=lambda address: self._server(address).deaf_until > now)
 
-    def generation(self, now: float) -> int:
-        """A number that grows when one of the resolver's files changed; looks at them twice a second at most."""
-        if now >= self._check_at:
-            self._check_at = now + CHECK_INTERVAL
-            if self._resolv_conf.refresh():
-                self._servers.clear()
-            self._hosts.refresh()
-            self._nsswitch.refresh()
+    def generation(self) -> int:
+        """A number that grows when one of the resolver's files changed; looks at them each time, as the C library does
+        (some microseconds), so that the very next question is asked the new way.
+        """
+        if self._resolv_conf.refresh():
+            self._servers.clear()
+        self._hosts.refresh()
+        self._nsswitch.refresh()
         return self._resolv_conf.generation + self._hosts.generation + self._nsswitch.generation
 
     @property
@@ -147,7 +144,7 @@ class Upstream:
 
         UpstreamError when there is none within `total_timeout` seconds.
         """
-        self.generation(self._clock())
+        self.generation()
         answer = self.from_hosts(query)
         if answer is not None:
             return answer, "hosts"

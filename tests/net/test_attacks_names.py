@@ -122,7 +122,6 @@ def nameserver(attack: Scene, answer: Answer) -> Iterator[None]:
     thread.start()
     try:
         path.write_text(f"nameserver {NAMESERVER}\n")
-        time.sleep(0.7)  # looked at twice a second
         yield
     finally:
         over = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -87,7 +86,6 @@ def test_failure_08_name_only_in_the_hosts_file(idle: World, start: Start) -> No
         start(TARGET, "--ssh", "openssh").ready()
         resolves(idle, "intranet.example.test", CORP[4])
         hosts.write_text(usual + f"{CORP[4]} later.example.test\n")
-        time.sleep(0.6)  # it is looked at twice a second
         resolves(idle, "later.example.test", CORP[4])
 
 

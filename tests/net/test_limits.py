@@ -153,7 +153,6 @@ def test_256_descriptors_and_everything_at_once(
     with Echo(idle) as echo:
         wait_until(lambda: echo.rounds > 5 or echo.error, "the first answers")
         silent_resolver()
-        time.sleep(0.6)  # resolv.conf is looked at twice a second
         most = refused = 0
         for _ in range(3):
             rounds = echo.rounds

@@ -491,9 +491,9 @@ async def test_a_changed_nsswitch_conf_is_seen(world: Any) -> None:
     nameserver.behave = refuse(NXDOMAIN)
     world.name_service.answers = lambda query: answer_addresses(query, [ipaddress.ip_address("10.5.5.5")])
     upstream = world.upstream()
-    before = upstream.generation(world.now)
+    before = upstream.generation()
     assert (await upstream.ask(ask("wiki.split.example")))[1] == "127.100.0.1"
     world.nsswitch.write_text("hosts: files sss dns")
     world.now += 1
-    assert upstream.generation(world.now) > before, "the cache must not keep the old answer"
+    assert upstream.generation() > before, "the cache must not keep the old answer"
     assert (await upstream.ask(ask("wiki.split.example")))[1] == "system"

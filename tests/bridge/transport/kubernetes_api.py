@@ -7,9 +7,11 @@ Commands run on this machine.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import json
+import socket
 import struct
 import subprocess
 import threading
@@ -149,12 +151,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             query["command"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             assert process.stdin and process.stdout and process.stderr
-            threading.Thread(target=self.receive, args=(process.stdin,), daemon=True).start()
+            receiver = threading.Thread(target=self.receive, args=(process.stdin,), daemon=True)
+            receiver.start()
             errors = threading.Thread(target=self.pump, args=(process.stderr, STDERR), daemon=True)
             errors.start()
             self.pump(process.stdout, STDOUT)
             errors.join()
             status = process.wait()
+            with contextlib.suppress(OSError):  # the client hung up first
+                self.connection.shutdown(socket.SHUT_RD)
+            receiver.join()  # who uses a file must not find it closed
         self.send(STATUS, b'{"metadata":{},"status":"Success"}' if not status else _failure(
             f"command terminated with non-zero exit code: {status}", status
         ))  # fmt: skip
@@ -199,9 +205,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if channel == CLOSED and data[0] == STDIN:
                 break
             if channel == STDIN:
-                sink.write(data)
-                sink.flush()
-        sink.close()
+                with contextlib.suppress(OSError):  # the command reads no more
+                    sink.write(data)
+                    sink.flush()
+        with contextlib.suppress(OSError):
+            sink.close()
 
 
 def _failure(message: str, status: int | None) -> bytes:
