@@ -110,14 +110,16 @@ def read(path: str = PATH) -> bytes:
 
 
 def _write(path: str, text: bytes, flags: int = 0) -> None:
-    """Write in place: one write, then cut, so that a reader never finds an empty file."""
+    """Write in place, then cut, so that a reader never finds an empty file. Until the cut blank lines stand where a
+    longer old text ended, so that nobody reads a piece of it either.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644)
     try:
-        view = memoryview(text)
+        view = memoryview(text.ljust(os.fstat(descriptor).st_size, b"\n"))
         offset = 0
         while offset < len(view):
             offset += os.pwrite(descriptor, view[offset:], offset)
-        os.ftruncate(descriptor, len(view))
+        os.ftruncate(descriptor, len(text))
     finally:
         os.close(descriptor)
 

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -146,8 +147,8 @@ def test_asyncssh_reads_the_callers_configuration(tmp_path: Path, monkeypatch: p
     from netbridge.bridge.transport.target import SshTarget
 
     tmp_path.chmod(0o755)
-    for folder in [tmp_path, *tmp_path.parents][:3]:
-        if folder != Path("/tmp"):
+    for folder in tmp_path.parents:
+        if folder.is_relative_to(tempfile.gettempdir()) and folder != Path(tempfile.gettempdir()):
             folder.chmod(0o755)
     ssh = tmp_path / ".ssh"
     ssh.mkdir(mode=0o700)

@@ -87,7 +87,7 @@ def test_a_bridge_lives_and_dies_as_a_service(systemd: SystemdUser, place: str) 
         stopped = systemd.show(unit)
         assert (stopped["ActiveState"], stopped["Result"], stopped["ExecMainStatus"]) == ("inactive", "success", "0")
         assert "stopped after" in stopped["StatusText"]
-        assert resolver(systemd) == "nameserver 192.0.2.53\n"
+        wait_until(lambda: resolver(systemd) == "nameserver 192.0.2.53\n", "the resolver as it was")
 
         # Whoever says `down` does not want it back.
         systemd.systemctl("start", unit)

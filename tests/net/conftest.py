@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # `tests` is no in
 
 from tests.world import Bridge, Machine, Output, Program, World, missing
 from tests.world.addresses import CODESPACE, SSH_PORT
+from tests.world.machine import wait_until
 
 if TYPE_CHECKING:
     from .forging import Wire
@@ -138,11 +140,19 @@ def through(bridges: Bridges, transport: str) -> Through:
     return bridges.get(transport)
 
 
+def tuns(world: World) -> list[str]:
+    """The bridges' interfaces in the codespace."""
+    return re.findall(r"^\d+: (nb\d+):", world.codespace.run("ip", "-o", "link").stdout, re.MULTILINE)
+
+
 @pytest.fixture
-def idle(bridges: Bridges, world: World) -> World:
-    """The world without a bridge."""
+def idle(bridges: Bridges, world: World) -> Iterator[World]:
+    """The world without a bridge, before the test and after it: what it leaves would be the next one's failure."""
     bridges.stop()
-    return world
+    wait_until(lambda: not tuns(world), "the codespace to be without a bridge")
+    yield world
+    bridges.stop()
+    wait_until(lambda: not tuns(world), "the codespace to be without a bridge after the test")
 
 
 @pytest.fixture

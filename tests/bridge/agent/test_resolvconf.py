@@ -65,6 +65,25 @@ def test_the_file_keeps_its_identity_and_mode(tmp_path: Path) -> None:
     assert not heal(str(path))
 
 
+def test_who_reads_while_it_is_put_back_reads_no_piece_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_bytes(AZURE)
+    install(STUB, ["corp.example"], alone=False, path=str(path))
+    seen = []
+    cut = os.ftruncate
+
+    def look(descriptor: int, length: int) -> None:
+        seen.append(path.read_bytes())
+        cut(descriptor, length)
+
+    monkeypatch.setattr(os, "ftruncate", look)
+    assert heal(str(path))
+    assert [text.rstrip(b"\n") for text in seen] == [AZURE.rstrip(b"\n")]
+    assert path.read_bytes() == AZURE
+
+
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     real = tmp_path / "run" / "resolv.conf"
