@@ -149,7 +149,6 @@ def tuns(world: World) -> list[str]:
 def idle(bridges: Bridges, world: World) -> Iterator[World]:
     """The world without a bridge, before the test and after it: what it leaves would be the next one's failure."""
     bridges.stop()
-    wait_until(lambda: not tuns(world), "the codespace to be without a bridge")
     yield world
     bridges.stop()
     wait_until(lambda: not tuns(world), "the codespace to be without a bridge after the test")

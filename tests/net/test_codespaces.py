@@ -132,7 +132,8 @@ def test_a_tunnel_that_ends_is_made_anew(idle: World, gh: StandIn, start: Start,
 
 def test_a_codespace_that_fell_asleep_is_not_woken_up(idle: World, gh: StandIn, start: Start) -> None:
     """It stops by itself, and the connection with it: a bridge left open must not start, and pay, what nobody uses."""
-    bridge = start(NAMES[0]).ready()
+    bridge = start(NAMES[0], "--grace", "3").ready()
+    # The target here goes on, and gives up after the grace; a codespace that stops takes everything with it.
     gh.tell(codespaces=[{**gh.state["codespaces"][0], "state": "Shutdown"}, *gh.state["codespaces"][1:]])
     for pid in tunnels(idle):
         with contextlib.suppress(ProcessLookupError):
