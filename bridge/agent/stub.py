@@ -151,8 +151,8 @@ class Stub:
         self._service = [str(ipaddress.ip_address(server)) for server in service]
         self._mode = mode
         self._own: List[str] = []
-        self._suffixes = tuple(suffix.strip(".").lower() for suffix in suffixes)
         self._own_rests_until = 0.0
+        self.change_suffixes(suffixes)
         self.change_own(own)
         self._running: Dict[Any, Exchange] = {}
         self.address, self._datagrams, listener = _listen()
@@ -172,6 +172,10 @@ class Stub:
         if self._mode != "all":
             self._own = _usable(own, self._service)
             self._own_rests_until = 0.0
+
+    def change_suffixes(self, suffixes: Sequence[str]) -> None:
+        """Other names are private from now on."""
+        self._suffixes = tuple(suffix.strip(".").lower() for suffix in suffixes)
 
     # What exchanges tell.
 
