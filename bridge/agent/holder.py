@@ -154,7 +154,8 @@ class Holder:
         if holders and not installed:
             raise SetupError("held", ", ".join(holders))
         ready = {"type": "ready", **capture, "routes": installed, "skipped": skipped}
-        self._names = Names(self._loop, self._undo, "" if self._packets else capture["tun"], message["dns"])
+        tun = ("", 0) if self._packets else (capture["tun"], self._index)
+        self._names = Names(self._loop, self._netlink, self._undo, tun, message["dns"], self._fail)
         ready.update(self._names.start())
         if "back" in message:
             back = self._back = Back(self._loop, message["back"])

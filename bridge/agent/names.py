@@ -8,11 +8,13 @@ its undoing before it is made, on the holder's own stack.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import resolvconf, resolved
+from . import containers, resolvconf, resolved
+from .containers import Containers
 from .guardian import Guardian
 from .loop import Loop, Timer
+from .netlink import Netlink
 from .stub import Stub, StubError
 
 LOOK_EVERY = 5.0
@@ -20,18 +22,24 @@ LOOK_EVERY = 5.0
 
 
 class Names:
-    """What a bridge does about names. `tun` is the interface that systemd-resolved is told of; empty: none."""
+    """What a bridge does about names. `tun` is the interface's name and number; "" and 0 where there is none."""
 
-    def __init__(self, loop: Loop, undo: List[Callable[[], None]], tun: str, wanted: Dict[str, Any]) -> None:
-        """`wanted`: the field `dns` of `setup`: mode, service, suffixes, search."""
+    def __init__(
+        self, loop: Loop, netlink: Netlink, undo: List[Callable[[], None]], tun: Tuple[str, int],
+        wanted: Dict[str, Any], tell: Callable[[str, str], None],
+    ) -> None:  # fmt: skip
+        """`wanted`: the field `dns` of `setup`: mode, service, suffixes, search. `tell` hears of faults: code, text."""
         self._loop = loop
+        self._netlink = netlink
         self._undo = undo
-        self._tun = tun
+        self._tun, self._index = tun
+        self._tell = tell
         self._mode: str = wanted["mode"]
         self._service: List[str] = wanted["service"]
         self._suffixes: Sequence[str] = wanted.get("suffixes", [])
         self._search: Sequence[str] = wanted.get("search", [])
         self._stub: Optional[Stub] = None
+        self._containers: Optional[Containers] = None
         self._timer: Optional[Timer] = None
 
     def start(self) -> Dict[str, Any]:
@@ -58,7 +66,11 @@ class Names:
         self._stub = stub
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)
         self._tell_resolved()
-        return {"dns": True, "listen": stub.address}
+        inner = Containers(self._loop, self._netlink, self._index, stub, self._no_containers)
+        self._undo.append(inner.stop)
+        inner.start(self._asked_by_containers(resolver))
+        self._containers = inner
+        return {"dns": True, "listen": stub.address, **inner.told()}
 
     def change(self, suffixes: Sequence[str], search: Sequence[str]) -> None:
         """Other private suffixes and another search list from now on."""
@@ -71,6 +83,13 @@ class Names:
         self._tell_resolved()
         with contextlib.suppress(OSError):
             self._install(self._stub, resolvconf.parse(resolvconf.undo(resolvconf.read())))
+
+    def _asked_by_containers(self, resolver: resolvconf.Resolver) -> List[str]:
+        return containers.nameservers(resolver.nameservers, none_left=resolver.rotate or resolvconf.is_musl())
+
+    def _no_containers(self, why: str) -> None:
+        if self._containers is not None:  # else `ready` tells
+            self._tell("containers", "names in containers are not answered: %s" % why)
 
     def _install(self, stub: Stub, resolver: resolvconf.Resolver) -> None:
         resolvconf.install(stub.address, self._search, alone=resolver.rotate or resolvconf.is_musl())
@@ -87,6 +106,8 @@ class Names:
             if resolvconf.HEAD not in text:
                 resolver = resolvconf.parse(text)
                 self._stub.change_own(resolver.nameservers)
+                if self._containers is not None:
+                    self._containers.change(self._asked_by_containers(resolver))
                 self._install(self._stub, resolver)
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)
 
