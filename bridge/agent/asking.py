@@ -29,6 +29,7 @@ class Keeper(Protocol):
     """What an exchange needs of the stub."""
 
     loop: Loop
+    mark: int
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange is over."""
@@ -128,8 +129,9 @@ class Exchange:
         while self._servers:
             server = self._servers.pop(0)
             attempt = Attempt(
-                self._keeper.loop, server, self.query, self._question, stream=self._stream, done=self._done
-            )
+                self._keeper.loop, server, self.query, self._question, stream=self._stream,
+                mark=self._keeper.mark, done=self._done,
+            )  # fmt: skip
             if attempt.start():
                 self._attempts[attempt] = self._stage
                 last = self._stage == len(self._stages) - 1

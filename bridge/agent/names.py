@@ -8,11 +8,12 @@ its undoing before it is made, on the holder's own stack.
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import containers, resolvconf, resolved
-from .containers import Containers
+from . import leading, resolvconf, resolved
 from .guardian import Guardian
+from .leading import Leading
 from .loop import Loop, Timer
 from .netlink import Netlink
 from .stub import Stub, StubError
@@ -39,7 +40,8 @@ class Names:
         self._suffixes: Sequence[str] = wanted.get("suffixes", [])
         self._search: Sequence[str] = wanted.get("search", [])
         self._stub: Optional[Stub] = None
-        self._containers: Optional[Containers] = None
+        self._leading: Optional[Leading] = None
+        self._own: List[str] = []
         self._timer: Optional[Timer] = None
 
     def start(self) -> Dict[str, Any]:
@@ -55,22 +57,35 @@ class Names:
             self._undo.append(stub.close)
             guardian = Guardian()
             self._undo.append(guardian.dismiss)
-            self._undo.append(_heal)
-            self._install(stub, resolver)
-            self._undo.append(self._stop)
         except (OSError, StubError) as error:
             while len(self._undo) > before:
                 with contextlib.suppress(OSError):
                     self._undo.pop()()
             return {"dns": False, "listen": None, "dns_reason": str(error)}
-        self._stub = stub
+        self._stub, self._own = stub, resolver.nameservers
+        self._undo.append(self._stop)
+        return {"listen": stub.address, **self._lead(stub, resolver, self._put_in(stub, resolver))}
+
+    def _put_in(self, stub: Stub, resolver: resolvconf.Resolver) -> str:
+        """Let programs know of the stub; why that cannot be."""
+        why = ""
+        self._undo.append(_heal)
+        try:
+            self._install(stub, resolver)
+        except OSError as error:
+            why = "%s cannot be changed: %s" % (resolvconf.PATH, error.strerror or error)
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)
-        self._tell_resolved()
-        inner = Containers(self._loop, self._netlink, self._index, stub, self._no_containers)
-        self._undo.append(inner.stop)
-        inner.start(self._asked_by_containers(resolver))
-        self._containers = inner
-        return {"dns": True, "listen": stub.address, **inner.told()}
+        return "" if self._tell_resolved() else why
+
+    def _lead(self, stub: Stub, resolver: resolvconf.Resolver, why: str) -> Dict[str, Any]:
+        """Let those know of the stub who do not look at resolv.conf; the fields of `ready` that tell."""
+        own = bool(why) and any(not leading.is_loopback(server) for server in resolver.nameservers)
+        self._leading = Leading(self._loop, self._netlink, self._index, stub, self._not_led)
+        self._undo.append(self._leading.stop)
+        led = self._leading.start(self._asked_elsewhere(resolver), own=own)
+        if own and led:
+            why = ""
+        return {"dns": not why, "dns_reason": why, **self._leading.told()}
 
     def change(self, suffixes: Sequence[str], search: Sequence[str]) -> None:
         """Other private suffixes and another search list from now on."""
@@ -84,19 +99,21 @@ class Names:
         with contextlib.suppress(OSError):
             self._install(self._stub, resolvconf.parse(resolvconf.undo(resolvconf.read())))
 
-    def _asked_by_containers(self, resolver: resolvconf.Resolver) -> List[str]:
-        return containers.nameservers(resolver.nameservers, none_left=resolver.rotate or resolvconf.is_musl())
+    def _asked_elsewhere(self, resolver: resolvconf.Resolver) -> List[str]:
+        edited = resolvconf.HEAD in resolvconf.read() if os.path.exists(resolvconf.PATH) else False
+        alone = edited and (resolver.rotate or resolvconf.is_musl())
+        return leading.nameservers(resolver.nameservers, none_left=alone)
 
-    def _no_containers(self, why: str) -> None:
-        if self._containers is not None:  # else `ready` tells
+    def _not_led(self, why: str) -> None:
+        if self._leading is not None and self._leading.running:  # else `ready` tells
             self._tell("containers", "names in containers are not answered: %s" % why)
 
     def _install(self, stub: Stub, resolver: resolvconf.Resolver) -> None:
         resolvconf.install(stub.address, self._search, alone=resolver.rotate or resolvconf.is_musl())
 
-    def _tell_resolved(self) -> None:
-        if self._tun:  # what is told belongs to the TUN and vanishes with it; another interface's stays as it is
-            resolved.tell(self._tun, self._mode, self._service, self._suffixes, self._search)
+    def _tell_resolved(self) -> bool:
+        """What is told belongs to the TUN and vanishes with it; another interface's stays as it is."""
+        return bool(self._tun) and resolved.tell(self._tun, self._mode, self._service, self._suffixes, self._search)
 
     def _look(self) -> None:
         """Somebody (a DHCP client, a network manager) may have written resolv.conf anew: join in."""
@@ -105,9 +122,11 @@ class Names:
             text = resolvconf.read()
             if resolvconf.HEAD not in text:
                 resolver = resolvconf.parse(text)
-                self._stub.change_own(resolver.nameservers)
-                if self._containers is not None:
-                    self._containers.change(self._asked_by_containers(resolver))
+                if resolver.nameservers != self._own:
+                    self._own = resolver.nameservers
+                    self._stub.change_own(self._own)
+                    if self._leading is not None:
+                        self._leading.change(self._asked_elsewhere(resolver))
                 self._install(self._stub, resolver)
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)
 

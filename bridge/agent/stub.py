@@ -46,6 +46,8 @@ class Stub:
         self, loop: Loop, mode: str, service: Sequence[str], own: Sequence[str], suffixes: Sequence[str]
     ) -> None:
         self.loop = loop
+        self.mark = 0
+        """SO_MARK of what is asked of nameservers."""
         self._service = [str(ipaddress.ip_address(server)) for server in service]
         self._mode = mode
         self._own: List[str] = []

@@ -22,10 +22,12 @@ class Attempt:
     """Asks once. `done(attempt, reply, message)` is called at most once; without reply when the server is not there."""
 
     def __init__(
-        self, loop: Loop, server: str, query: bytes, question: dnsmsg.Question, *, stream: bool,
+        self, loop: Loop, server: str, query: bytes, question: dnsmsg.Question, *, stream: bool, mark: int,
         done: Callable[[Attempt, bytes, Optional[dnsmsg.Message]], None],
     ) -> None:  # fmt: skip
+        """`mark`: SO_MARK of the socket, 0 for none."""
         self.server = server
+        self._mark = mark
         self._loop = loop
         self._question = question
         self._ident = struct.unpack(">H", os.urandom(2))[0]
@@ -44,6 +46,8 @@ class Attempt:
                 self.server, 53, type=kind, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
             )[0]
             self._socket = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            if self._mark:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
             try:
                 self._socket.connect(address)
             except BlockingIOError:

@@ -850,7 +850,7 @@ def test_a_question_over_tcp_to_a_server_that_is_not_there(play: Callable[..., N
         assert message is not None
         assert message.question is not None
         attempt = Attempt(
-            world.loop, OWN, query, message.question, stream=True,
+            world.loop, OWN, query, message.question, stream=True, mark=0,
             done=lambda _attempt, reply, told: ends.append((reply, told)),
         )  # fmt: skip
         if attempt.start():

@@ -1,9 +1,12 @@
-"""Names in containers nested in the codespace.
+"""Names where the stub is not seen: what is asked of the codespace's nameservers is led to the stub all the same.
 
-Such a container never sees the stub: its engine copies the codespace's resolv.conf without loopback addresses when it
-starts, or runs a resolver in it that asks the same nameservers. So what it asks them comes out of a bridge interface
-towards the nameservers' own addresses. There the stub listens too, and policy routing (:mod:`.rules`) leads to it what
-comes from container networks; what the stub itself asks these nameservers is not led astray.
+In containers nested in the codespace: their engine copies the codespace's resolv.conf without loopback addresses when
+it starts them, or runs a resolver in them that asks the same nameservers. So what they ask comes out of a bridge
+interface towards the nameservers' own addresses. And in the codespace itself, where resolv.conf cannot be changed (a
+file system that is read-only), as long as its nameservers are not on loopback.
+
+The stub listens on these addresses too, and policy routing (:mod:`.rules`) leads to it what comes from there. What the
+stub itself asks these nameservers bears a mark and is not led astray.
 """
 
 from __future__ import annotations
@@ -43,11 +46,19 @@ def nameservers(own: Sequence[str], *, none_left: bool, path: str = RESOLVEDS) -
     return found + [text for text in OF_THE_CLOUD if text not in found]
 
 
-class Containers:
+def is_loopback(server: str) -> bool:
+    """Whether a nameserver's address is one of this host's own for sure; what is no address counts as one."""
+    try:
+        return ipaddress.ip_address(server.split("%", 1)[0]).is_loopback
+    except ValueError:
+        return True
+
+
+class Leading:
     """Leads to the stub what container networks ask; `index`: the TUN's number, 0 where there is none."""
 
     def __init__(self, loop: Loop, netlink: Netlink, index: int, stub: Stub, tell: Callable[[str], None]) -> None:
-        """`tell` hears why containers' names are not answered, once."""
+        """`tell` hears why containers' names are not answered any more, once."""
         self._loop = loop
         self._netlink = netlink
         self._index = index
@@ -57,12 +68,18 @@ class Containers:
         self._wanted: List[str] = []
         self._listening: Dict[str, Callable[[], None]] = {}
         self._networks: List[str] = []
+        self._own: List[str] = []
         self._failed = ""
+        self.running = False
 
-    def start(self, asked: Sequence[str]) -> None:
-        """Begin. `asked` are the addresses that containers may ask."""
+    def start(self, asked: Sequence[str], *, own: bool) -> bool:
+        """Begin. `asked` are the addresses that may be asked; `own`: by the codespace itself, too. Whether it works."""
         self._wanted = list(asked)
+        self._own = [rules.OWN] if own else []
+        self._stub.mark = rules.MARK if own else 0
         self._look()
+        self.running = not self._failed
+        return self.running
 
     def change(self, asked: Sequence[str]) -> None:
         """They may ask others from now on; those of before stay, since containers keep what they were started with."""
@@ -71,7 +88,8 @@ class Containers:
 
     def told(self) -> Dict[str, Any]:
         """The fields of `ready` that tell: the container networks, and why their names are not answered, if so."""
-        return {"containers": self._networks, "containers_reason": self._failed}
+        networks = [name for name in self._networks if name != rules.OWN]
+        return {"containers": networks, "containers_reason": self._failed if networks else ""}
 
     def stop(self) -> None:
         """Undo everything."""
@@ -84,7 +102,7 @@ class Containers:
 
     def _look(self) -> None:
         try:
-            networks = sorted(rules.bridges(self._netlink).values())
+            networks = [*self._own, *sorted(rules.bridges(self._netlink).values())]
             if networks != self._networks:
                 self._networks = networks
                 self._lead(networks)
@@ -110,5 +128,6 @@ class Containers:
             raise
         self._listening.update(opened)
         if self._listening:
-            rules.deliver(self._netlink, self._index, list(self._listening))
-            rules.set_rules(self._netlink, networks)
+            source = rules.source_of(self._netlink, self._index)
+            rules.deliver(self._netlink, self._index, list(self._listening), source)
+            rules.set_rules(self._netlink, networks, source)
