@@ -14,10 +14,6 @@ from . import dnsmsg
 from .loop import Loop, Timer
 from .upstream import Attempt
 
-FIRST_WAIT = 2.0
-"""Seconds for all servers of a stage that has another one after it. glibc waits 5 s before it asks elsewhere."""
-LAST_WAIT = 8.0
-"""Seconds for the last stage; the service has its own time limit and says SERVFAIL."""
 ASKERS = 64
 """Clients that share an exchange. One more is not heard, and asks again."""
 
@@ -30,6 +26,9 @@ class Keeper(Protocol):
 
     loop: Loop
     mark: int
+
+    def patience(self, servers: List[str], *, last: bool) -> float:
+        """Seconds for all servers of a stage; `last`: there is none after it."""
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange is over."""
@@ -74,6 +73,11 @@ class Exchange:
     def untried(self) -> Stages:
         """The stages that were not reached yet."""
         return self._stages[self._stage + 1 :]
+
+    @property
+    def servers(self) -> List[str]:
+        """The stage of now."""
+        return self._stages[self._stage]
 
     def join(self, client: Any, query: bytes, answer: Answer) -> Optional[Callable[[], None]]:
         """Answer this client as well; what takes it back. None when there are too many, or it asks a second time."""
@@ -134,9 +138,9 @@ class Exchange:
             )  # fmt: skip
             if attempt.start():
                 self._attempts[attempt] = self._stage
-                last = self._stage == len(self._stages) - 1
-                wait = (LAST_WAIT if last else FIRST_WAIT) / len(self._stages[self._stage])
-                self._timer = self._keeper.loop.call_later(wait, self._waited)
+                asked = self._stages[self._stage]
+                wait = self._keeper.patience(asked, last=not self.untried)
+                self._timer = self._keeper.loop.call_later(wait / len(asked), self._waited)
                 return
         self._next_stage()
 

@@ -28,6 +28,15 @@ from .asking import Answer, Exchange, Stages
 from .listening import Door
 from .loop import Loop
 
+FIRST_WAIT = 2.0
+"""Seconds for the own nameservers, and for the service where they are left. glibc asks elsewhere after 5 s."""
+LAST_WAIT = 8.0
+"""Seconds for the service when nobody is left; it has its own time limit and says SERVFAIL."""
+CIRCLE_WAIT = 1.0
+"""Seconds for own nameservers that were seen to ask us. One that puts equal questions together, as dnsmasq does, never
+answers what it asks us itself."""
+CIRCLE_LASTS = 600.0
+"""Seconds for which that is remembered."""
 REST = 30.0
 """Seconds during which own nameservers that did not answer are asked last."""
 IN_FLIGHT = 256
@@ -53,6 +62,7 @@ class Stub:
         self._own: List[str] = []
         self._own_heard = 0.0
         self._own_rests_until = 0.0
+        self._circle_until = 0.0
         self.change_suffixes(suffixes)
         self.change_own(own)
         self._running: Dict[Any, Exchange] = {}
@@ -93,13 +103,19 @@ class Stub:
         """The codespace has other nameservers now."""
         if self._mode != "all":
             self._own = asking.usable(list(own), self._service + ADDRESSES)
-            self._own_rests_until = 0.0
+            self._own_rests_until = self._circle_until = 0.0
 
     def change_suffixes(self, suffixes: Sequence[str]) -> None:
         """Other names are private from now on."""
         self._suffixes = tuple(suffix.strip(".").lower() for suffix in suffixes)
 
     # What exchanges tell.
+
+    def patience(self, servers: Sequence[str], *, last: bool) -> float:
+        """How long a stage may take."""
+        if servers != self._own:
+            return LAST_WAIT if last else FIRST_WAIT
+        return CIRCLE_WAIT if time.monotonic() < self._circle_until else FIRST_WAIT
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange is over."""
@@ -127,6 +143,8 @@ class Stub:
         question = message.question
         ours = self._sent.get(dnsmsg.section(query, question))
         if ours is not None:
+            if ours.servers == self._own:
+                self._circle_until = time.monotonic() + CIRCLE_LASTS
             key: Any = (ours.section, stream)
             stages = ours.untried
             if not stages:

@@ -168,8 +168,9 @@ class World:
 @pytest.fixture
 def play(in_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Run a conversation in a world of its own."""
-    monkeypatch.setattr(asking, "FIRST_WAIT", 0.2)
-    monkeypatch.setattr(asking, "LAST_WAIT", 0.8)
+    monkeypatch.setattr(stub, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(stub, "LAST_WAIT", 0.8)
+    monkeypatch.setattr(stub, "CIRCLE_WAIT", 0.1)
 
     def run(conversation: Callable[[World], None]) -> None:
         def body() -> None:
@@ -777,6 +778,22 @@ def test_a_circle_that_loses_the_spelling_waits_and_asks_nobody_again(play: Call
         assert circle.passed == 1
         assert service.asked == ["udp www.example.org A"]
         assert running._running == {}
+
+    play(conversation)
+
+
+def test_a_server_of_the_circle_that_puts_equal_questions_together(play: Callable[..., None]) -> None:
+    """As dnsmasq does: asked by itself, it never answers what the stub asks it back."""
+
+    def conversation(world: World) -> None:
+        own = world.server(OWN, silent)
+        service = world.server(SERVICE, says(rcode=RCODE.NXDOMAIN))
+        running = world.start()
+        running._circle_until = time.monotonic() + 60  # it was seen to ask us
+        began = time.monotonic()
+        assert world.ask("unknown.example.org").header.rcode == RCODE.NXDOMAIN
+        assert 0.09 < time.monotonic() - began < 0.18
+        assert len(own.asked) == len(service.asked) == 1
 
     play(conversation)
 
