@@ -25,25 +25,22 @@ LOOK_EVERY = 2.0
 OF_THE_CLOUD = ["168.63.129.16"]
 """Azure's, which containers of a codespace are started with."""
 IN_NEED = ["8.8.8.8", "8.8.4.4"]
-"""What Docker gives containers when the host's resolv.conf names nothing but loopback addresses."""
+"""What Docker gives containers when resolv.conf names nothing but loopback addresses, or did so when Docker started."""
 RESOLVEDS = "/run/systemd/resolve/resolv.conf"
 """What Docker reads instead where resolv.conf names systemd-resolved's stub."""
 
 
-def nameservers(own: Sequence[str], *, none_left: bool, path: str = RESOLVEDS) -> List[str]:
-    """The IPv4 addresses that containers here may ask. `none_left`: resolv.conf now names nothing but the stub."""
+def nameservers(own: Sequence[str], *, in_need: bool, path: str = RESOLVEDS) -> List[str]:
+    """The IPv4 addresses that containers here may ask. `in_need`: those as well that have nothing to do with `own`."""
     known = list(own)
     with contextlib.suppress(OSError):
         known += resolvconf.parse(resolvconf.read(path)).nameservers
     found: List[str] = []
-    for text in known:
+    for text in known + OF_THE_CLOUD + (IN_NEED if in_need else []):
         with contextlib.suppress(ValueError):
-            address = ipaddress.IPv4Address(text)
-            if not address.is_loopback and text not in found:
+            if not ipaddress.IPv4Address(text).is_loopback and text not in found:
                 found.append(text)
-    if not found or none_left:
-        found += IN_NEED
-    return found + [text for text in OF_THE_CLOUD if text not in found]
+    return found
 
 
 def is_loopback(server: str) -> bool:

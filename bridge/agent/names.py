@@ -8,7 +8,6 @@ its undoing before it is made, on the holder's own stack.
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import leading, resolvconf, resolved
@@ -82,7 +81,7 @@ class Names:
         own = bool(why) and any(not leading.is_loopback(server) for server in resolver.nameservers)
         self._leading = Leading(self._loop, self._netlink, self._index, stub, self._not_led)
         self._undo.append(self._leading.stop)
-        led = self._leading.start(self._asked_elsewhere(resolver), own=own)
+        led = self._leading.start(leading.nameservers(resolver.nameservers, in_need=not own), own=own)
         if own and led:
             why = ""
         return {"dns": not why, "dns_reason": why, **self._leading.told()}
@@ -98,11 +97,6 @@ class Names:
         self._tell_resolved()
         with contextlib.suppress(OSError):
             self._install(self._stub, resolvconf.parse(resolvconf.undo(resolvconf.read())))
-
-    def _asked_elsewhere(self, resolver: resolvconf.Resolver) -> List[str]:
-        edited = resolvconf.HEAD in resolvconf.read() if os.path.exists(resolvconf.PATH) else False
-        alone = edited and (resolver.rotate or resolvconf.is_musl())
-        return leading.nameservers(resolver.nameservers, none_left=alone)
 
     def _not_led(self, why: str) -> None:
         if self._leading is not None and self._leading.running:  # else `ready` tells
@@ -126,7 +120,7 @@ class Names:
                     self._own = resolver.nameservers
                     self._stub.change_own(self._own)
                     if self._leading is not None:
-                        self._leading.change(self._asked_elsewhere(resolver))
+                        self._leading.change(leading.nameservers(self._own, in_need=False))
                 self._install(self._stub, resolver)
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)
 
