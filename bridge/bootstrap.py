@@ -143,6 +143,10 @@ class AgentHandle:
         request = {"type": "routes", "routes": list(routes), "exclude": list(exclude)}
         return await self._ask(request, "routes_changed")
 
+    async def change_names(self, suffixes: Sequence[str], search: Sequence[str]) -> None:
+        """From now on ask here first for names under these suffixes, and search these domains. Raises a BridgeError."""
+        await self._ask({"type": "names", "suffixes": list(suffixes), "search": list(search)}, "names_changed")
+
     def outlive(self) -> None:
         """From now on the bridge outlives its connection: its end is told to `on_cut`, and `resume` is possible."""
         self.framed.lasting = bool(self._session.get("grace"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import NamedTuple, Optional
 
@@ -69,6 +70,34 @@ def _question(data: bytes) -> Optional[Question]:
 def with_ident(data: bytes, ident: int) -> bytes:
     """The same message with another id."""
     return struct.pack(">H", ident) + data[2:]
+
+
+def section(data: bytes, question: Question) -> bytes:
+    """The question section as it is spelled in a message that has this question."""
+    return data[HEADER_LEN : HEADER_LEN + len(question.section)]
+
+
+def respelled(query: bytes, question: Question) -> bytes:
+    """The query with capitals at random, spelled otherwise than before if that is possible."""
+    end = HEADER_LEN + len(question.section) - 4
+    letters = [place for place in range(HEADER_LEN, end) if query[place : place + 1].isalpha() and query[place] > 63]
+    if not letters:
+        return query
+    spelled = bytearray(query)
+    while spelled == query:
+        flips = int.from_bytes(os.urandom(len(letters) + 7 >> 3), "big")
+        for place in letters:
+            spelled[place] = query[place] ^ (flips & 1) << 5
+            flips >>= 1
+    return bytes(spelled)
+
+
+def addressed(reply: bytes, query: bytes, question: Question) -> bytes:
+    """A reply to this question as one to `query`, which asks the same: with its id and its spelling of the name."""
+    end = HEADER_LEN + len(question.section)
+    if reply[4:6] == b"\0\1":
+        return query[:2] + reply[2:HEADER_LEN] + query[HEADER_LEN:end] + reply[end:]
+    return query[:2] + reply[2:]
 
 
 def failure(query: bytes, rcode: int) -> bytes:

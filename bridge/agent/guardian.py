@@ -1,4 +1,5 @@
-"""The guardian: a process that does nothing but wait for the holder's end and then put resolv.conf back.
+"""The guardian: a process that does nothing but wait for the holder's end and then put back resolv.conf, and the rules
+for container networks.
 
 It holds the reading end of a pipe whose writing end only the holder has, so it learns of the holder's death however
 that came, SIGKILL included. It keeps no other descriptor: neither the TUN (which would live on) nor the channel
@@ -11,8 +12,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 
-from . import resolvconf
+from . import resolvconf, rules
+from .netlink import Netlink
+
+PATIENCE = 5.0
+"""Seconds the kernel may take to remove a TUN with its routes, after which nobody uses our rules."""
 
 
 class Guardian:
@@ -59,6 +65,14 @@ def _guard(reading: int, saying: int, path: str) -> None:
         while os.read(3, 64):
             pass
         resolvconf.heal(path)
+        _heal_rules()
         os._exit(0)
     except BaseException:
         os._exit(1)
+
+
+def _heal_rules() -> None:
+    netlink = Netlink()
+    deadline = time.monotonic() + PATIENCE
+    while rules.rules(netlink) and not rules.heal(netlink) and time.monotonic() < deadline:
+        time.sleep(0.05)

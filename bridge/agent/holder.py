@@ -15,15 +15,14 @@ import os
 import socket
 from typing import Any, Callable, Dict, List, Optional, Union
 
-from . import facts, meeting, resets, resolvconf, resolved
+from . import facts, meeting, resets, resolvconf
 from . import routes as routing
 from .back import Back
-from .guardian import Guardian
-from .loop import Loop, Timer
+from .loop import Loop
+from .names import Names, texts
 from .netlink import Interface, Netlink
 from .packet import PacketCapture
 from .stream import Stream
-from .stub import Stub, StubError
 from .tether import NotPassedOnError, Tether
 from .tun import TunError, open_tun
 
@@ -34,9 +33,6 @@ the windows the stack shows, which grow by round trip, so a long ring costs no l
 10 Mbit/s and 20 ms took 150 ms with 64, 256 and 500 alike."""
 
 PEER = "it is the other end of the SSH connection"
-
-LOOK_EVERY = 5.0
-"""Seconds between looks at resolv.conf."""
 
 
 class SetupError(Exception):
@@ -64,31 +60,30 @@ class Holder:
         self._protected: List[routing.Protected] = []
         self._explicit: List[str] = []
         self._back: Optional[Back] = None
+        self._names: Optional[Names] = None
         self._index = 0
         self._tun = -1
         self._addresses: List[str] = []
         self._serving = False
+        self._handlers: Dict[str, Callable[[Dict[str, Any]], None]] = {
+            "setup": self._setup,
+            "routes": self._change_routes,
+            "names": self._change_names,
+            "resume": self.tether.pass_on,
+            "dial": self._tell_back,
+            "hang_up": self._tell_back,
+            "stop": self._stop,
+        }
+
     # What the session says.
 
     def control(self, message: Dict[str, Any]) -> None:
         """Answer one control message."""
         try:
-            kind = message["type"]
-            if kind == "setup":
-                self._setup(message)
-            elif kind == "routes":
-                installed, skipped = self._apply_routes(message["routes"], message["exclude"])
-                self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
-            elif kind == "resume":
-                self.tether.pass_on(message)
-            elif kind in ("dial", "hang_up") and self._back is not None:
-                self._back.control(message)
-            elif kind == "stop":
-                self.undo()
-                self._send({"type": "stopped"})
-                self._loop.stop()
-            else:
-                raise SetupError("bad_message", "unknown message %r" % kind[:40])
+            handle = self._handlers.get(message["type"])
+            if handle is None:
+                raise SetupError("bad_message", "unknown message %r" % message["type"][:40])
+            handle(message)
         except (SetupError, TunError, NotPassedOnError) as error:
             self._fail(error.code, error.detail)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -96,6 +91,26 @@ class Holder:
         except OSError as error:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             self._fail("no_net_admin" if denied else "failed", str(error))
+
+    def _change_routes(self, message: Dict[str, Any]) -> None:
+        installed, skipped = self._apply_routes(message["routes"], message["exclude"])
+        self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
+
+    def _change_names(self, message: Dict[str, Any]) -> None:
+        suffixes, search = texts(message["suffixes"]), texts(message["search"])
+        if self._names is not None:
+            self._names.change(suffixes, search)
+        self._send({"type": "names_changed"})
+
+    def _tell_back(self, message: Dict[str, Any]) -> None:
+        if self._back is None:
+            raise SetupError("bad_message", "%s before setup" % message["type"])
+        self._back.control(message)
+
+    def _stop(self, _message: Dict[str, Any]) -> None:
+        self.undo()
+        self._send({"type": "stopped"})
+        self._loop.stop()
 
     @property
     def stream(self) -> Optional[Stream]:
@@ -139,7 +154,9 @@ class Holder:
         if holders and not installed:
             raise SetupError("held", ", ".join(holders))
         ready = {"type": "ready", **capture, "routes": installed, "skipped": skipped}
-        ready.update(self._start_dns("" if self._packets else capture["tun"], message["dns"]))
+        tun = ("", 0) if self._packets else (capture["tun"], self._index)
+        self._names = Names(self._loop, self._netlink, self._undo, tun, message["dns"], self._fail)
+        ready.update(self._names.start())
         if "back" in message:
             back = self._back = Back(self._loop, message["back"])
             self._undo.append(back.close)
@@ -234,52 +251,6 @@ class Holder:
         on_link = facts.on_link(self._netlink, without=self._index)
         return self._routes.apply(routing.plan(wanted, exclude, on_link, self._protected, self._explicit))
 
-    def _start_dns(self, name: str, wanted: Dict[str, Any]) -> Dict[str, Any]:
-        """Stub, guardian, resolv.conf; the fields of `ready` that tell. Without DNS the bridge still serves."""
-        if wanted["mode"] == "off" or not wanted["service"]:
-            return {"dns": False, "listen": None, "dns_reason": "not asked for"}
-        resolver = resolvconf.Resolver([], [], rotate=False)
-        with contextlib.suppress(OSError):
-            resolver = resolvconf.parse(resolvconf.read())
-        before = len(self._undo)
-        suffixes, search = wanted.get("suffixes", []), wanted.get("search", [])
-        try:
-            stub = Stub(self._loop, wanted["mode"], wanted["service"], resolver.nameservers, suffixes)
-            self._undo.append(stub.close)
-            guardian = Guardian()
-            self._undo.append(guardian.dismiss)
-            self._undo.append(_heal)
-            resolvconf.install(stub.address, search, alone=resolver.rotate or resolvconf.is_musl())
-            self._keep_dns(stub, search)
-            if name:  # what is told belongs to the TUN and vanishes with it; another interface's stays as it is
-                resolved.tell(name, wanted["mode"], wanted["service"], suffixes)
-        except (OSError, StubError) as error:
-            while len(self._undo) > before:
-                self._undo_one()
-            return {"dns": False, "listen": None, "dns_reason": str(error)}
-        return {"dns": True, "listen": stub.address}
-
-    def _keep_dns(self, stub: Stub, search: List[str]) -> None:
-        """Look now and then whether somebody (a DHCP client, a network manager) wrote resolv.conf anew, and join in."""
-        timer: Optional[Timer] = None
-
-        def look() -> None:
-            nonlocal timer
-            with contextlib.suppress(OSError):
-                text = resolvconf.read()
-                if resolvconf.HEAD not in text:
-                    resolver = resolvconf.parse(text)
-                    stub.change_own(resolver.nameservers)
-                    resolvconf.install(stub.address, search, alone=resolver.rotate or resolvconf.is_musl())
-            timer = self._loop.call_later(LOOK_EVERY, look)
-
-        def stop() -> None:
-            if timer is not None:
-                timer.cancel()
-
-        timer = self._loop.call_later(LOOK_EVERY, look)
-        self._undo.append(stop)
-
     def _hand_over(self, ready: Dict[str, Any]) -> None:
         """Give the TUN away; the session's copy alone keeps it alive, so that it vanishes with the session."""
         if self.stream is None:
@@ -304,7 +275,7 @@ class Holder:
                 resets.reset_all(self._tun, self._addresses)
         while self._undo:
             self._undo_one()
-        self._routes = self._back = None
+        self._routes = self._back = self._names = None
         self._serving = False
         self.tether.let_go()
 
@@ -325,7 +296,3 @@ class Holder:
         packets, self._packets = self._packets, None
         if packets is not None:
             packets.close()
-
-
-def _heal() -> None:
-    resolvconf.heal()

@@ -14,7 +14,7 @@ import signal
 import socket
 from typing import Dict, List, Tuple
 
-from . import facts, resolvconf
+from . import facts, resolvconf, rules
 from .front import split
 from .handover import by_sudo, take
 from .holder import Holder
@@ -83,6 +83,8 @@ def _serve(front: socket.socket, reading: int, writing: int, marker: str, connec
         resolvconf.heal_leftover()  # of a run that was cut off
     loop = Loop()
     netlink = Netlink()
+    with contextlib.suppress(OSError):
+        rules.heal(netlink)
     holder = Holder(loop, netlink, connection, reading, front)
     loop.on_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), loop.stop)
     stream = holder.tether.stream = Stream(loop, reading, writing, holder.control, holder.tether.lost)

@@ -129,7 +129,8 @@ def install(nameserver: str, search: Sequence[str], *, alone: bool, path: str = 
     try:
         original = undo(read(path))
     except FileNotFoundError:
-        _write(path, edit(b"", nameserver, search, alone=alone, created=True), os.O_CREAT | os.O_EXCL)
+        real = os.path.realpath(path)  # a link that leads nowhere stays one
+        _write(real, edit(b"", nameserver, search, alone=alone, created=True), os.O_CREAT | os.O_EXCL)
         return
     edited = edit(original, nameserver, search, alone=alone)
     try:
@@ -171,7 +172,7 @@ def heal(path: str = PATH) -> bool:
     if restored == text:
         return False
     if CREATED in text and not restored:
-        os.unlink(path)
+        os.unlink(os.path.realpath(path))
     else:
         _write(path, restored)
     return True

@@ -22,9 +22,13 @@ PATIENCE = 3.0
 """Seconds for each command; without a message bus resolvectl waits much longer."""
 
 
-def commands(tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str]) -> List[List[str]]:
-    """What resolvectl(1) is asked to do."""
-    domains = ["~."] if mode == "all" else ["~" + suffix.strip(".") for suffix in suffixes]
+def commands(
+    tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str], search: Sequence[str]
+) -> List[List[str]]:
+    """What resolvectl(1) is asked to do. With a tilde a domain is only a route, without one it is searched too."""
+    domains = [name.strip(".") for name in search]
+    private = [name.strip(".") for name in suffixes]
+    domains += ["~."] if mode == "all" else ["~" + name for name in private if name not in domains]
     return [
         ["dns", tun, *service],
         ["domain", tun, *(domains or [""])],
@@ -42,12 +46,12 @@ def is_ours(first: str = "/proc/1") -> bool:
         return False
 
 
-def tell(tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str]) -> bool:
+def tell(tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str], search: Sequence[str] = ()) -> bool:
     """Tell resolved, where it runs; whether it took everything."""
     program = shutil.which("resolvectl")
     if program is None or not os.path.isdir(RUNS) or not is_ours():
         return False
-    for words in commands(tun, mode, service, suffixes):
+    for words in commands(tun, mode, service, suffixes, search):
         try:
             done = subprocess.run(
                 [program, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -7,10 +7,11 @@ attempt goes on.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Tuple
 
 from . import dnsmsg
 from .loop import READ, WRITE, Loop
@@ -18,14 +19,23 @@ from .loop import READ, WRITE, Loop
 LIMIT = 65535
 
 
+@functools.lru_cache(maxsize=32)
+def _place(server: str) -> Tuple[int, Any]:
+    """The address family and address of a nameserver, as sockets want them; a zone (`%eth0`) is looked up."""
+    found = socket.getaddrinfo(server, 53, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
+    return found[0][0], found[0][4]
+
+
 class Attempt:
     """Asks once. `done(attempt, reply, message)` is called at most once; without reply when the server is not there."""
 
     def __init__(
-        self, loop: Loop, server: str, query: bytes, question: dnsmsg.Question, *, stream: bool,
+        self, loop: Loop, server: str, query: bytes, question: dnsmsg.Question, *, stream: bool, mark: int,
         done: Callable[[Attempt, bytes, Optional[dnsmsg.Message]], None],
     ) -> None:  # fmt: skip
+        """`mark`: SO_MARK of the socket, 0 for none."""
         self.server = server
+        self._mark = mark
         self._loop = loop
         self._question = question
         self._ident = struct.unpack(">H", os.urandom(2))[0]
@@ -40,10 +50,10 @@ class Attempt:
         """Connect and send; False when that fails at once (no callback then)."""
         kind = socket.SOCK_STREAM if self._stream else socket.SOCK_DGRAM
         try:
-            family, _, _, _, address = socket.getaddrinfo(
-                self.server, 53, type=kind, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-            )[0]
+            family, address = _place(self.server)
             self._socket = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            if self._mark:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
             try:
                 self._socket.connect(address)
             except BlockingIOError:

@@ -131,7 +131,7 @@ def ended(machine: Machine) -> Iterator[None]:
     wait_until(lambda: daemons.isdisjoint(machine.processes()), "the daemons' end", 5, 0.05)
 
 
-DAEMONS = {"unbound", "dbus-daemon", "systemd-resolved"}
+DAEMONS = {"unbound", "dnsmasq", "dbus-daemon", "systemd-resolved"}
 
 BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">

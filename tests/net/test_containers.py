@@ -50,10 +50,10 @@ def container(docker: DockerEngine) -> Iterator[Callable[..., str]]:
     """Makes containers that are gone after the test; gives their names."""
     made: list[str] = []
 
-    def make(*options: str, **more: tuple[str, ...]) -> str:
+    def make(*options: str, program: tuple[str, ...] = ("sleep", "infinity")) -> str:
         name = f"made-{len(made)}"
         made.append(name)
-        docker.run(name, *options, **more)
+        docker.run(name, *options, program=program)
         return name
 
     yield make

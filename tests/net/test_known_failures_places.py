@@ -1,4 +1,4 @@
-"""Known failures 13 to 17, 20 and 23: how a bridge ends, what lies where, and who runs it."""
+"""Known failures 13 to 16, 20 and 23: how a bridge ends, what lies where, and who runs it."""
 
 from __future__ import annotations
 
@@ -214,51 +214,6 @@ def test_failure_16_full_tunnel_and_host_behind_the_default_gateway(
         assert ping.code == 0, ping
         assert works(idle)
         assert bridge.stop() == 0
-
-
-@pytest.fixture
-def container(idle: World) -> Iterator[str]:
-    """The words that enter a container behind docker0, masqueraded as Docker does it, with a resolv.conf of its own."""
-    codespace = idle.codespace
-    resolv = codespace.folder / "container-resolv.conf"
-    resolv.write_text(f"nameserver {GATEWAY}\n")
-    program = codespace.start("unshare", "--net", "--mount", "sleep", "1234")
-    try:
-        init = os.readlink(f"/proc/{codespace.init}/ns/net")
-        wait_until(lambda: program.pid and os.readlink(f"/proc/{program.pid}/ns/net") != init, "the container")
-        status = Path(f"/proc/{program.pid}/status").read_text().splitlines()
-        inner = next(line for line in status if line.startswith("NSpid:")).split()[-1]
-        enter = f"nsenter -t {inner} -n -m"
-        codespace.ip(f"link add veth0 type veth peer name eth0 netns {inner}", "link set veth0 master docker0 up")
-        codespace.shell(
-            f"{enter} sh -c 'ip link set lo up; ip addr add 172.17.0.5/16 dev eth0; ip link set eth0 up; "
-            f"ip route add default via 172.17.0.1; mount --bind {resolv} /etc/resolv.conf'"
-        ).check()
-        masquerade = codespace.shell("iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
-        if masquerade.code:
-            pytest.skip(f"no iptables: {masquerade.stderr}")
-        codespace.shell("echo 1 > /proc/sys/net/ipv4/ip_forward").check()
-        yield enter
-    finally:
-        program.kill()
-        codespace.shell("iptables -t nat -F; echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del veth0")
-
-
-def test_failure_17_container_nested_in_the_codespace(idle: World, start: Start, container: str) -> None:
-    """Routed without more; resolved where the container's nameserver is the bridge's (`docker run --dns 198.18.0.1`),
-    because a loopback address of the codespace's, where the stub listens, is not the container's."""
-    bridge = start(TARGET).ready()
-    network = bridge.status()["network"]
-    assert GATEWAY in network["gateways"]
-
-    def inside(words: str) -> str:
-        return idle.codespace.shell(f"{container} {words}").check().stdout
-
-    assert inside(f"curl -sS -m5 http://{CORP[4]}/small") == "netbridge\n"
-    assert inside("getent ahostsv4 www.corp.test").split()[0] == CORP[4]
-    assert inside("curl -4 -sS -m5 http://www.corp.test/small") == "netbridge\n"
-    assert "1 received" in inside(f"ping -c 1 -W 2 {CORP[4]}")
-    assert len(inside("dig +short +tries=1 +time=3 big.corp.test TXT").splitlines()) > 10  # by TCP
 
 
 @each_ssh

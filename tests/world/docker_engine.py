@@ -1,7 +1,8 @@
 """A real Docker engine of the test run's own, from Debian's packages, unpacked and never installed.
 
-It runs in namespaces of its own, without a network, and dies with the test run. There is no registry either: its one
-image is a frame of folders, and containers see the programs of this machine's /usr.
+It runs in namespaces of its own, without a network or in that of a machine of the world, and dies with the test run.
+There is no registry either: its one image is a frame of folders, and containers see the programs of this machine's
+/usr.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from .machine import Output, text, wait_until
+from .machine import Machine, Output, text, wait_until
 
 IMAGE = "frame"
 LINKS = ("bin", "sbin", "lib", "lib64")
@@ -28,9 +29,12 @@ class EngineError(Exception):
 class DockerEngine:
     """A running engine; a context manager."""
 
-    def __init__(self, folder: Path, packages: Path) -> None:
-        """`folder` must be new; `packages`: docker.io, containerd and runc, unpacked."""
+    def __init__(self, folder: Path, packages: Path, machine: Machine | None = None) -> None:
+        """`folder` must be new; `packages`: docker.io, containerd and runc, unpacked. `machine`: whose network and
+        resolv.conf it is to have; it then makes networks for containers there, and rules of the packet filter.
+        """
         self.folder = folder
+        self._machine = machine
         self.socket = folder / "docker.sock"
         self.bin = folder / "bin"
         """A folder for PATH, with `docker` alone: this machine's, or else the packages'."""
@@ -59,15 +63,21 @@ class DockerEngine:
         self.close()
 
     def _start(self) -> None:
-        packages = self._packages
+        packages, machine = self._packages, self._machine
+        network = ["unshare", "--net"]
+        first, networks = "ip link set lo up", "--bridge=none --iptables=false"
+        if machine:
+            network = ["nsenter", "-t", str(machine.init), "-n"]
+            first = f"mount --bind {machine.folder}/resolv.conf /etc/resolv.conf"
+            networks = "--userland-proxy=false"
         script = (
-            "mount -t tmpfs tmpfs /run && mkdir /run/docker-exec && ip link set lo up && exec dockerd"
+            f"mount -t tmpfs tmpfs /run && mkdir /run/docker-exec && {first} && exec dockerd"
             f" --data-root {self.folder}/data --exec-root /run/docker-exec --pidfile /run/docker.pid"
-            f" --host unix://{self.socket} --bridge=none --iptables=false --storage-driver=vfs --log-level=warn"
+            f" --host unix://{self.socket} {networks} --storage-driver=vfs --log-level=warn"
         )
         with open(self.folder / "log", "wb") as log:
             self._keeper = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork",
+                [*network, "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
                  "--kill-child", "--mount-proc", "sh", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
                 env={
@@ -97,9 +107,11 @@ class DockerEngine:
         )  # fmt: skip
         return Output(done.returncode, text(done.stdout), text(done.stderr), 0.0)
 
-    def run(self, name: str, *options: str, program: tuple[str, ...] = ("sleep", "infinity")) -> None:
-        """Start a container without a network, in which this machine's programs are found."""
-        fixed = ("--detach", "--name", name, "--network=none", "--volume=/usr:/usr:ro")
+    def run(
+        self, name: str, *options: str, program: tuple[str, ...] = ("sleep", "infinity"), network: str = "none"
+    ) -> None:
+        """Start a container, by default without a network, in which this machine's programs are found."""
+        fixed = ("--detach", "--name", name, f"--network={network}", "--volume=/usr:/usr:ro")
         output = self.client("run", *fixed, *options, IMAGE, *program)
         if output.code:
             raise EngineError(f"no container starts: {output.stderr.strip()}")

@@ -107,6 +107,16 @@ def test_a_file_that_was_not_there_is_gone_again(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_link_that_leads_nowhere_does_so_again(tmp_path: Path) -> None:
+    link = tmp_path / "resolv.conf"
+    link.symlink_to("stub-resolv.conf")
+    install(STUB, [], alone=False, path=str(link))
+    assert parse(link.read_bytes()).nameservers == [STUB]
+    heal(str(link))
+    assert link.is_symlink()
+    assert os.listdir(tmp_path) == ["resolv.conf"]
+
+
 def test_installing_over_a_leftover_keeps_the_original(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_bytes(edit(AZURE, "127.83.0.7", ["old"], alone=True))

@@ -39,6 +39,11 @@ def test_all_routes_everything(told: Path) -> None:
     assert "domain nb0 ~.\n" in told.read_text()
 
 
+def test_what_is_searched_is_no_mere_route(told: Path) -> None:
+    assert resolved.tell("nb0", "auto", ["198.18.0.1"], ["corp.example", "vpn.example"], ["corp.example."])
+    assert "domain nb0 corp.example ~vpn.example\n" in told.read_text()
+
+
 def test_a_failure_ends_it(told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIL", "domain")
     assert not resolved.tell("nb0", "auto", ["198.18.0.1"], [])

@@ -16,7 +16,7 @@ import dnslib
 import pytest
 from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
 
-from netbridge.bridge.agent import dnsmsg, stub
+from netbridge.bridge.agent import asking, dnsmsg, stub
 from netbridge.bridge.agent.loop import READ, Loop
 from netbridge.bridge.agent.netlink import Netlink
 from netbridge.bridge.agent.stub import Stub, StubError
@@ -67,7 +67,7 @@ class Server:
 
     def _note(self, data: bytes, kind: str) -> list[bytes]:
         query = DNSRecord.parse(data)
-        self.asked.append(f"{kind} {str(query.q.qname).rstrip('.')} {QTYPE[query.q.qtype]}")
+        self.asked.append(f"{kind} {str(query.q.qname).rstrip('.').lower()} {QTYPE[query.q.qtype]}")
         reply = self.behave(query)
         return reply if isinstance(reply, list) else [reply] if reply else []
 
@@ -170,6 +170,7 @@ def play(in_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Ite
     """Run a conversation in a world of its own."""
     monkeypatch.setattr(stub, "FIRST_WAIT", 0.2)
     monkeypatch.setattr(stub, "LAST_WAIT", 0.8)
+    monkeypatch.setattr(stub, "CIRCLE_WAIT", 0.1)
 
     def run(conversation: Callable[[World], None]) -> None:
         def body() -> None:
@@ -552,10 +553,158 @@ def test_asking_again_does_not_ask_twice(play: Callable[..., None]) -> None:
     play(conversation)
 
 
+def spelled(reply: DNSRecord) -> tuple[str, str]:
+    """The name in the question, and of the first answer."""
+    return str(reply.q.qname), str(reply.rr[0].rname)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_the_same_asked_by_many_at_once_is_asked_once(play: Callable[..., None], *, private: bool) -> None:
+    """Of the own nameservers as of the service; each gets its id and its spelling back."""
+
+    def conversation(world: World) -> None:
+        asked: list[tuple[bytes, Any]] = []
+        server = world.server(SERVICE if private else OWN, silent)
+
+        def keep(_events: int) -> None:
+            asked.append(server.datagrams.recvfrom(65535))
+
+        world.loop.watch(server.datagrams.fileno(), READ, keep)
+        world.start()
+        names = [f"{name}.corp.example" if private else f"{name}.example.org" for name in ("www", "WWW", "wWw", "www")]
+        clients = [world.client() for _ in names]
+        queries = [DNSRecord.question(name) for name in names]
+        for client, query in zip(clients, queries, strict=True):
+            client.send(query.pack())
+        world.client().send(DNSRecord.question(names[0], "AAAA").pack())
+        world.run(0.05)
+        assert len(asked) == 2  # A and AAAA
+        data, place = next(item for item in asked if DNSRecord.parse(item[0]).q.qtype == QTYPE.A)
+        server.datagrams.sendto(says("1.1.1.1")(DNSRecord.parse(data)), place)  # type: ignore[arg-type]
+        for client, query, name in zip(clients, queries, names, strict=True):
+            (reply,) = world.replies(client, 1, 1)
+            assert reply.header.id == query.header.id
+            assert spelled(reply) == (f"{name}.", f"{name}.")
+            assert addresses(reply) == ["1.1.1.1"]
+        assert len(asked) == 2
+
+    play(conversation)
+
+
+def test_what_differs_in_anything_but_id_and_spelling_is_asked_apart(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, silent)
+        world.start()
+        plain = DNSRecord.question("www.example.org").pack()
+        checking = plain[:3] + bytes([plain[3] | 0x10]) + plain[4:]  # CD, RFC 4035 section 3.2.2
+        extended = plain[:11] + b"\1" + plain[12:] + b"\0\0\x29\x04\xd0" + bytes(6)
+        for query in (plain, checking, extended):
+            world.client().send(query)
+        world.run(0.05)
+        assert len(own.asked) == 3
+
+    play(conversation)
+
+
+def test_one_of_two_tcp_clients_goes_away_and_the_other_is_answered(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, silent)
+        waiting: list[socket.socket] = []
+        world.loop.watch(own.listener.fileno(), READ, lambda _events: waiting.append(own.listener.accept()[0]))
+        running = world.start()
+        clients = [socket.create_connection((running.address, 53)) for _ in range(2)]
+        query = DNSRecord.question("www.example.org").pack()
+        for client in clients:
+            client.send(struct.pack(">H", len(query)) + query)
+        world.run(0.05)
+        assert len(waiting) == 1
+        own.open += waiting
+        clients[0].close()
+        world.run(0.05)
+        assert len(running._running) == 1
+        data = waiting[0].recv(65535)
+        reply = says("1.1.1.1")(DNSRecord.parse(data[2:]))
+        assert isinstance(reply, bytes)
+        waiting[0].send(struct.pack(">H", len(reply)) + reply)
+        world.run(0.05)
+        assert addresses(DNSRecord.parse(clients[1].recv(65535)[2:])) == ["1.1.1.1"]
+        clients[1].close()
+
+    play(conversation)
+
+
+def test_when_the_last_client_goes_away_nothing_more_is_asked(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, silent)
+        service = world.server(SERVICE, says("2.2.2.2"))
+        running = world.start()
+        client = socket.create_connection((running.address, 53))
+        query = DNSRecord.question("www.example.org").pack()
+        client.send(struct.pack(">H", len(query)) + query)
+        world.run(0.05)
+        assert len(running._running) == 1
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no half-close, but a reset
+        client.close()
+        world.run(0.05)
+        assert running._running == {}
+        assert running._sent == {}
+        world.run(0.3)
+        assert service.asked == []
+
+    play(conversation)
+
+
+def test_more_clients_of_one_question_than_are_heard(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, silent)
+        running = world.start()
+        client = world.client()
+        for number in range(3 * asking.ASKERS):
+            client.send(struct.pack(">H", number) + DNSRecord.question("www.example.org").pack()[2:])
+            if number % 32 == 31:
+                world.run(0.01)
+        assert len(own.asked) == 1
+        (exchange,) = running._running.values()
+        assert len(exchange._askers) == asking.ASKERS
+
+    play(conversation)
+
+
+def test_one_slow_name_does_not_send_the_others_elsewhere(play: Callable[..., None]) -> None:
+    """A nameserver that waits for somebody else's nameserver is still the one to ask first."""
+
+    def conversation(world: World) -> None:
+        own = world.server(OWN, lambda query: None if b"slow" in query.pack().lower() else says("1.1.1.1")(query))
+        service = world.server(SERVICE, says("2.2.2.2"))
+        world.start()
+        slow = world.client()
+        slow.send(DNSRecord.question("slow.example.org").pack())
+        assert addresses(world.ask("www.example.org")) == ["1.1.1.1"]
+        assert addresses(world.replies(slow, 1, 2)[0]) == ["2.2.2.2"]
+        assert addresses(world.ask("another.example.org")) == ["1.1.1.1"]
+        assert service.asked == ["udp slow.example.org A"]
+        assert len(own.asked) == 3
+
+    play(conversation)
+
+
+def test_suffixes_change_while_it_runs(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.server(OWN, says("1.1.1.1"))
+        world.server(SERVICE, says("2.2.2.2"))
+        running = world.start()
+        assert addresses(world.ask("wiki.vpn.example")) == ["1.1.1.1"]
+        running.change_suffixes(["VPN.example."])
+        assert addresses(world.ask("wiki.vpn.example")) == ["2.2.2.2"]
+        assert addresses(world.ask("db.corp.example")) == ["1.1.1.1"]
+
+    play(conversation)
+
+
 @pytest.mark.alone
 def test_a_flood_of_names_nobody_knows_is_bounded_and_blocks_nobody(play: Callable[..., None]) -> None:
     def conversation(world: World) -> None:
-        own = world.server(OWN, lambda query: says("1.1.1.1")(query) if "good" in str(query.q.qname) else None)
+        own = world.server(OWN, lambda query: says("1.1.1.1")(query) if "good" in str(query.q.qname).lower() else None)
         world.server(SERVICE, silent)
         running = world.start()
         client = world.client()
@@ -572,31 +721,124 @@ def test_a_flood_of_names_nobody_knows_is_bounded_and_blocks_nobody(play: Callab
     play(conversation)
 
 
-def test_a_loop_through_the_own_server_ends_at_the_service(play: Callable[..., None]) -> None:
+class Circle:
+    """A nameserver that passes every question on to the stub; `change` is what it does to it."""
+
+    def __init__(self, world: World, address: str, change: Callable[[bytes], bytes] = lambda data: data) -> None:
+        self.passed = 0
+        self._server = world.server(address, silent)
+        self._clients: dict[bytes, tuple[Any, bytes]] = {}
+        self._change = change
+        assert world.stub is not None
+        self._back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._back.bind((address, 0))
+        self._back.connect((world.stub.address, 53))
+        world.closing.append(self._back)
+        world.loop.watch(self._server.datagrams.fileno(), READ, self._forward)
+        world.loop.watch(self._back.fileno(), READ, self._backward)
+
+    def _forward(self, _events: int) -> None:
+        data, client = self._server.datagrams.recvfrom(65535)
+        self.passed += 1
+        ident = struct.pack(">H", 0x7700 + self.passed)
+        self._clients[ident] = (client, data)
+        self._back.send(ident + self._change(data[2:]))
+
+    def _backward(self, _events: int) -> None:
+        reply = self._back.recv(65535)
+        client, data = self._clients[reply[:2]]
+        end = 12 + len(dnsmsg.parse(data).question.section)  # type: ignore[union-attr]
+        self._server.datagrams.sendto(data[:2] + reply[2:12] + data[12:end] + reply[end:], client)
+
+
+@pytest.mark.parametrize("own", [OWN, "127.99.7.7"])
+def test_a_circle_through_the_own_server_ends_at_the_service(play: Callable[..., None], own: str) -> None:
     def conversation(world: World) -> None:
-        own, service = world.server(OWN, silent), world.server(SERVICE, says("2.2.2.2"))
-        clients: list[Any] = []
-        running = world.start()
-        back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        back.bind((OWN, 0))
-        back.connect((running.address, 53))
-        world.closing.append(back)
-
-        def forward(_events: int) -> None:  # as systemd-resolved does when resolv.conf names the stub
-            data, client = own.datagrams.recvfrom(65535)
-            clients.append((client, data[:2]))
-            back.send(b"\x77" + bytes([len(clients)]) + data[2:])
-
-        def backward(_events: int) -> None:
-            client, ident = clients[-1]
-            own.datagrams.sendto(ident + back.recv(65535)[2:], client)
-
-        world.loop.watch(own.datagrams.fileno(), READ, forward)
-        world.loop.watch(back.fileno(), READ, backward)
+        service = world.server(SERVICE, says("2.2.2.2"))
+        world.start(own=(own,))
+        circle = Circle(world, own)
+        began = time.monotonic()
         assert addresses(world.ask()) == ["2.2.2.2"]
-        assert len(clients) == 1
+        assert time.monotonic() - began < 0.15  # nobody waited for himself
+        assert circle.passed == 1
         assert service.asked == ["udp www.example.org A"]
-        world.loop.unwatch(back.fileno())
+        service.behave = says(rcode=RCODE.NXDOMAIN)
+        assert world.ask("unknown.example.org").header.rcode == RCODE.NXDOMAIN
+        assert circle.passed == 2
+
+    play(conversation)
+
+
+def test_a_circle_that_loses_the_spelling_waits_and_asks_nobody_again(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        service = world.server(SERVICE, says("2.2.2.2"))
+        running = world.start()
+        circle = Circle(world, OWN, lambda data: data[:10] + data[10:].lower())
+        assert addresses(world.ask()) == ["2.2.2.2"]
+        assert circle.passed == 1
+        assert service.asked == ["udp www.example.org A"]
+        assert running._running == {}
+
+    play(conversation)
+
+
+def test_a_server_of_the_circle_that_puts_equal_questions_together(play: Callable[..., None]) -> None:
+    """As dnsmasq does: asked by itself, it never answers what the stub asks it back."""
+
+    def conversation(world: World) -> None:
+        own = world.server(OWN, silent)
+        service = world.server(SERVICE, says(rcode=RCODE.NXDOMAIN))
+        running = world.start()
+        running._circle_until = time.monotonic() + 60  # it was seen to ask us
+        began = time.monotonic()
+        assert world.ask("unknown.example.org").header.rcode == RCODE.NXDOMAIN
+        assert 0.09 < time.monotonic() - began < 0.18
+        assert len(own.asked) == len(service.asked) == 1
+
+    play(conversation)
+
+
+@pytest.mark.parametrize("mode", ["auto", "all"])
+def test_a_circle_through_the_service(play: Callable[..., None], mode: str) -> None:
+    """This machine's resolver asks the codespace: what comes back is SERVFAIL at once, or what the others said."""
+
+    def conversation(world: World) -> None:
+        own = world.server(OWN, says(rcode=RCODE.NXDOMAIN))
+        world.start(mode)
+        circle = Circle(world, SERVICE)
+        began = time.monotonic()
+        told = RCODE.NXDOMAIN if mode == "auto" else RCODE.SERVFAIL
+        assert world.ask().header.rcode == told
+        assert time.monotonic() - began < 0.15
+        assert circle.passed == 1
+        assert len(own.asked) == (mode == "auto")
+        assert world.ask("db.corp.example").header.rcode == told  # here the service is first, and the own are left
+        assert circle.passed == 2
+        assert len(own.asked) == (3 if mode == "auto" else 0)
+
+    play(conversation)
+
+
+def test_two_circles_at_once(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        world.start()
+        circles = Circle(world, OWN), Circle(world, SERVICE)
+        for number in range(5):
+            assert world.ask(f"n{number}.example.org").header.rcode == RCODE.SERVFAIL
+        assert sum(circle.passed for circle in circles) <= 5 * 4
+        assert world.stub is not None
+        assert world.stub._running == world.stub._sent == {}
+
+    play(conversation)
+
+
+def test_a_name_without_letters_has_one_spelling_and_is_answered(play: Callable[..., None]) -> None:
+    def conversation(world: World) -> None:
+        own = world.server(OWN, says("1.1.1.1"))
+        world.start()
+        assert addresses(world.ask("1.2.3")) == ["1.1.1.1"]
+        assert world.ask(".", "NS").header.rcode == RCODE.NOERROR
+        assert own.asked == ["udp 1.2.3 A", "udp  NS"]
 
     play(conversation)
 
@@ -625,7 +867,7 @@ def test_a_question_over_tcp_to_a_server_that_is_not_there(play: Callable[..., N
         assert message is not None
         assert message.question is not None
         attempt = Attempt(
-            world.loop, OWN, query, message.question, stream=True,
+            world.loop, OWN, query, message.question, stream=True, mark=0,
             done=lambda _attempt, reply, told: ends.append((reply, told)),
         )  # fmt: skip
         if attempt.start():
@@ -633,6 +875,22 @@ def test_a_question_over_tcp_to_a_server_that_is_not_there(play: Callable[..., N
             assert ends == [(b"", None)]
 
     play(conversation)
+
+
+def test_respelling_changes_nothing_but_the_name() -> None:
+    query = DNSRecord.question("a-1.Example.ORG", "AAAA").pack() + b"ABCabc"
+    message = dnsmsg.parse(query)
+    assert message is not None
+    assert message.question is not None
+    seen = set()
+    for _ in range(50):
+        other = dnsmsg.respelled(query, message.question)
+        assert other != query
+        assert other.lower() == query.lower()
+        assert other[-10:] == query[-10:]
+        assert dnsmsg.addressed(other, query, message.question) == query
+        seen.add(other)
+    assert len(seen) > 40
 
 
 def test_parsing_questions() -> None:
