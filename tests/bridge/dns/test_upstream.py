@@ -15,9 +15,10 @@ import pytest
 
 from netbridge.bridge.dns.answer import Answer
 from netbridge.bridge.dns.message import NXDOMAIN, Query, parse_query
+from netbridge.bridge.dns.nameserver import DEAF, UpstreamError
 from netbridge.bridge.dns.nss import NameService
 from netbridge.bridge.dns.synthesis import answer_addresses, answer_no_name
-from netbridge.bridge.dns.upstream import DEAF, Upstream, UpstreamError
+from netbridge.bridge.dns.upstream import Upstream
 
 
 def ask(name: str = "host.example", rtype: str = "A", *, edns: bool = False, dnssec: bool = False) -> Query:
@@ -176,7 +177,7 @@ async def test_nobody_answers_in_time(world: Any) -> None:
 
 
 async def test_the_default_time_limit_is_below_the_five_seconds_of_a_client() -> None:
-    assert Upstream()._total_timeout < 5
+    assert Upstream().total_timeout < 5
 
 
 async def test_a_nameserver_that_is_down_is_skipped_at_once(world: Any) -> None:
