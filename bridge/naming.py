@@ -61,9 +61,10 @@ class Naming:
             system = await self._ask_system()
             if system is None:
                 log.debug("the system does not say which domains its links have; it is asked again")
+            current = system is not None and self._upstream.generation() == generation
             self._upstream.learn(system)
-            # What changed while it was asked is asked for with the next look.
-            self._seen = generation if system is not None else -1
+            # What changed while it was asked, or could not be asked, is asked for with the next look.
+            self._seen = self._upstream.generation() if current else -1
         self._upstream.learn(captured=self._captured())
         return self._upstream.names
 
