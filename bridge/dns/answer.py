@@ -122,7 +122,7 @@ def parse_answer(data: bytes, id_: int, query: Query, spelling: bytes | None = N
         raise MessageError("not exactly one question")
     answer = Answer(flags, (counts[0], counts[1], counts[2]), b"")
     try:
-        _walk(answer, data, start, None if spelling is None else query)
+        _walk(answer, data, start, None if spelling is None else (spelling[:-4], query.question[:-4]))
     except struct.error:
         if not flags & TC:  # a truncated message may end anywhere; nothing behind its header is used
             raise MessageError("a record is cut off") from None
@@ -132,11 +132,12 @@ def parse_answer(data: bytes, id_: int, query: Query, spelling: bytes | None = N
     return answer
 
 
-def _walk(answer: Answer, data: bytes, start: int, respelt: Query | None) -> None:
+def _walk(answer: Answer, data: bytes, start: int, respelt: tuple[bytes, bytes] | None) -> None:
     """Step over the records: find their TTLs, the OPT record, and for how long the answer may be kept.
 
-    `respelt`: whose name is put as the client wrote it before each record to which a nameserver that does not compress
-    repeats ours. (What points to the question, as most do, is right by itself: the client gets his own question.)
+    `respelt`: the asked name as it was sent, and as the client wrote it, which takes its place before the records of a
+    nameserver that does not compress. (What points to the question, as most do, is right by itself: the client gets his
+    own question.)
     """
     position = start
     lifetime = MAX_LIFETIME
@@ -147,7 +148,7 @@ def _walk(answer: Answer, data: bytes, start: int, respelt: Query | None) -> Non
     owners = []
     for number in range(first_additional + answer.additionals):
         owner, position = position, skip_name(data, position)
-        if respelt is not None and position - owner == len(respelt.name) and data[owner] < 64:
+        if respelt is not None and data[owner:position] == respelt[0]:
             owners.append(owner - start)
         rtype, _, ttl, length = RECORD.unpack_from(data, position)
         offset = position + 4 - start
@@ -171,11 +172,9 @@ def _walk(answer: Answer, data: bytes, start: int, respelt: Query | None) -> Non
     answer.lifetime = lifetime
     answer._ttls = ttls
     tail = data[start:position]
-    if respelt is not None:
-        for offset in owners:
-            end = offset + len(respelt.name)
-            if tail[offset:end].lower() == respelt.name:
-                tail = tail[:offset] + respelt.question[:-4] + tail[end:]
+    for offset in owners:
+        assert respelt is not None
+        tail = tail[:offset] + respelt[1] + tail[offset + len(respelt[1]) :]
     answer.tail = answer._aged = tail
 
 
