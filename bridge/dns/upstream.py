@@ -21,7 +21,6 @@ The bridge's own addresses are never asked (a loop), even where resolv.conf name
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import time
@@ -157,16 +156,15 @@ class Upstream:
     async def ask(self, query: Query) -> Settled:
         """The local machine's answer, and who gave it (a nameserver's address, "hosts" or "system").
 
-        UpstreamError when there is none within `total_timeout` seconds.
+        UpstreamError when there is none within `total_timeout` seconds. Call :meth:`generation` first, so that the files
+        were looked at.
         """
-        self.generation()
         answer = self.from_hosts(query)
         if answer is not None:
             return answer, "hosts"
         lookup = Lookup(self, query)
         try:
-            async with asyncio.timeout(self.total_timeout):
-                return await lookup.run()
+            return await lookup.run()
         except TimeoutError:
             if lookup.second_best is not None:
                 return lookup.second_best

@@ -151,11 +151,11 @@ def test_what_the_codespaces_nameservers_cannot_resolve_is_asked_here(
 ) -> None:
     """By a name of no private suffix. dnsmasq without anybody to ask refuses; with one who is silent it is, too."""
     comes_up(idle)
-    with ended(idle.codespace, "dnsmasq"), changed(idle.laptop.folder / "resolv.conf", f"nameserver {vpn}\n"):
+    laptops = idle.laptop.folder / "resolv.conf"
+    with ended(idle.codespace, "dnsmasq"), changed(laptops, f"nameserver {vpn}\n"), idle.codespace.udp(OWN) as deaf:
         if trouble != "NXDOMAIN":
             idle.codespace.run("pkill", "dnsmasq")
             wait_until(lambda: not idle.codespace.answers(OWN, 53), "dnsmasq's end")
-            deaf = idle.codespace.udp(OWN)
             own.serve(*([f"--server={OWN}#{deaf.getsockname()[1]}"] if trouble == "silence" else []))
         start(TARGET, "--ssh", "openssh").ready()
         found = dig(idle.codespace, "wiki.vpn.test")
