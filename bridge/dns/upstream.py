@@ -156,8 +156,8 @@ class Upstream:
     async def ask(self, query: Query) -> Settled:
         """The local machine's answer, and who gave it (a nameserver's address, "hosts" or "system").
 
-        UpstreamError when there is none within `total_timeout` seconds. Call :meth:`generation` first, so that the files
-        were looked at.
+        UpstreamError when there is none within `total_timeout` seconds. The files count as :meth:`generation` saw them,
+        which is to be called first.
         """
         answer = self.from_hosts(query)
         if answer is not None:

@@ -1,4 +1,4 @@
-"""Whatever the codespace asks is dropped, or answered once: its id, its question letter for letter, nothing amplified."""
+"""Whatever the codespace asks is dropped, or answered once: its id, its question to the letter, nothing amplified."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _Service(DnsService):
     """One that has nobody to ask."""
 
     def __init__(self) -> None:
-        nowhere = {name: "/nonexistent" for name in ("resolv_conf", "hosts", "nsswitch", "uplinks")}
-        super().__init__(None, [], Upstream(**nowhere), own=OwnNames())  # type: ignore[arg-type]
+        nowhere: dict[str, Any] = dict.fromkeys(("resolv_conf", "hosts", "nsswitch", "uplinks"), "/nonexistent")
+        super().__init__(None, [], Upstream(**nowhere), own=OwnNames())  # type: ignore[arg-type]  # no stack
         self.joined: list[tuple[Query, Callable[[Query, Answer | None], None]]] = []
 
     def _join(self, query: Query, now: float, deliver: Any) -> None:

@@ -1,4 +1,4 @@
-"""Whatever comes for the stub from where a nameserver is, is ignored or repeats its id and question; TCP cut anywhere."""
+"""Whatever comes from a nameserver's place is ignored by the stub, or repeats id and question; TCP is cut anywhere."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from unittest import mock
 
 from fuzz.repairs import each
 from netbridge.bridge.agent import dnsmsg, stub
+from netbridge.bridge.agent.loop import Timer
 
 
 class _Socket:
@@ -32,7 +33,7 @@ class _Loop:
         pass
 
     def call_later(self, _delay: float, callback: Any) -> Any:
-        timer = stub.Timer(callback)
+        timer = Timer(callback)
         self.timers.append(timer)
         return timer
 
@@ -57,16 +58,17 @@ class _Attempt:
 
 def run(data: bytes) -> object:
     query, *_Attempt.replies = each(data) or [b""]
-    loop, answers = _Loop(), []
-    with mock.patch.object(stub, "_listen", lambda: ("127.83.0.1", _Socket(), _Socket())), \
-            mock.patch.object(stub, "Attempt", _Attempt):  # fmt: skip
-        made = stub.Stub(loop, "auto", ["198.18.0.1"], ["127.0.0.53", "192.0.2.1"], ["corp.example"])  # type: ignore[arg-type]
+    loop: Any = _Loop()
+    answers: list[bytes] = []
+    listening = "127.83.0.1", _Socket(), _Socket()
+    with mock.patch.multiple(stub, _listen=lambda: listening, Attempt=_Attempt):
+        made = stub.Stub(loop, "auto", ["198.18.0.1"], ["127.0.0.53", "192.0.2.1"], ["corp.example"])
         exchange = made._ask(query, "client", stream=False, answer=answers.append)
         while exchange is not None and not answers:
-            attempts = list(exchange._attempts)
+            attempts: list[Any] = list(exchange._attempts)
             replying = [attempt for attempt in attempts if len(attempt.reply) > 1]
             if replying:
-                attempt: Any = replying[0]
+                attempt = replying[0]
                 reply, attempt.reply = attempt.reply, b""
                 attempt.done(attempt, reply, dnsmsg.parse(reply))
                 continue
