@@ -17,6 +17,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from netbridge.bridge.forward.poller import IN, Poller
+
 from .answer import Answer, OtherCaseError, parse_answer
 from .message import HEADER, MessageError, Query, opt_record
 from .nameserver import Nameserver
@@ -27,13 +29,15 @@ MAX_IGNORED = 32
 
 
 class Sockets:
-    """How many sockets all questions together may have open."""
+    """How many sockets all questions together may have open, and who watches them."""
 
-    __slots__ = ("most", "open")
+    __slots__ = ("most", "open", "poller")
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.open = 0
+        self.poller: Poller | None = None
+        """Watches them; without one the event loop does, which costs a question a tenth more."""
 
     def take(self) -> None:
         """One more; OSError as the kernel's own (EMFILE) when none is left."""
@@ -44,6 +48,20 @@ class Sockets:
     def give_back(self) -> None:
         """One less."""
         self.open -= 1
+
+    def watch(self, descriptor: int, readable: Callable[[int], None]) -> None:
+        """Call `readable` whenever there is something to read. Raises OSError."""
+        if self.poller is not None:
+            self.poller.register(descriptor, readable, events=IN, edge=False)
+        else:
+            asyncio.get_running_loop().add_reader(descriptor, readable, IN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """No more."""
+        if self.poller is not None:
+            self.poller.unregister(descriptor)
+        else:
+            asyncio.get_running_loop().remove_reader(descriptor)
 
 
 @dataclass(slots=True)
@@ -112,7 +130,6 @@ class UdpExchange:
         self._ignored = 0
         self._id = secrets.randbits(16)
         self._spelling = mixed_case(query.question) if mixed else None
-        self._loop = asyncio.get_running_loop()
         family, address = socket_address(nameserver.address, nameserver.port)
         self._socket: socket.socket | None = None
         sockets.take()
@@ -121,7 +138,7 @@ class UdpExchange:
             self._socket.setblocking(False)
             self._socket.connect(address)
             self._socket.send(encode(query, self._id, self._spelling or query.question, edns=edns))
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+            sockets.watch(self._socket.fileno(), self._readable)
         except OSError:
             self._release()
             raise
@@ -130,7 +147,7 @@ class UdpExchange:
     def close(self) -> None:
         """Stop waiting. Harmless when done already."""
         if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
+            self._sockets.unwatch(self._socket.fileno())
             self._release()
 
     def _release(self) -> None:
@@ -139,7 +156,7 @@ class UdpExchange:
             self._socket.close()
             self._socket = None
 
-    def _readable(self) -> None:
+    def _readable(self, _events: int) -> None:
         try:
             while self._socket is not None:
                 self._received(self._socket.recv(65535))
