@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """Between two looks at the resolver's files (a stat each): what a VPN changes is told within two seconds."""
+RETRY_SECONDS = 15.0
+"""Until a system that could not be asked is asked again: without a message bus it may never be possible."""
 
 
 class NameKeeper(Protocol):
@@ -46,6 +49,8 @@ class Naming:
         self._look_now = asyncio.Event()
         self._seen = -1
         """The resolver's generation when the system was asked last."""
+        self._again = 0.0
+        """When it is asked again whatever happens, by the event loop's clock."""
         self._told: Names | None = None
         """What the agent has; None: it has still to be told."""
 
@@ -57,14 +62,15 @@ class Naming:
     async def look(self) -> Names:
         """What this machine knows of names now."""
         generation = self._upstream.generation()
-        if self._polled or generation != self._seen:
+        now = asyncio.get_running_loop().time()
+        if generation != self._seen or now >= self._again:
             system = await self._ask_system()
             if system is None:
                 log.debug("the system does not say which domains its links have; it is asked again")
-            current = system is not None and self._upstream.generation() == generation
+            self._again = now + RETRY_SECONDS if system is None else now if self._polled else math.inf
+            current = self._upstream.generation() == generation
             self._upstream.learn(system)
-            # What changed while it was asked, or could not be asked, is asked for with the next look.
-            self._seen = self._upstream.generation() if current else -1
+            self._seen = self._upstream.generation() if current else -1  # what changed meanwhile is asked for soon
         self._upstream.learn(captured=self._captured())
         return self._upstream.names
 

@@ -40,7 +40,7 @@ from .nsswitch import knows_more
 from .resolvconf import ResolverConfig, parse_resolv_conf, plain_address
 from .reverse import reverse_suffixes
 from .synthesis import answer_addresses, answer_names, reverse_address, speaks_of_hosts
-from .systemnames import MAX_SUFFIXES, Names, SystemNames, merged
+from .systemnames import MAX_SUFFIXES, Names, SystemNames, clean, merged
 from .watched import WatchedFile
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,12 @@ class Upstream:
     @property
     def names(self) -> Names:
         """The private suffixes and the search list of this machine, as they were at the last look."""
-        config, system = self.config, self._system
-        first = merged(self._domains, config.search, system.search, system.routing, most=MAX_SUFFIXES - 1)
+        system = self._system
+        search = [*filter(None, map(clean, self.config.search))]
+        first = merged(self._domains, search, system.search, system.routing, most=MAX_SUFFIXES - 1)
         room = MAX_SUFFIXES - len(first) - len(self._last_domain)
         reverse = reverse_suffixes(self._captured, room)
-        return Names(merged(first, reverse, self._last_domain, most=MAX_SUFFIXES), merged(config.search, system.search))
+        return Names(merged(first, reverse, self._last_domain, most=MAX_SUFFIXES), merged(search, system.search))
 
     def learn(self, system: SystemNames | None = None, captured: Iterable[str] | None = None) -> None:
         """What the system says of names now, and which networks (CIDRs) are captured; None: as before."""
