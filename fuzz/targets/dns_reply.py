@@ -26,7 +26,7 @@ def _attempt(heard: list[Any], *, stream: bool) -> Attempt:
     assert parsed is not None
     assert parsed.question is not None
     attempt = Attempt(
-        None, "192.0.2.1", QUERY, parsed.question, stream=stream,  # type: ignore[arg-type]
+        None, "192.0.2.1", QUERY, parsed.question, stream=stream, mark=0,  # type: ignore[arg-type]
         done=lambda _attempt, reply, message: heard.append((reply, message)),
     )
     attempt._ident = IDENT

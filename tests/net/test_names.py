@@ -46,7 +46,8 @@ class Own:
         wait_until(lambda: self.codespace.answers(OWN, 53), "dnsmasq")
 
     def was_asked(self, name: str) -> bool:
-        return f"] {name} from" in (self.codespace.folder / "dnsmasq.log").read_text()
+        """In whatever spelling."""
+        return f"] {name} from" in (self.codespace.folder / "dnsmasq.log").read_text().lower()
 
 
 @pytest.fixture
