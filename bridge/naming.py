@@ -51,13 +51,10 @@ class Naming:
         """The resolver's generation when the system was asked last."""
         self._again = 0.0
         """When it is asked again whatever happens, by the event loop's clock."""
-        self._told: Names | None = None
-        """What the agent has; None: it has still to be told."""
-
-    @property
-    def names(self) -> Names:
-        """What the agent was told last, or would be told now."""
-        return self._told or self._upstream.names
+        self._due = False
+        """Whether the agent has still to be told."""
+        self.names = Names()
+        """What the agent has."""
 
     async def look(self) -> Names:
         """What this machine knows of names now."""
@@ -75,8 +72,8 @@ class Naming:
         return self._upstream.names
 
     def told(self, names: Names) -> None:
-        """The agent has these, from `setup`."""
-        self._told = names
+        """The agent has these."""
+        self.names = names
 
     def network_changed(self) -> None:
         """This machine's network changed; answers from before are forgotten."""
@@ -85,7 +82,7 @@ class Naming:
 
     def renew(self) -> None:
         """The connection was made anew: tell the agent once more."""
-        self._told = None
+        self._due = True
         self._look_now.set()
 
     async def watch(self, agent: NameKeeper) -> None:
@@ -96,14 +93,15 @@ class Naming:
                     await self._look_now.wait()
             self._look_now.clear()
             names = await self.look()
-            if names == self._told:
+            if names == self.names and not self._due:
                 continue
-            self._told = None
+            self._due = False
             try:
                 await agent.change_names(names.suffixes, names.search)
             except TargetUnreachableError as error:
                 log.debug("the agent is told later which names are asked here: %s", error)
+                self._due = True
                 continue
             except (BridgeError, OSError) as error:
                 log.warning("the names that are asked here could not be changed: %s", error)
-            self._told = names
+            self.told(names)

@@ -239,6 +239,7 @@ def test_a_vpn_that_tells_systemd_resolved_its_domains_works_over_there(
             laptop.ip("addr add 10.96.0.2/24 dev tun7", "link set tun7 up")
             laptop.run("resolvectl", "dns", "tun7", vpn).check()
             laptop.run("resolvectl", "domain", "tun7", "vpn.test", "~routed.test").check()
+            wait_until(lambda: dig(laptop, "+short", "wiki.routed.test").stdout, "the laptop's own view")
             soon(lambda: {"vpn.test", "routed.test"} <= set(suffixes(bridge)), "its domains")
             (codespace.folder / "dnsmasq.log").write_text("")
             assert dig(codespace, "+short", "wiki.routed.test").stdout == f"{vpn}\n"
