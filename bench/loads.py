@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,10 @@ from tests.world.addresses import CORP, HTTP_PORT
 from tests.world.machine import Machine, Output, wait_until
 
 SOCKPERF_PORT = 11111
+NEW_NAMES = 100_000
+"""Names that no cache knows; more than are asked within a measurement."""
+KNOWN_NAMES = 500
+"""Names that are asked over and over; many, since the same name asked twice at once is asked once."""
 
 
 class Reason(Exception):
@@ -147,6 +153,26 @@ def dns(place: Place, seconds: float, server: str) -> float:
     if not completed or failed:
         raise Reason(f"no query was answered ({lost:.0f} lost)")
     return first_number(r"Queries per second:\s+([\d.]+)", output.stdout)
+
+
+def names(place: Place, seconds: float, server: str, *, new: bool, waiting: int) -> tuple[float, float]:
+    """(queries a second, median milliseconds) for names of corp, asked the way programs ask, at most `waiting` waiting.
+
+    `new`: each is asked once, so no cache knows it.
+    """
+    queries = place.machine.folder / "queries"
+    if new:
+        run = time.monotonic_ns()
+        queries.write_text("".join(f"n{run}-{number}.many.corp.test A\n" for number in range(NEW_NAMES)))
+    else:
+        queries.write_text("".join(f"known{number}.many.corp.test A\n" for number in range(KNOWN_NAMES)))
+    words = ["-s", server, "-d", str(queries), "-l", f"{max(1, round(seconds))}", "-q", str(waiting), "-t", "2", "-v"]
+    output = place.run("dnsperf", *words, *(["-n", "1"] if new else []), timeout=seconds + 15)
+    told = re.findall(r"^> NOERROR \S+ \S+ ([\d.]+)$", output.stdout, re.MULTILINE)
+    lost = first_number(r"Queries lost:\s+(\d+)", output.stdout)
+    if lost > len(told) / 1000 or not told:
+        raise Reason(f"dnsperf: {len(told)} queries were answered, {lost:.0f} lost")
+    return first_number(r"Queries per second:\s+([\d.]+)", output.stdout), statistics.median(map(float, told)) * 1000
 
 
 Load = Callable[[Place, float], float]

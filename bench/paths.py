@@ -31,6 +31,8 @@ class Way(abc.ABC):
     """Why it carries no UDP, or empty."""
     resolver = ""
     """A DNS server the tool itself offers to the codespace, asked besides corp's own."""
+    names = ""
+    """The nameserver that the codespace's programs ask, where the tool puts one before their own."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -94,6 +94,15 @@ def measure_path(path: paths.Way, meter: CpuMeter, seconds: float) -> dict[str, 
         row["dns"] = {"reason": path.udp}
     else:
         attempt(row, "dns", lambda: loads.dns(place, seconds, path.resolver or CORP[4]))
+    server = path.names or path.resolver or CORP[4]
+    for key, new, waiting, which in (("names", False, 50, 0), ("names_new", True, 50, 0), ("names_ms", False, 1, 1)):
+        if path.udp and not path.resolver:
+            row[key] = {"reason": path.udp}
+        else:
+            ask = lambda new=new, waiting=waiting, which=which: (
+                loads.names(place, seconds, server, new=new, waiting=waiting)[which]
+            )
+            attempt(row, key, ask)
     attempt(row, "memory", path.memory)
     if path.name == "kernel":
         row["memory"] = {"reason": "no process"}

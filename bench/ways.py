@@ -31,6 +31,7 @@ class Netbridge(Way):
             if bridge.sandbox
             else Place(self.world.codespace, self.world.corp)
         )
+        self.names = str((bridge.event("dns") or {}).get("listen") or "")
         return self.wait(place, bridge.program)
 
     def down(self) -> None:

@@ -89,6 +89,7 @@ class Engine:
             stack.on_lost = self._on_lost
             poller = Poller(loop)
             exits.callback(poller.close)
+            self._upstream.sockets.poller = poller
             with ExitStack() as forwarders:
                 self.tcp = TcpForwarder(stack, poller, self._policy, limits, table, loop)
                 forwarders.callback(self.tcp.close)

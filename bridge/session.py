@@ -43,6 +43,7 @@ from .hostalias import NAME, HostAlias
 from .lifeline import Lifeline
 from .losses import lost, reason
 from .machine import identity
+from .naming import Naming
 from .options import Options
 from .rivals import to_replace
 from .state import describe
@@ -88,6 +89,7 @@ class Session:
         self.agent: AgentHandle | None = None
         self.engine: Engine | None = None
         self.capturing: Capturing | None = None
+        self.naming: Naming | None = None
         self.reservation: runtime.Reservation | None = None
         self.addresses: Addresses | None = None
         self.back = WayBack(*auth_socket(options))
@@ -146,7 +148,7 @@ class Session:
         self.began = time.monotonic()
         self._ending = asyncio.get_running_loop().create_future()
         self._patience = asyncio.get_running_loop().create_future()
-        capturing = self.capturing = Capturing(self.options, self._tell, on_change=self.line.network_changed)
+        capturing = self.capturing = Capturing(self.options, self._tell, on_change=self._network_changed)
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
@@ -180,6 +182,8 @@ class Session:
         assert self.agent is not None
         loop = asyncio.get_running_loop()
         company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self.line.watch(self.agent))]
+        if self.naming and self.agent.ready.get("dns"):
+            company.append(loop.create_task(self.naming.watch(self.agent)))
         for task in company:
             task.add_done_callback(_tell_failure)
         try:
@@ -238,12 +242,17 @@ class Session:
             take_over=options.take_over, target=options.target,
         )
         addresses = self.addresses = self._choose(texts(agent.hello["facts"].get("subnets")))
-        upstream = Upstream(own_addresses=(*addresses.gateways, *addresses.tun))
+        upstream = Upstream(
+            own_addresses=(*addresses.gateways, *addresses.tun), domains=options.dns_domain, last_domain=ZONE,
+        )
         alias = HostAlias(addresses, on=options.host_alias)
         policy = Policy(options.allow, options.deny, aliases=alias.mapping, own=addresses.everything)
         capturing.decide(peers=[self.line.transport.peer_address or ""], own=addresses.networks, alias=alias.routes)
         capturing.tell_own_addresses(policy)
         mtu = options.mtu or MTU
+        self.naming = Naming(upstream, lambda: [network.network for network in capturing.captured])
+        names = await self.naming.look()
+        self.naming.told(names)
         await agent.setup({
             "tun": f"nb{addresses.number}",
             "mtu": mtu,
@@ -254,8 +263,8 @@ class Session:
             "exclude": capturing.exclude,
             "dns": {
                 "mode": options.dns, "service": [] if options.dns == "off" else list(addresses.gateways),
-                "suffixes": [*options.dns_domain, *upstream.config.search, ZONE],
-                "search": list(upstream.config.search),
+                "suffixes": list(names.suffixes),
+                "search": list(names.search),
             },
             "rto_min_ms": None if self.line.transport.passes_descriptors else RTO_MIN_MS,
             "loopback_up": True,
@@ -322,6 +331,12 @@ class Session:
         self._tell(events.Interrupted(reason(error), self.options.grace))
         self.line.make_anew(self._resumed, self._link_lost)
 
+    def _network_changed(self) -> None:
+        """This machine is on another network, or on one more."""
+        self.line.network_changed()
+        if self.naming:
+            self.naming.network_changed()
+
     def _resumed(self, resumed: events.Resumed) -> None:
         """The connection is there again."""
         if self.state != "reconnecting":
@@ -332,6 +347,8 @@ class Session:
         self.engine.go_on()
         self._tell(resumed)
         self.capturing.renew(self.line.transport.peer_address or "")
+        if self.naming:
+            self.naming.renew()
 
     def _link_lost(self, error: Exception | None) -> None:
         self.lost(error if isinstance(error, BridgeGoneError) else lost(error, self.options.target))

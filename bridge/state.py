@@ -46,9 +46,10 @@ def describe(session: Session) -> dict[str, Any]:
             "up": agent.framed.carrying, "rtt": agent.framed.rtt, "silent": agent.framed.silent, "grace": options.grace,
         }
         state["agent"] = {**agent.hello, **{key: value for key, value in agent.ready.items() if key != "type"}}
+        names = session.naming.names if session.naming else None
         state["dns"] = {
             "mode": options.dns, "on": bool(agent.ready.get("dns")), "listen": agent.ready.get("listen"),
-            "suffixes": list(options.dns_domain),
+            "suffixes": list(names.suffixes) if names else [], "search": list(names.search) if names else [],
         }
     if capturing:
         for name in ("captured", "skipped", "excluded"):

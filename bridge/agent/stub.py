@@ -107,7 +107,7 @@ class Stub:
 
     def change_suffixes(self, suffixes: Sequence[str]) -> None:
         """Other names are private from now on."""
-        self._suffixes = tuple(suffix.strip(".").lower() for suffix in suffixes)
+        self._suffixes = frozenset(suffix.strip(".").lower() for suffix in suffixes)
 
     # What exchanges tell.
 
@@ -171,11 +171,15 @@ class Stub:
         service, own = self._service, self._own
         if not own:
             return [service]
-        name = question.name
-        private = any(name == suffix or name.endswith("." + suffix) for suffix in self._suffixes)
-        if private or time.monotonic() < self._own_rests_until:
+        if self._is_private(question.name) or time.monotonic() < self._own_rests_until:
             return [service, own]
         return [own, service]
+
+    def _is_private(self, name: str) -> bool:
+        """Whether it is below a private suffix. There may be hundreds, so the name is shortened, label by label."""
+        while name and name not in self._suffixes:
+            name = name.partition(".")[2]
+        return bool(name)
 
 
 def _nothing() -> None:

@@ -6,9 +6,12 @@
 - :mod:`.watched`, :mod:`.resolvconf`, :mod:`.hosts`: what the local machine's files say right now.
 - :mod:`.nsswitch`: whether that name service has sources of its own.
 - :mod:`.nss`: the system's name service (getaddrinfo), for names no nameserver knows.
+- :mod:`.systemnames`, :mod:`.linkdomains`, :mod:`.scutil`: what the system knows of domains beyond resolv.conf.
+- :mod:`.reverse`: the names under which addresses of a network are looked up.
 - :mod:`.own`: the bridge's own names.
 - :mod:`.exchange`: one question to one nameserver, over UDP or TCP.
-- :mod:`.upstream`: the local machine's resolver as a whole: whom to ask, in which order, for how long.
+- :mod:`.upstream`, :mod:`.lookup`, :mod:`.nameserver`: the local machine's resolver as a whole: whom to ask, in
+  which order, for how long.
 - :mod:`.service`: the DNS service itself, on UDP and TCP.
 """
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 from .own import OwnNames
 from .service import DnsCounters, DnsService
+from .systemnames import Names
 from .upstream import Upstream
 
-__all__ = ["DnsCounters", "DnsService", "OwnNames", "Upstream"]
+__all__ = ["DnsCounters", "DnsService", "Names", "OwnNames", "Upstream"]

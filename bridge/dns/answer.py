@@ -40,6 +40,10 @@ MAX_NEGATIVE_LIFETIME = 30
 _TTL = struct.Struct(">I")
 
 
+class OtherCaseError(MessageError):
+    """An answer to our question, but for the case of its letters: of a nameserver that does not keep it, or forged."""
+
+
 class Answer:
     """One nameserver's answer to one question."""
 
@@ -94,9 +98,10 @@ class Answer:
         return self._aged
 
 
-def parse_answer(data: bytes, id_: int, query: Query) -> Answer:
+def parse_answer(data: bytes, id_: int, query: Query, spelling: bytes | None = None) -> Answer:
     """Check a nameserver's message against what was asked; MessageError when it is not an answer to that.
 
+    `spelling` is the question as it was sent, where its case was changed; it must come back so, else OtherCaseError.
     A refusal without question section counts as an answer: old servers that know no EDNS say FORMERR so.
     """
     if len(data) < HEADER.size:
@@ -111,11 +116,13 @@ def parse_answer(data: bytes, id_: int, query: Query) -> Answer:
             raise MessageError("the question is cut off")
         if data[start - 4 : start] != query.question[-4:] or data[HEADER.size : start - 4].lower() != query.name:
             raise MessageError("a response to another question")
+        if spelling is not None and data[HEADER.size : start] != spelling:
+            raise OtherCaseError("a response in another case")
     elif questions or flags & 0xF in (NOERROR, NXDOMAIN) or any(counts[:2]):
         raise MessageError("not exactly one question")
     answer = Answer(flags, (counts[0], counts[1], counts[2]), b"")
     try:
-        _walk(answer, data, start)
+        _walk(answer, data, start, None if spelling is None else (spelling[:-4], query.question[:-4]))
     except struct.error:
         if not flags & TC:  # a truncated message may end anywhere; nothing behind its header is used
             raise MessageError("a record is cut off") from None
@@ -125,16 +132,24 @@ def parse_answer(data: bytes, id_: int, query: Query) -> Answer:
     return answer
 
 
-def _walk(answer: Answer, data: bytes, start: int) -> None:
-    """Step over the records: find their TTLs, the OPT record, and for how long the answer may be kept."""
+def _walk(answer: Answer, data: bytes, start: int, respelt: tuple[bytes, bytes] | None) -> None:
+    """Step over the records: find their TTLs, the OPT record, and for how long the answer may be kept.
+
+    `respelt`: the asked name as it was sent, and as the client wrote it, which takes its place before the records of a
+    nameserver that does not compress. (What points to the question, as most do, is right by itself: the client gets his
+    own question.)
+    """
     position = start
     lifetime = MAX_LIFETIME
     negative = not answer.answers or answer.rcode == NXDOMAIN
     has_soa = False
     first_authority, first_additional = answer.answers, answer.answers + answer.authorities
     ttls = []
+    owners = []
     for number in range(first_additional + answer.additionals):
-        position = skip_name(data, position)
+        owner, position = position, skip_name(data, position)
+        if respelt is not None and data[owner:position] == respelt[0]:
+            owners.append(owner - start)
         rtype, _, ttl, length = RECORD.unpack_from(data, position)
         offset = position + 4 - start
         position += RECORD.size + length
@@ -156,7 +171,11 @@ def _walk(answer: Answer, data: bytes, start: int) -> None:
         lifetime = 0
     answer.lifetime = lifetime
     answer._ttls = ttls
-    answer.tail = answer._aged = data[start:position]
+    tail = data[start:position]
+    for offset in owners:
+        assert respelt is not None
+        tail = tail[:offset] + respelt[1] + tail[offset + len(respelt[1]) :]
+    answer.tail = answer._aged = tail
 
 
 def refuses_edns(answer: Answer) -> bool:

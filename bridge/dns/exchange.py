@@ -1,8 +1,11 @@
 """One question to one nameserver (RFC 1035 section 4.2, RFC 5452, RFC 7766).
 
 Over UDP each question has a socket of its own, connected to the nameserver: the kernel picks a random source port and
-lets nobody else answer; the id is random too. What does not answer our question is ignored and counted, and the wait
-goes on. The socket stays open after its time is up, until the whole question is decided: a late answer is an answer.
+lets nobody else answer; the id is random too, and so is the case of the name's letters, which the answer must repeat
+("0x20", draft-vixie-dnsext-dns0x20): one bit for each letter that a forger has to guess besides. DNS cookies (RFC 7873)
+would protect as well, but only with nameservers that know them, and with a state for each. What does not answer our
+question is ignored and counted, and the wait goes on. The socket stays open after its time is up, until the whole
+question is decided: a late answer is an answer.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .answer import Answer, parse_answer
+from netbridge.bridge.forward.poller import IN, Poller
+
+from .answer import Answer, OtherCaseError, parse_answer
 from .message import HEADER, MessageError, Query, opt_record
+from .nameserver import Nameserver
 from .resolvconf import socket_address
 
 MAX_IGNORED = 32
@@ -23,13 +29,15 @@ MAX_IGNORED = 32
 
 
 class Sockets:
-    """How many sockets all questions together may have open."""
+    """How many sockets all questions together may have open, and who watches them."""
 
-    __slots__ = ("most", "open")
+    __slots__ = ("most", "open", "poller")
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.open = 0
+        self.poller: Poller | None = None
+        """Watches them; without one the event loop does, which costs a question a tenth more."""
 
     def take(self) -> None:
         """One more; OSError as the kernel's own (EMFILE) when none is left."""
@@ -40,6 +48,20 @@ class Sockets:
     def give_back(self) -> None:
         """One less."""
         self.open -= 1
+
+    def watch(self, descriptor: int, readable: Callable[[int], None]) -> None:
+        """Call `readable` whenever there is something to read. Raises OSError."""
+        if self.poller is not None:
+            self.poller.register(descriptor, readable, events=IN, edge=False)
+        else:
+            asyncio.get_running_loop().add_reader(descriptor, readable, IN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """No more."""
+        if self.poller is not None:
+            self.poller.unregister(descriptor)
+        else:
+            asyncio.get_running_loop().remove_reader(descriptor)
 
 
 @dataclass(slots=True)
@@ -62,6 +84,8 @@ class UpstreamCounters:
     """Answers like SERVFAIL or REFUSED, after which the next nameserver was asked."""
     without_edns: int = 0
     """Questions repeated without EDNS because a nameserver did not know it."""
+    other_case: int = 0
+    """Questions repeated in the client's own spelling because a nameserver did not keep the case of ours."""
     name_service: int = 0
     """Questions given to getaddrinfo because no nameserver could answer."""
     name_service_busy: int = 0
@@ -70,22 +94,31 @@ class UpstreamCounters:
     """Questions answered from the hosts file."""
 
 
-def encode(query: Query, id_: int, *, edns: bool) -> bytes:
-    """The question as it goes to a nameserver: the client's flags and name, our id, our own OPT record."""
+def encode(query: Query, id_: int, question: bytes, *, edns: bool) -> bytes:
+    """The question as it goes to a nameserver: the client's flags, `question` in some spelling, our own OPT record."""
     header = HEADER.pack(id_, query.flags, 1, 0, 0, 1 if edns else 0)
     if not edns:
-        return header + query.question
-    return header + query.question + opt_record(dnssec=query.dnssec, options=query.options)
+        return header + question
+    return header + question + opt_record(dnssec=query.dnssec, options=query.options)
+
+
+def mixed_case(question: bytes) -> bytes:
+    """The question with each letter of its name in upper or lower case at random."""
+    name = question[:-4]  # the length bytes in it are below 64, and no letters
+    lower = int.from_bytes(name.lower(), "big")
+    letters = lower ^ int.from_bytes(name.upper(), "big")
+    mixed = lower ^ (letters & int.from_bytes(secrets.token_bytes(len(name)), "big"))
+    return mixed.to_bytes(len(name), "big") + question[-4:]
 
 
 class UdpExchange:
     """One datagram sent, and the wait for its answer; `done` is called at most once, from the event loop."""
 
     def __init__(
-        self, nameserver: str, port: int, query: Query, counters: UpstreamCounters, sockets: Sockets,
-        done: Callable[[UdpExchange, Answer | OSError], None], *, edns: bool,
+        self, nameserver: Nameserver, query: Query, counters: UpstreamCounters, sockets: Sockets,
+        done: Callable[[UdpExchange, Answer | OSError | OtherCaseError], None], *, edns: bool, mixed: bool,
     ) -> None:
-        """Send it. Raises OSError, EMFILE among them."""
+        """Send it, with its letters `mixed` in case or as the client wrote them. Raises OSError, EMFILE among them."""
         self.nameserver = nameserver
         self.edns = edns
         self.finished = False
@@ -96,16 +129,16 @@ class UdpExchange:
         self._done = done
         self._ignored = 0
         self._id = secrets.randbits(16)
-        self._loop = asyncio.get_running_loop()
-        family, address = socket_address(nameserver, port)
+        self._spelling = mixed_case(query.question) if mixed else None
+        family, address = socket_address(nameserver.address, nameserver.port)
         self._socket: socket.socket | None = None
         sockets.take()
         try:
             self._socket = socket.socket(family, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
             self._socket.connect(address)
-            self._socket.send(encode(query, self._id, edns=edns))
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+            self._socket.send(encode(query, self._id, self._spelling or query.question, edns=edns))
+            sockets.watch(self._socket.fileno(), self._readable)
         except OSError:
             self._release()
             raise
@@ -114,7 +147,7 @@ class UdpExchange:
     def close(self) -> None:
         """Stop waiting. Harmless when done already."""
         if self._socket is not None:
-            self._loop.remove_reader(self._socket.fileno())
+            self._sockets.unwatch(self._socket.fileno())
             self._release()
 
     def _release(self) -> None:
@@ -123,7 +156,7 @@ class UdpExchange:
             self._socket.close()
             self._socket = None
 
-    def _readable(self) -> None:
+    def _readable(self, _events: int) -> None:
         try:
             while self._socket is not None:
                 self._received(self._socket.recv(65535))
@@ -134,38 +167,41 @@ class UdpExchange:
 
     def _received(self, data: bytes) -> None:
         try:
-            answer = parse_answer(data, self._id, self._query)
+            answer = parse_answer(data, self._id, self._query, self._spelling)
+        except OtherCaseError as error:
+            self._finish(error)
+            return
         except MessageError:
             self._counters.ignored += 1
             self._ignored += 1
             if self._ignored >= MAX_IGNORED:
-                self._finish(ConnectionAbortedError(f"{self.nameserver} answers something else over and over"))
+                self._finish(ConnectionAbortedError(f"{self.nameserver.address} answers something else over and over"))
             return
         self._finish(answer)
 
-    def _finish(self, outcome: Answer | OSError) -> None:
+    def _finish(self, outcome: Answer | OSError | OtherCaseError) -> None:
         self.close()
         self.finished = True
         self._done(self, outcome)
 
 
 async def ask_tcp(
-    nameserver: str, port: int, query: Query, counters: UpstreamCounters, sockets: Sockets, *, edns: bool,
+    nameserver: Nameserver, query: Query, counters: UpstreamCounters, sockets: Sockets, *, edns: bool,
 ) -> Answer:
     """One question over a TCP connection of its own; OSError (or EOF, or MessageError) when no proper answer comes."""
     sockets.take()
     try:
-        return await _ask_tcp(nameserver, port, query, counters, edns=edns)
+        return await _ask_tcp(nameserver, query, counters, edns=edns)
     finally:
         sockets.give_back()
 
 
-async def _ask_tcp(nameserver: str, port: int, query: Query, counters: UpstreamCounters, *, edns: bool) -> Answer:
+async def _ask_tcp(nameserver: Nameserver, query: Query, counters: UpstreamCounters, *, edns: bool) -> Answer:
     id_ = secrets.randbits(16)
-    message = encode(query, id_, edns=edns)
-    _, address = socket_address(nameserver, port)
-    host = nameserver if len(address) == 2 else socket.getnameinfo(address, socket.NI_NUMERICHOST)[0]
-    reader, writer = await asyncio.open_connection(host, port)
+    message = encode(query, id_, query.question, edns=edns)
+    _, address = socket_address(nameserver.address, nameserver.port)
+    host = nameserver.address if len(address) == 2 else socket.getnameinfo(address, socket.NI_NUMERICHOST)[0]
+    reader, writer = await asyncio.open_connection(host, nameserver.port)
     counters.sent_tcp += 1
     try:
         writer.write(len(message).to_bytes(2, "big") + message)

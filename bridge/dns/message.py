@@ -203,7 +203,9 @@ def name_text(name: bytes) -> str:
     labels = []
     position = 0
     while position < len(name) and (length := name[position]):
-        labels.append("".join(_character(byte) for byte in name[position + 1 : position + 1 + length]))
+        label = name[position + 1 : position + 1 + length]
+        plain = label.replace(b"-", b"").isalnum()  # as nearly every one is
+        labels.append(label.decode("ascii") if plain else "".join(map(_character, label)))
         position += length + 1
     return ".".join(labels) or "."
 

@@ -14,28 +14,33 @@ themselves, so that a client hears SERVFAIL from us, and does not merely wait.
 A nameserver that missed `DEAF` questions in a row is asked last for a while; one missed datagram must not do that, or
 a question for the VPN's nameserver would go to a public one which denies the name.
 
+A question below a domain that has nameservers of its own (macOS; :mod:`.systemnames`) is put to those and to no others.
+
 The bridge's own addresses are never asked (a loop), even where resolv.conf names them.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterable
 
-from .answer import Answer, refuses_edns
-from .exchange import Sockets, UdpExchange, UpstreamCounters, ask_tcp
+from .answer import Answer
+from .exchange import Sockets, UpstreamCounters
 from .hosts import PATH as HOSTS
 from .hosts import Hosts
-from .message import FORMERR, NOTIMP, NXDOMAIN, PTR, REFUSED, SERVFAIL, MessageError, Query, name_text
+from .linkdomains import UPLINKS
+from .lookup import Lookup, Settled
+from .message import PTR, Query, name_text
+from .nameserver import Nameserver, UpstreamError
 from .nss import NameService
 from .nsswitch import PATH as NSSWITCH
 from .nsswitch import knows_more
 from .resolvconf import ResolverConfig, parse_resolv_conf, plain_address
+from .reverse import reverse_suffixes
 from .synthesis import answer_addresses, answer_names, reverse_address, speaks_of_hosts
+from .systemnames import MAX_SUFFIXES, Names, SystemNames, clean, merged
 from .watched import WatchedFile
 
 log = logging.getLogger(__name__)
@@ -43,42 +48,9 @@ log = logging.getLogger(__name__)
 RESOLV_CONF = "/etc/resolv.conf"
 ATTEMPT_TIMEOUT = 2.0
 TOTAL_TIMEOUT = 4.5
-DEAF = 3
-"""Unanswered questions in a row after which a nameserver is asked last."""
-DEAF_SECONDS = 15.0
-PLAIN_SECONDS = 300.0
-"""How long a nameserver that did not know EDNS is asked without."""
 
 MAX_SOCKETS = 256
 """Sockets open at a time unless said otherwise; the bridge says what its descriptors allow."""
-
-TURNS = 3
-"""Times each nameserver is asked; the total timeout ends it sooner."""
-SYSTEM = "system"
-"""The name service as the source of an answer."""
-
-Settled = tuple[Answer, str]
-"""An answer and who gave it."""
-
-_RESOLVED = ("127.0.0.53", "127.0.0.54")
-"""systemd-resolved's stub, which has asked every source it knows already."""
-
-_GO_ON = {FORMERR, SERVFAIL, NOTIMP, REFUSED}
-
-
-class UpstreamError(OSError):
-    """Nobody could be asked, or nobody answered in time."""
-
-
-class _Server:
-    """What is remembered of a nameserver."""
-
-    __slots__ = ("deaf_until", "missed", "plain_until")
-
-    def __init__(self) -> None:
-        self.missed = 0
-        self.deaf_until = 0.0
-        self.plain_until = 0.0
 
 
 class Upstream:
@@ -86,10 +58,11 @@ class Upstream:
 
     def __init__(
         self, *, own_addresses: Iterable[str] = (), resolv_conf: str = RESOLV_CONF, hosts: str = HOSTS,
-        nsswitch: str = NSSWITCH, name_service: NameService | None = None, port: int = 53,
+        nsswitch: str = NSSWITCH, uplinks: str = UPLINKS, name_service: NameService | None = None, port: int = 53,
         attempt_timeout: float = ATTEMPT_TIMEOUT, total_timeout: float = TOTAL_TIMEOUT, max_sockets: int = MAX_SOCKETS,
-        clock: Callable[[], float] = time.monotonic,
+        domains: Iterable[str] = (), last_domain: str = "", clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`domains`: suffixes the user wants to be asked here; `last_domain`: the bridge's own, asked here as well."""
         self.counters = UpstreamCounters()
         self.sockets = Sockets(max_sockets)
         """What questions have open; `most` may be changed at any time."""
@@ -97,12 +70,18 @@ class Upstream:
         self._resolv_conf = WatchedFile(resolv_conf, parse_resolv_conf)
         self._hosts = WatchedFile(hosts, Hosts)
         self._nsswitch = WatchedFile(nsswitch, knows_more)
-        self._name_service = name_service or NameService()
+        self._uplinks = WatchedFile(uplinks, parse_resolv_conf)
+        self.name_service = name_service or NameService()
+        self.attempt_timeout = attempt_timeout
+        self.total_timeout = total_timeout
+        self.clock = clock
         self._port = port
-        self._attempt_timeout = attempt_timeout
-        self._total_timeout = total_timeout
-        self._clock = clock
-        self._servers: dict[str, _Server] = {}
+        self._domains = tuple(domains)
+        self._last_domain = (last_domain,) if last_domain else ()
+        self._system = SystemNames()
+        self._captured: tuple[str, ...] = ()
+        self._changes = 0
+        self._servers: dict[tuple[str, int], Nameserver] = {}
         self._warned: set[str] = set()
 
     @property
@@ -111,27 +90,63 @@ class Upstream:
         return self._resolv_conf.value
 
     @property
+    def names(self) -> Names:
+        """The private suffixes and the search list of this machine, as they were at the last look."""
+        system = self._system
+        search = [*filter(None, map(clean, self.config.search))]
+        first = merged(self._domains, search, system.search, system.routing, most=MAX_SUFFIXES - 1)
+        room = MAX_SUFFIXES - len(first) - len(self._last_domain)
+        reverse = reverse_suffixes(self._captured, room)
+        return Names(merged(first, reverse, self._last_domain, most=MAX_SUFFIXES), merged(search, system.search))
+
+    def learn(self, system: SystemNames | None = None, captured: Iterable[str] | None = None) -> None:
+        """What the system says of names now, and which networks (CIDRs) are captured; None: as before."""
+        if captured is not None:
+            self._captured = tuple(captured)
+        if system is not None and system != self._system:
+            self._system = system
+            self.network_changed()
+
+    def network_changed(self) -> None:
+        """This machine is elsewhere now: what is remembered of nameservers, and all answers, may be wrong."""
+        self._servers.clear()
+        self._changes += 1
+
+    @property
     def nameservers(self) -> list[str]:
         """Whom a question would be asked now, in order, the bridge's own addresses left out."""
+        return [server.address for server in self._usable(self.config.nameservers, self._port)]
+
+    def whom_to_ask(self, query: Query) -> tuple[list[Nameserver], float]:
+        """The nameservers for a question, in order, and the seconds each of them gets."""
+        own = self._system.resolvers_for(query.name)
+        if not own:
+            return self._usable(self.config.nameservers, self._port), self.attempt_timeout
+        servers = [server for each in own for server in self._usable(each.nameservers, each.port)]
+        return servers, min(own[0].timeout or self.attempt_timeout, self.total_timeout)
+
+    def _usable(self, addresses: Iterable[str], port: int) -> list[Nameserver]:
         usable = []
-        for address in self.config.nameservers:
+        for address in addresses:
             if address not in self._own:
-                usable.append(address)
+                usable.append(self._server(address, port))
             elif address not in self._warned:
                 self._warned.add(address)
-                log.warning("resolv.conf names %s, the bridge's own DNS service; it is not asked (a loop)", address)
-        now = self._clock()
-        return sorted(usable, key=lambda address: self._server(address).deaf_until > now)
+                log.warning("the resolver names %s, the bridge's own DNS service; it is not asked (a loop)", address)
+        now = self.clock()
+        return sorted(usable, key=lambda server: server.deaf_until > now)
 
     def generation(self) -> int:
-        """A number that grows when one of the resolver's files changed; looks at them each time, as the C library does
-        (some microseconds), so that the very next question is asked the new way.
+        """A number that grows when the local resolver changed: one of its files, which are looked at each time, as the
+        C library does (some microseconds), so that the very next question is asked the new way; or what was learnt.
         """
         if self._resolv_conf.refresh():
             self._servers.clear()
+        if self._uplinks.refresh():  # systemd-resolved's links: behind an unchanged 127.0.0.53 others are asked now
+            self._changes += 1
         self._hosts.refresh()
         self._nsswitch.refresh()
-        return self._resolv_conf.generation + self._hosts.generation + self._nsswitch.generation
+        return self._resolv_conf.generation + self._hosts.generation + self._nsswitch.generation + self._changes
 
     @property
     def name_service_knows_more(self) -> bool:
@@ -142,20 +157,19 @@ class Upstream:
     async def ask(self, query: Query) -> Settled:
         """The local machine's answer, and who gave it (a nameserver's address, "hosts" or "system").
 
-        UpstreamError when there is none within `total_timeout` seconds.
+        UpstreamError when there is none within `total_timeout` seconds. The files count as :meth:`generation` saw them,
+        which is to be called first.
         """
-        self.generation()
         answer = self.from_hosts(query)
         if answer is not None:
             return answer, "hosts"
-        lookup = _Lookup(self, query)
+        lookup = Lookup(self, query)
         try:
-            async with asyncio.timeout(self._total_timeout):
-                return await lookup.run()
+            return await lookup.run()
         except TimeoutError:
             if lookup.second_best is not None:
                 return lookup.second_best
-            raise UpstreamError(f"no answer within {self._total_timeout:g} s") from None
+            raise UpstreamError(f"no answer within {self.total_timeout:g} s") from None
         finally:
             lookup.close()
 
@@ -177,154 +191,8 @@ class Upstream:
         self.counters.hosts += 1
         return answer_addresses(query, addresses)
 
-    def _server(self, address: str) -> _Server:
-        return self._servers.setdefault(address, _Server())
-
-    def _heard(self, address: str) -> None:
-        server = self._server(address)
-        server.missed = 0
-        server.deaf_until = 0.0
-
-    def _missed(self, address: str) -> None:
-        server = self._server(address)
-        server.missed += 1
-        if server.missed >= DEAF:
-            server.deaf_until = self._clock() + DEAF_SECONDS
-
-
-class _Lookup:
-    """One question on its way through nameservers and the name service."""
-
-    def __init__(self, upstream: Upstream, query: Query) -> None:
-        self.second_best: Settled | None = None
-        """An answer to fall back on: a refusal, or one that was cut off and could not be had over TCP."""
-        self._upstream = upstream
-        self._counters = upstream.counters
-        self._query = query
-        self._exchanges: list[UdpExchange] = []
-        self._system_asked = False
-        self._outcomes: asyncio.Queue[tuple[UdpExchange | None, Answer | OSError | None]] = asyncio.Queue()
-        """Who (None: the name service) said what, in the order in which it came."""
-        self._open = 0
-        """Outcomes still to come or to be looked at."""
-
-    async def run(self) -> Settled:
-        """Ask until somebody answers; UpstreamError when nobody is left to ask."""
-        upstream = self._upstream
-        servers = upstream.nameservers
-        patience = min(upstream._attempt_timeout, upstream._total_timeout / max(len(servers), 1))
-        edns = bool(self._query.edns_size)
-        for turn in range(TURNS):
-            silent = 0
-            for address in servers:
-                # The later turns do without EDNS, which some home routers drop without a word.
-                knows_edns = upstream._server(address).plain_until <= upstream._clock()
-                exchange = self._send(address, edns=edns and knows_edns and (turn < 1 or self._query.dnssec))
-                settled = await self._wait(patience, exchange)
-                if settled is not None:
-                    return settled
-                silent += exchange is not None and not exchange.finished
-            if turn == 0:
-                self._ask_system()
-            if not silent:  # everybody refused; asking again at once would change nothing
-                break
-        while self._open:
-            settled = await self._judge(*await self._outcomes.get())
-            if settled is not None:
-                return settled
-        if self.second_best is not None:
-            return self.second_best
-        raise UpstreamError("no nameserver could answer" if servers else "no nameserver is configured")
-
-    def close(self) -> None:
-        """Let go of all sockets."""
-        for exchange in self._exchanges:
-            exchange.close()
-
-    def _send(self, address: str, *, edns: bool) -> UdpExchange | None:
-        try:
-            exchange = UdpExchange(
-                address, self._upstream._port, self._query, self._counters, self._upstream.sockets,
-                lambda which, outcome: self._outcomes.put_nowait((which, outcome)), edns=edns,
-            )
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._counters.no_socket += 1
-            else:
-                self._counters.refused += 1
-            return None
-        self._exchanges.append(exchange)
-        self._open += 1
-        return exchange
-
-    def _ask_system(self) -> None:
-        """Ask the name service beside the nameservers that were silent so far."""
-        if speaks_of_hosts(self._query):
-            self._count_name_service()
-            self._open += 1
-            self._upstream._name_service.start(self._query, lambda answer: self._outcomes.put_nowait((None, answer)))
-
-    def _count_name_service(self) -> None:
-        if self._upstream._name_service.free:
-            self._counters.name_service += 1
-        else:
-            self._counters.name_service_busy += 1
-
-    async def _wait(self, seconds: float, exchange: UdpExchange | None) -> Settled | None:
-        """Wait until somebody answers, or `exchange` failed, or its time is up; None: ask the next."""
-        if exchange is None:
-            return None
-        try:
-            async with asyncio.timeout(seconds):
-                while not exchange.finished or not self._outcomes.empty():
-                    settled = await self._judge(*await self._outcomes.get())
-                    if settled is not None:
-                        return settled
-        except TimeoutError:
-            self._counters.timeouts += 1
-            self._upstream._missed(exchange.nameserver)
-        return None
-
-    async def _judge(self, exchange: UdpExchange | None, outcome: Answer | OSError | None) -> Settled | None:
-        """Whether an outcome settles the question."""
-        self._open -= 1
-        if outcome is None:
-            return None
-        if isinstance(outcome, OSError):
-            self._counters.refused += 1
-            return None
-        if exchange is None:
-            return outcome, SYSTEM
-        address = exchange.nameserver
-        self._upstream._heard(address)
-        if exchange.edns and refuses_edns(outcome):
-            self._counters.without_edns += 1
-            self._upstream._server(address).plain_until = self._upstream._clock() + PLAIN_SECONDS
-            return await self._wait(self._upstream._attempt_timeout, self._send(address, edns=False))
-        if outcome.truncated:
-            self.second_best = outcome, address
-            try:
-                outcome = await ask_tcp(
-                    address, self._upstream._port, self._query, self._counters, self._upstream.sockets,
-                    edns=exchange.edns,
-                )
-            except (OSError, EOFError, MessageError):
-                return None
-        if outcome.rcode in _GO_ON:
-            self._counters.failures += 1
-            self.second_best = self.second_best or (outcome, address)
-            return None
-        return await self._recheck(outcome, address)
-
-    async def _recheck(self, answer: Answer, source: str) -> Settled:
-        """Ask the name service about a name that nameservers deny but another source may know."""
-        if answer.rcode != NXDOMAIN or self._query.rtype == PTR or not speaks_of_hosts(self._query):
-            return answer, source
-        name = name_text(self._query.name)
-        likely = "." not in name or name.endswith(".local")
-        if not likely and (source in _RESOLVED or not self._upstream.name_service_knows_more):
-            return answer, source
-        self.second_best = answer, source  # should the name service take too long
-        self._count_name_service()
-        found = await self._upstream._name_service.ask(self._query)
-        return (answer, source) if found is None or found.rcode == NXDOMAIN else (found, SYSTEM)
+    def _server(self, address: str, port: int) -> Nameserver:
+        known = self._servers.get((address, port))
+        if known is None:
+            known = self._servers[address, port] = Nameserver(address, port)
+        return known

@@ -226,6 +226,8 @@ class FakeTarget(Transport):
                 channel.deliver(control_frame({"type": "error", "code": "bad_message", "detail": "before setup"}))
                 return
             channel.deliver(control_frame({"type": "routes_changed", "routes": message["routes"], "skipped": []}))
+        elif message["type"] == "names":
+            channel.deliver(control_frame({"type": "names_changed"}))
         elif message["type"] == "stop" and not self.ignores_stop:
             channel.deliver(control_frame({"type": "stopped"}))
 

@@ -402,9 +402,12 @@ async def test_the_old_way_is_closed_and_the_new_ones_address_is_told(monkeypatc
         await life.comes(events.Resumed)
         assert life.session.line.transport is made[0]
         async with asyncio.timeout(5):
-            while life.target.messages[-1]["type"] != "routes":
+            while not {"routes", "names"} <= {message["type"] for message in life.target.messages}:
                 await asyncio.sleep(0.01)
-        assert "203.0.113.7/32" in life.target.messages[-1]["exclude"]
+        routes = next(message for message in life.target.messages if message["type"] == "routes")
+        names = next(message for message in life.target.messages if message["type"] == "names")
+        assert "203.0.113.7/32" in routes["exclude"]
+        assert "netbridge.internal" in names["suffixes"]
         assert life.target.closed == 1
 
     assert await life.during(act) == 0

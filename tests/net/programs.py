@@ -19,7 +19,7 @@ import pytest
 
 from tests.world import Machine, servers
 from tests.world.bridge import ROOT
-from tests.world.machine import wait_until
+from tests.world.machine import Output, wait_until
 
 UNPACKED = ROOT / "build/unpacked"
 
@@ -104,6 +104,11 @@ def overlaid(machine: Machine, folder: Path) -> Iterator[None]:
         machine.shell("umount -l /usr").check()
 
 
+def dig(machine: Machine, *words: str) -> Output:
+    """Ask once, and wait for longer than the bridge does."""
+    return machine.run("dig", "+tries=1", "+time=6", *words)
+
+
 @contextmanager
 def changed(path: Path, text: str) -> Iterator[None]:
     """Another text in a file for a while, in place."""
@@ -120,12 +125,12 @@ def changed(path: Path, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def ended(machine: Machine) -> Iterator[None]:
-    """The daemons started meanwhile are ended again."""
+def ended(machine: Machine, *more: str) -> Iterator[None]:
+    """The daemons started meanwhile (`more` are others than the usual) are ended again."""
     before = set(machine.processes())
     yield
     new = {pid: words.partition(" ")[0] for pid, words in machine.processes().items() if pid not in before}
-    daemons = {pid for pid, program in new.items() if program.rpartition("/")[2] in DAEMONS}
+    daemons = {pid for pid, program in new.items() if program.rpartition("/")[2] in {*DAEMONS, *more}}
     for pid in daemons:
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: daemons.isdisjoint(machine.processes()), "the daemons' end", 5, 0.05)

@@ -31,6 +31,7 @@ meta.corp.test.       A     169.254.169.254
 rebind6.corp.test.    AAAA  ::1
 mapped.corp.test.     AAAA  ::ffff:127.0.0.1
 laptop.corp.test.     A     10.99.0.1
+*.many.corp.test.     A     10.99.0.2
 null.corp.test.       TYPE10 \\# 4 01020304
 """
 

@@ -136,6 +136,7 @@ class World:
         self.resolv_conf = folder / "resolv.conf"
         self.hosts = folder / "hosts"
         self.nsswitch = folder / "nsswitch.conf"
+        self.uplinks = folder / "uplinks.conf"
         self.resolv_conf.write_text("")
         self.hosts.write_text("")
         self.nsswitch.write_text("hosts: files dns\n")
@@ -161,7 +162,7 @@ class World:
         options = {"attempt_timeout": 0.1, "total_timeout": 0.4, "clock": lambda: self.now, **options}
         return Upstream(
             resolv_conf=str(self.resolv_conf), hosts=str(self.hosts), nsswitch=str(self.nsswitch),
-            name_service=self.name_service, port=self.port, **options,
+            uplinks=str(self.uplinks), name_service=self.name_service, port=self.port, **options,
         )
 
     async def service(self, **options: Any) -> DnsService:
