@@ -35,6 +35,8 @@ TAIL_CUT = b"\n# netbridge: tail of a file without a last newline\n"
 END = b"# netbridge: end\n"
 CREATED = b"# netbridge: there was no file\n"
 MARK = b"#netbridge# "
+MUSLS_LINE = 256
+"""Bytes of a line, its newline and a zero byte included, that musl reads; it skips a longer one as a whole."""
 LIMIT = 1 << 20
 """No resolv.conf is larger; a bigger file is left alone."""
 
@@ -82,6 +84,8 @@ def edit(original: bytes, nameserver: str, search: Sequence[str], *, alone: bool
     if search:
         names = parse(original).search
         names = names + [name for name in search if name not in names]
+        while alone and len(" ".join(["search", *names]).encode()) >= MUSLS_LINE - 1:
+            names.pop()
         text += b"search " + " ".join(names).encode() + b"\n"
     return text + END
 

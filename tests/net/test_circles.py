@@ -96,12 +96,12 @@ def test_this_machines_resolver_asks_the_codespace(idle: World, start: Start) ->
         log = dnsmasq(idle.codespace, CODESPACE[4], "--resolv-file=/etc/resolv.conf", "--cache-size=0")
         start(TARGET, "--ssh", "openssh").ready()
         reread(idle.codespace, log)
-        unknown = idle.codespace.start("dig", "+tries=1", "+time=15", "nothing.at-all.test", log="unknown.log")
+        unknown = idle.codespace.start("dig", "+tries=1", "+time=15", "nothing.at-all.test", log="circle.log")
         known = dig(idle, "www.public.test", "+short")
         assert known.stdout == f"{PUBLIC}\n"
         assert known.seconds < 1
         assert unknown.wait(20) == 0
-        said = (idle.codespace.folder / "unknown.log").read_text()
+        said = (idle.codespace.folder / "circle.log").read_text()
         assert "status: NXDOMAIN" in said or "status: SERVFAIL" in said, said
         assert log.read_text().lower().count("query[a] nothing.at-all.test") <= 6
 

@@ -181,6 +181,8 @@ def test_names_by_systemd_resolved(idle: World, start: Start) -> None:
             assert address in codespace.run("getent", "-s", "resolve", "ahostsv4", name).check().stdout
             assert dig(codespace, name) == {address}
             assert codespace.run("dig", "+short", "@127.0.0.153", name).stdout == f"{address}\n"
+        assert "(nb0): corp.test" in codespace.run("resolvectl", "domain").stdout  # searched, and asked there first
+        assert CORP[4] in codespace.run("getent", "-s", "resolve", "ahostsv4", "v4only").check().stdout
         unknown = codespace.run("resolvectl", "query", "nothing.corp.test")
         assert unknown.code == 1
         assert "not found" in unknown.stderr

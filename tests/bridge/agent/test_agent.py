@@ -274,8 +274,7 @@ async def test_a_read_only_resolv_conf_costs_the_dns_and_not_the_bridge(place: P
     ready = await agent.setup(SETUP)
     assert ready["dns"] is False
     assert "Read-only" in ready["dns_reason"]
-    guardians = subprocess.run(["pgrep", "-P", str(agent.hello["pid"])], check=False, stdout=subprocess.DEVNULL)
-    assert guardians.returncode == 1
+    assert ready["listen"] == "127.83.0.1"  # for who asks it all the same
     await agent.stop()
     assert place.resolv_conf.read_bytes() == RESOLV_CONF
 

@@ -45,6 +45,16 @@ def test_an_edit_of_an_edited_file_can_be_undone(original: bytes) -> None:
     assert undo(edit(edit(original, STUB, ["x"], alone=False), "127.83.0.2", ["y"], alone=True)) == original
 
 
+def test_a_search_list_that_musl_would_skip_as_a_whole_is_cut(tmp_path: Path) -> None:
+    many = [f"department-{number:02d}.corp.example" for number in range(20)]
+    for alone in (True, False):
+        edited = edit(AZURE, STUB, many, alone=alone)
+        (line,) = [line for line in edited.splitlines() if line.startswith(b"search abc.internal.cloudapp.net dep")]
+        assert parse(edited).search[:2] == ["abc.internal.cloudapp.net", many[0]]
+        assert (len(line) < 255) == alone
+        assert undo(edited) == AZURE
+
+
 def test_what_others_wrote_meanwhile_survives() -> None:
     edited = edit(AZURE, STUB, ["corp.example"], alone=False)
     changed = b"# first\n" + edited.replace(b"edns0", b"edns0 ndots:2") + b"nameserver 9.9.9.9\n"
