@@ -49,6 +49,13 @@ class Own:
         """In whatever spelling."""
         return f"] {name} from" in (self.codespace.folder / "dnsmasq.log").read_text().lower()
 
+    def is_passed_over(self, name: str) -> bool:
+        """It is not asked for this name, as its answer comes from here: in milliseconds, where `netbridge status` takes
+        a second of a busy machine."""
+        (self.codespace.folder / "dnsmasq.log").write_text("")
+        answer = dig(self.codespace, name, "PTR" if name.endswith(".arpa") else "A")
+        return "status: NOERROR" in answer.stdout and not self.was_asked(name)
+
 
 @pytest.fixture
 def own(idle: World) -> Iterator[Own]:
@@ -195,7 +202,8 @@ def test_reverse_lookups_of_captured_networks_are_asked_here_first(
     assert idle.codespace.run("getent", "hosts", CORP[4]).stdout.split()[1] == "www.corp.test"
     with changed(idle.laptop.folder / "resolv.conf", f"nameserver {vpn}\n"):
         comes_up(idle)
-        soon(lambda: "0.96.10.in-addr.arpa" in suffixes(bridge), "the captured network's reverse name")
+        soon(lambda: own.is_passed_over("1.0.96.10.in-addr.arpa"), "the captured network's reverse name")
+        assert "0.96.10.in-addr.arpa" in suffixes(bridge)
         assert dig(idle.codespace, "+short", "-x", vpn).stdout == "wiki.vpn.test.\n"
         assert not own.was_asked("1.0.96.10.in-addr.arpa")
 
@@ -240,7 +248,8 @@ def test_a_vpn_that_tells_systemd_resolved_its_domains_works_over_there(
             laptop.run("resolvectl", "dns", "tun7", vpn).check()
             laptop.run("resolvectl", "domain", "tun7", "vpn.test", "~routed.test").check()
             wait_until(lambda: dig(laptop, "+short", "wiki.routed.test").stdout, "the laptop's own view")
-            soon(lambda: {"vpn.test", "routed.test"} <= set(suffixes(bridge)), "its domains")
+            soon(lambda: own.is_passed_over("wiki.routed.test"), "its domains")
+            assert {"vpn.test", "routed.test"} <= set(suffixes(bridge))
             (codespace.folder / "dnsmasq.log").write_text("")
             assert dig(codespace, "+short", "wiki.routed.test").stdout == f"{vpn}\n"
             assert dig(codespace, "+short", "wiki.vpn.test").stdout == f"{vpn}\n"
@@ -249,8 +258,8 @@ def test_a_vpn_that_tells_systemd_resolved_its_domains_works_over_there(
             assert not own.was_asked("wiki.vpn.test")
         finally:
             laptop.ip("link del tun7")
-        soon(lambda: not {"vpn.test", "routed.test"} & set(suffixes(bridge)), "their end")
-        assert codespace.run("getent", "hosts", "wiki").code == 2
+        soon(lambda: codespace.run("getent", "hosts", "wiki").code == 2, "their end")
+        wait_until(lambda: not {"vpn.test", "routed.test"} & set(suffixes(bridge)), "their end in status")
         assert "NXDOMAIN" in dig(codespace, "wiki.routed.test").stdout
         bridge.stop()
 
