@@ -5,7 +5,7 @@ everything installed lies on the TUN and vanishes with it; no route is ever adde
 
 Networks that are on-link here are left to the longest prefix: a captured 10.0.0.0/8 does not touch an on-link
 10.0.0.0/16, whose route is longer. A wanted route equal to or inside an on-link network is refused, with the reason,
-since it would cut off neighbours (the default gateway among them).
+since it would cut off neighbours (the default gateway among them); and so is a piece that a hole would leave there.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ def plan(
     install: List[Network] = []
     for networks in by_version.values():
         # mypy cannot know that all members of one list are of one version
-        install += sorted(subtract(ipaddress.collapse_addresses(networks), holes))  # type: ignore[type-var]
+        pieces = subtract(ipaddress.collapse_addresses(networks), holes)  # type: ignore[type-var]
+        left = [piece for piece in pieces if not any(_inside(piece, outer) for outer in on_link)]
+        left += subtract([network for network in networks if network in named], holes)
+        install += sorted(ipaddress.collapse_addresses(left))  # type: ignore[type-var]
     return Plan(install, skipped)
 
 

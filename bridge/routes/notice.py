@@ -1,4 +1,4 @@
-"""A word from the kernel when this machine's network changes: an address, a route, an interface that comes or goes.
+"""A word from the kernel when this machine's network changes: an address, a route, a rule, an interface.
 
 Only the moment is told, not what changed; whoever hears it looks for himself. A Wi-Fi that is joined changes twenty
 things within a second, so the first is told after a moment in which the others may come. Where the system gives no
@@ -13,8 +13,9 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
-GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
-"""RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h)."""
+GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000
+"""RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h), and the group
+RTNLGRP_IPV6_RULE, which is the nineteenth. A VPN may change nothing but a rule that leads into a table of its own."""
 MOMENT = 0.1
 """Seconds between the first change and the word about it."""
 

@@ -67,7 +67,8 @@ class Ear:
 @LOOPS
 @pytest.mark.parametrize("change", ["link add other type bridge", "link set eth0 down", "addr add 10.7.0.2/24 dev eth0",
     "addr del 10.6.0.2/24 dev eth0", "addr add fd00:7::2/64 dev eth0 nodad", "route add 10.8.0.0/16 via 10.6.0.1",
-    "-6 route add fd00:8::/32 dev eth0"])  # fmt: skip
+    "-6 route add fd00:8::/32 dev eth0", "rule add priority 100 lookup 52", "-6 rule add priority 100 lookup 52",
+    "route add 10.8.0.0/16 via 10.6.0.1 table 52"])  # fmt: skip
 def test_each_change_is_told(in_network: Run, loop: Callable[[], asyncio.AbstractEventLoop], change: str) -> None:
     async def test() -> None:
         ip("link", "add", "eth0", "type", "bridge")
