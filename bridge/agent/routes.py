@@ -85,7 +85,8 @@ def _network(text: str) -> Optional[Network]:
         return None
 
 
-def _inside(network: Network, outer: Network) -> bool:
+def inside(network: Network, outer: Network) -> bool:
+    """Whether all of `network` lies in `outer`."""
     return network.version == outer.version and network.subnet_of(outer)  # type: ignore[arg-type]
 
 
@@ -116,10 +117,10 @@ def plan(
             continue
         reason = ""
         for outer in on_link:
-            if _inside(network, outer) and (network == outer or network not in named):
+            if inside(network, outer) and (network == outer or network not in named):
                 reason = "it is inside %s, a network of the target's own" % outer
         for item in protected:
-            if _inside(network, item.network):
+            if inside(network, item.network):
                 reason = item.reason
         if reason:
             skipped.append({"route": text, "reason": reason})
@@ -131,37 +132,10 @@ def plan(
     for networks in by_version.values():
         # mypy cannot know that all members of one list are of one version
         pieces = subtract(ipaddress.collapse_addresses(networks), holes)  # type: ignore[type-var]
-        left = [piece for piece in pieces if not any(_inside(piece, outer) for outer in on_link)]
+        left = [piece for piece in pieces if not any(inside(piece, outer) for outer in on_link)]
         left += subtract([network for network in networks if network in named], holes)
         install += sorted(ipaddress.collapse_addresses(left))  # type: ignore[type-var]
     return Plan(install, skipped)
-
-
-def open_connections(limit: int = 256) -> List[str]:
-    """Remote addresses of the TCP and connected UDP sockets of this network namespace (proc(5), /proc/net/tcp).
-
-    What carries the tunnel may be among them without being the SSH peer, when a relay in the same namespace hands the
-    connection in over loopback, as in a codespace. A captured route would break those connections in any case: their
-    source address is not the TUN's.
-    """
-    found: List[str] = []
-    for name, width in (("tcp", 8), ("tcp6", 32), ("udp", 8), ("udp6", 32)):
-        try:
-            with open("/proc/net/" + name, encoding="ascii") as table:
-                lines = table.readlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if len(fields) < 4 or fields[3] != "01" or len(fields[2]) < width:
-                continue
-            words = [int(fields[2][i : i + 8], 16).to_bytes(4, "little") for i in range(0, width, 8)]
-            address = ipaddress.ip_address(b"".join(words))
-            address = getattr(address, "ipv4_mapped", None) or address
-            text = str(address)
-            if not address.is_loopback and text not in found and len(found) < limit:
-                found.append(text)
-    return found
 
 
 class Routes:
@@ -180,6 +154,8 @@ class Routes:
         """Install what is new, then remove what is no longer wanted; (installed, skipped)."""
         skipped = list(wanted.skipped)
         target = set(wanted.install)
+        # Somebody may have taken some away: a network manager that likes order, or a TUN that was down for a moment.
+        self._installed &= {route.network for route in self._netlink.routes() if route.interface == self._index}
         for network in wanted.install:
             if network in self._installed:
                 continue
