@@ -1,8 +1,9 @@
 """Which networks a bridge captures: looked up here, decided with the user's wishes, installed there, kept true.
 
 The local machine's routes are looked at before the start and every WATCH_SECONDS after it, so a VPN that comes up
-later is captured as well and one that goes down is let go. What the agent cannot or must not install it gives back
-with a reason; that is told too, since a network that silently does not work is the worst of all answers.
+later is captured as well and one that goes down is let go; flows into it keep their way (`hostroutes.py`). The agent
+does the same with the target's networks. What it cannot or must not install it gives back with a reason; that is told
+too, since a network that silently does not work is the worst of all answers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, Protocol
 from . import events
 from .errors import BridgeError, TargetUnreachableError, UsageError
 from .forward.policy import Policy
+from .hostroutes import HostRoutes
 from .options import Options
+from .overlaps import Overlaps
 from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks, notice
 
 log = logging.getLogger(__name__)
@@ -36,11 +39,13 @@ class Capturing:
     """The captured networks of one bridge."""
 
     def __init__(
-        self, options: Options, tell: events.EventSink, *, on_change: Callable[[], None] = lambda: None,
+        self, options: Options, tell: events.EventSink, hosts: HostRoutes, *,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_change` hears of each change of this machine's network that `watch` sees."""
         self._options = options
         self._tell = tell
+        self.hosts = hosts
         self._on_change = on_change
         self._due = False
         """Whether the agent has still to be told."""
@@ -53,6 +58,7 @@ class Capturing:
         self._choice: Capture | None = None
         self._told: tuple[tuple[events.Network, ...], tuple[events.Network, ...]] | None = None
         self._installed: tuple[str, ...] = ()
+        self._own_there: tuple[str, ...] = ()
         self._skipped: tuple[events.Network, ...] = ()
 
     @property
@@ -137,8 +143,10 @@ class Capturing:
 
     def answered(self, answer: Mapping[str, Any]) -> None:
         """The agent said (in `ready`, in `routes_changed`) what it installed and what not; tell what changed by it."""
-        routes, skipped = answer.get("routes"), answer.get("skipped")
+        routes, skipped, own = answer.get("routes"), answer.get("skipped"), answer.get("own")
         self._installed = tuple(map(str, routes)) if isinstance(routes, list) else ()
+        self._own_there = tuple(map(str, own)) if isinstance(own, list) else ()
+        self.hosts.overlaps = Overlaps(self._choice, self._own_there, self._installed)
         self._skipped = tuple(
             events.Network(str(it.get("route")), str(it.get("reason")))
             for it in (skipped if isinstance(skipped, list) else ()) if isinstance(it, dict)
@@ -151,10 +159,17 @@ class Capturing:
             if now[1] or before:
                 self._tell(events.Skipped(now[1]))
 
+    def changed_there(self, answer: Mapping[str, Any]) -> None:
+        """The target's own networks changed, and the agent did by itself what follows from that."""
+        before = self._installed
+        self.answered(answer)
+        self.hosts.hold(before, self._installed)
+
     def renew(self, peer: str) -> None:
         """The tunnel was made anew, perhaps from elsewhere: tell the agent once more what is captured."""
         if peer:
             self._peers = (peer,)
+        self.hosts.renew()
         self._due = True
         self._look_now.set()
 
@@ -172,6 +187,8 @@ class Capturing:
                     continue
                 self._due = True
                 try:
+                    if self.hosts.hold(wanted, self.routes):
+                        await self.hosts.make()
                     self.answered(await agent.change_routes(self.routes, self.exclude))
                     self._due = False
                 except TargetUnreachableError as error:

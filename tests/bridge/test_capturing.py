@@ -14,6 +14,7 @@ from netbridge.bridge import capturing as module
 from netbridge.bridge import events
 from netbridge.bridge.capturing import Capturing
 from netbridge.bridge.errors import BridgeError, TargetUnreachableError
+from netbridge.bridge.hostroutes import HostRoutes
 from netbridge.bridge.options import Options
 from netbridge.bridge.routes import Interface, LocalNetworks, LocalNetworksError, Route, Snapshot
 
@@ -65,7 +66,9 @@ class Scene:
         self.keeper = Keeper()
         self.told: list[events.Event] = []
         self.changes = 0
-        self.capturing = Capturing(Options(target="exec:x"), self.told.append, on_change=self.changed)
+        self.hosts = HostRoutes(self.told.append, lambda: self.in_use)
+        self.in_use: set[bytes] = set()
+        self.capturing = Capturing(Options(target="exec:x"), self.told.append, self.hosts, on_change=self.changed)
 
     def changed(self) -> None:
         self.changes += 1
