@@ -6,7 +6,7 @@ hands the connection in over loopback) reaches out through the TUN to another pu
 connection, the sockets of this namespace are looked at, and these peers are left out of what is captured:
 
 - whoever knocks at the port of the SSH server that the last connection came by;
-- whoever the process talks to that handed that connection in over loopback;
+- whoever the process reaches out to that handed that connection in from here;
 - whoever a socket talks to that belongs to no process to be seen from here: a relay outside of this container.
 
 A relay's try that began before it was seen has the TUN's address for its source and fails; its next one passes.
@@ -68,7 +68,7 @@ class Carrier:
         self._port, port = int(words[3]), int(words[1])
         self._process = 0
         for each in sockets("tcp", "tcp6"):
-            if (each.local_port, each.remote_port) == (port, self._port) and each.remote.is_loopback and each.inode:
+            if (each.local_port, each.remote_port) == (port, self._port) and each.inode:  # the client's end is here
                 self._process = next((process for process in processes() if each.inode in owned(process)), 0)
 
     def _look(self) -> None:
