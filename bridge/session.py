@@ -185,7 +185,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self.agent.on_routes = self.capturing.changed_there
         company = [loop.create_task(it) for it in (
-            self.capturing.watch(self.agent), self.capturing.hosts.watch(self.agent), self.line.watch(self.agent),
+            self.capturing.hosts.watch(self.agent), self.capturing.watch(self.agent), self.line.watch(self.agent),
         )]
         if self.naming and self.agent.ready.get("dns"):
             company.append(loop.create_task(self.naming.watch(self.agent)))
