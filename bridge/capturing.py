@@ -142,11 +142,13 @@ class Capturing:
             ) from None
 
     def answered(self, answer: Mapping[str, Any]) -> None:
-        """The agent said (in `ready`, in `routes_changed`) what it installed and what not; tell what changed by it."""
+        """The agent said (in `ready`, in `routes_changed`, which comes unasked when the target's own networks changed)
+        what it installed and what not; tell what changed by it.
+        """
         routes, skipped, own = answer.get("routes"), answer.get("skipped"), answer.get("own")
         self._installed = tuple(map(str, routes)) if isinstance(routes, list) else ()
         self._own_there = tuple(map(str, own)) if isinstance(own, list) else ()
-        self.hosts.overlaps = Overlaps(self._choice, self._own_there, self._installed)
+        self.hosts.follow(Overlaps(self._choice, self._own_there, self._installed))
         self._skipped = tuple(
             events.Network(str(it.get("route")), str(it.get("reason")))
             for it in (skipped if isinstance(skipped, list) else ()) if isinstance(it, dict)
@@ -158,12 +160,6 @@ class Capturing:
         if before is None or before[1] != now[1]:
             if now[1] or before:
                 self._tell(events.Skipped(now[1]))
-
-    def changed_there(self, answer: Mapping[str, Any]) -> None:
-        """The target's own networks changed, and the agent did by itself what follows from that."""
-        before = self._installed
-        self.answered(answer)
-        self.hosts.hold(before, self._installed)
 
     def renew(self, peer: str) -> None:
         """The tunnel was made anew, perhaps from elsewhere: tell the agent once more what is captured."""
@@ -187,7 +183,7 @@ class Capturing:
                     continue
                 self._due = True
                 try:
-                    if self.hosts.hold(wanted, self.routes):
+                    if self.hosts.follow(Overlaps(self._choice, self._own_there, self.routes)):
                         await self.hosts.make()
                     self.answered(await agent.change_routes(self.routes, self.exclude))
                     self._due = False

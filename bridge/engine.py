@@ -162,6 +162,12 @@ class Engine:
         tcp, others = self.stack.tcp.counters, self.table.counters
         return tcp.opened + others.udp.flows_opened + others.icmp.flows_opened, tcp.bytes_in, tcp.bytes_out
 
+    def accept_sources(self, sources: Sequence[str]) -> None:
+        """Packets may come from these networks besides the bridge's own; flows go on."""
+        if self.stack is not None and tuple(sources) != tuple(self._sources):
+            self._sources = sources
+            self.stack.accept_sources([*self._addresses.networks, *sources])
+
     def destinations(self) -> set[bytes]:
         """The addresses that flows go to, packed."""
         return {flow.destination for flow in self.table} if self.table else set()

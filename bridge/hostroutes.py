@@ -26,7 +26,7 @@ from . import events
 from .dns.answer import Answer
 from .dns.message import Query, name_text
 from .errors import BridgeError
-from .overlaps import Overlaps, parsed
+from .overlaps import Overlaps
 
 log = logging.getLogger(__name__)
 
@@ -130,18 +130,17 @@ class HostRoutes:
 
     # --- when networks change -----------------------------------------------------------------------------------------
 
-    def hold(self, before: Iterable[str], now: Iterable[str]) -> bool:
-        """Networks `before` are captured, only those of `now` will be: keep the ways of the flows in between.
-
-        Whether there are any; `make` waits until they have their own.
+    def follow(self, now: Overlaps) -> bool:
+        """This is captured from now on, or will be in a moment: flows that were captured and are so no longer keep
+        their way. Whether there are any; `make` waits until each has its own.
         """
-        left, kept = list(parsed(before)), list(parsed(now))
+        before, self.overlaps = self.overlaps, now
+        if before.same_routes(now):
+            return False
         for address in set(self._in_use()):
             host = ip_address(address)
-            if not any(host in network for network in kept):
-                for network in left:
-                    if host in network:
-                        self._wishes.setdefault(address, _Wish(IN_USE, str(network)))
+            if before.captures(host) and not now.captures(host):
+                self._wishes.setdefault(address, _Wish(IN_USE, str(before.wanted(host) or host)))
         if self._wishes:
             self._more.set()
         return self._working and bool(self._wishes)

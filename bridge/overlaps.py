@@ -47,11 +47,12 @@ class Overlaps:
 
     def __init__(self, choice: Capture | None = None, own: Iterable[str] = (), installed: Iterable[str] = ()) -> None:
         """`own` are the target's own networks and `installed` what it captures, as its agent says. Untrusted."""
-        self._excluded = [each.network for each in choice.excluded] if choice else []
-        self._installed = list(parsed(installed))
+        there = list(parsed(own))[:MOST_OWN]
+        self._excluded = _Prefixes(each.network for each in choice.excluded) if choice else _Prefixes()
+        self._installed, self._own = _Prefixes(parsed(installed)), _Prefixes(there)
+        self._wanted = choice.captured if choice else ()
         self.all = tuple(
-            Overlap(network, each) for network in list(parsed(own))[:MOST_OWN]
-            for each in (choice.captured if choice else ())
+            Overlap(network, each) for network in there for each in self._wanted
             if covers(network, each.network) or covers(each.network, network)
         )
 
@@ -60,12 +61,47 @@ class Overlaps:
         host: Address | None = None
         for each in self.all:
             host = host or ip_address(address)
-            if host not in each.network:
-                continue
-            if any(host in network for network in (*self._excluded, *self._installed)):
-                return None
-            return each
+            if host in each.network:
+                return None if self._excluded.longest(host) >= 0 or self.captures(host) else each
         return None
+
+    def captures(self, host: Address) -> bool:
+        """Whether what goes to `host` is captured: the longest prefix decides."""
+        return self._installed.longest(host) > self._own.longest(host)
+
+    def same_routes(self, other: Overlaps) -> bool:
+        """Whether the other captures the same."""
+        return self._installed == other._installed and self._own == other._own
+
+    def wanted(self, host: Address) -> Network | None:
+        """The network to be captured that `host` lies in."""
+        return next((each.network for each in self._wanted if host in each.network), None)
+
+
+class _Prefixes:
+    """Networks by version and length: with everything captured there are thousands, and as many flows to look at."""
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self._known: dict[tuple[int, int], set[int]] = {}
+        for each in networks:
+            number = int(each.network_address) >> (each.max_prefixlen - each.prefixlen)
+            self._known.setdefault((each.version, each.prefixlen), set()).add(number)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Prefixes) and self._known == other._known
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def longest(self, host: Address) -> int:
+        """The length of the longest prefix that `host` lies in; -1 for none."""
+        number = int(host)
+        return max(
+            (
+                length for (version, length), known in self._known.items()
+                if version == host.version and number >> (host.max_prefixlen - length) in known
+            ),
+            default=-1,
+        )
 
 
 def parsed(texts: Iterable[str]) -> Iterator[Network]:

@@ -183,7 +183,7 @@ class Session:
         assert self.capturing is not None
         assert self.agent is not None
         loop = asyncio.get_running_loop()
-        self.agent.on_routes = self.capturing.changed_there
+        self.agent.on_routes = self._changed_there
         company = [loop.create_task(it) for it in (
             self.capturing.hosts.watch(self.agent), self.capturing.watch(self.agent), self.line.watch(self.agent),
         )]
@@ -202,6 +202,15 @@ class Session:
         finally:
             for task in company:
                 task.cancel()
+
+    def _changed_there(self, message: Mapping[str, Any]) -> None:
+        """The target's own networks changed, and with them perhaps where its packets come from."""
+        assert self.agent is not None
+        assert self.capturing is not None
+        self.capturing.answered(message)
+        if self.engine is not None and packetcapture.by_packets(self.agent.ready):
+            self.agent.ready["sources"] = message.get("sources")
+            self.engine.accept_sources(packetcapture.sources(self.agent.ready))
 
     def _command(self) -> tuple[str, ...]:
         """COMMAND, and where it finds the ssh-agent."""

@@ -208,20 +208,25 @@ class Captured:
             raise ValueError("routes before setup")
         self._note_nameservers()
         own = facts.on_link(self._netlink, without=self._index)
-        plan = routing.plan(self._wanted, self._exclude, own, self._protected(), self._explicit)
+        protected = self._protected()
+        plan = routing.plan(self._wanted, self._exclude, own, protected, self._explicit)
         singles: List[Network] = []
         for address in self.hosts.addresses:
             single = ipaddress.ip_network(address)
-            if not any(routing.inside(single, network) for network in plan.install):
+            if any(routing.inside(single, item.network) for item in protected):  # by now
+                self.hosts.forget(address)
+            elif routing.longest(single, plan.install) <= routing.longest(single, own):
                 singles.append(single)
         installed, skipped = self._routes.apply(routing.Plan([*plan.install, *singles], plan.skipped))
         names = set(map(str, singles))
         failed = [item for item in skipped if item["route"] in names]
         for item in failed:
             self.hosts.forget(ipaddress.ip_network(item["route"]).network_address)
-        told = {
+        told: Dict[str, Any] = {
             "routes": [text for text in installed if text not in names],
             "skipped": [item for item in skipped if item["route"] not in names],
             "own": list(map(str, own)),
         }
+        if isinstance(self._routes, PacketCapture):
+            told["sources"] = self._routes.sources()
         return told, failed

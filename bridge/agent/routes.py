@@ -90,6 +90,11 @@ def inside(network: Network, outer: Network) -> bool:
     return network.version == outer.version and network.subnet_of(outer)  # type: ignore[arg-type]
 
 
+def longest(network: Network, others: Iterable[Network]) -> int:
+    """The length of the longest prefix among `others` that holds `network`; -1 for none."""
+    return max((other.prefixlen for other in others if inside(network, other)), default=-1)
+
+
 def plan(
     wanted: Sequence[str], exclude: Sequence[str], on_link: Sequence[Network], protected: Sequence[Protected],
     explicit: Sequence[str] = (),

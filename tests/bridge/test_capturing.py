@@ -212,7 +212,7 @@ async def test_what_changes_over_there_is_told_and_flows_get_their_own_way(scene
     scene.machine.routes.append(VPN)
     scene.in_use = {bytes((10, 80, 0, 5))}
     async with scene.watched():
-        scene.capturing.changed_there({
+        scene.capturing.answered({
             "routes": ["10.70.0.0/16"], "own": ["10.80.0.0/16"],
             "skipped": [{"route": "10.80.0.0/16", "reason": "it is the target's own"}],
         })  # fmt: skip

@@ -78,7 +78,7 @@ class Scene:
         self.used: set[bytes] = set()
         self.hosts = HostRoutes(self.told.append, self.in_use, clock=lambda: self.now)
         wanted = Capture((Captured(ip_network("10.0.0.0/8"), "by tun0"),), ())
-        self.hosts.overlaps = Overlaps(wanted, [OWN, "fd00:7::/64"])
+        self.hosts.overlaps = Overlaps(wanted, [OWN, "fd00:7::/64"], ["10.0.0.0/8"])
 
     def in_use(self) -> Iterable[bytes]:
         return self.used
@@ -218,12 +218,26 @@ async def test_bounded_and_what_is_in_use_stays(scene: Scene) -> None:
 
 async def test_flows_keep_their_way_when_their_network_is_let_go(scene: Scene) -> None:
     scene.use("10.80.0.5", "10.90.0.5", "192.0.2.1")
+    wanted = [Captured(ip_network(text), "by tun0") for text in ("10.80.0.0/16", "10.90.0.0/16")]
+    both = Overlaps(Capture(tuple(wanted), ()), [], ["10.80.0.0/16", "10.90.0.0/16"])
+    one = Overlaps(Capture(tuple(wanted[1:]), ()), [], ["10.90.0.0/16"])
     async with scene.at_work():
-        assert scene.hosts.hold(["10.80.0.0/16", "10.90.0.0/16"], ["10.90.0.0/16"])
+        assert not scene.hosts.follow(both)
+        assert scene.hosts.follow(one)
         await scene.hosts.make()
-        assert not scene.hosts.hold(["10.90.0.0/16"], ["10.0.0.0/8"])
+        assert not scene.hosts.follow(both)
     assert scene.agent.asked == [{"10.80.0.5": IN_USE + LEAD}]
     assert scene.routes["10.80.0.5"]["network"] == "10.80.0.0/16"
+
+
+async def test_flows_keep_their_way_when_the_target_gets_such_a_network_itself(scene: Scene) -> None:
+    """What is captured around it stays, and its own is longer."""
+    scene.use("10.5.0.5")
+    wanted = Capture((Captured(ip_network("10.0.0.0/8"), "by tun0"),), ())
+    async with scene.at_work():
+        assert scene.hosts.follow(Overlaps(wanted, [OWN, "10.5.0.0/16"], ["10.0.0.0/8"]))
+        await scene.hosts.make()
+    assert scene.agent.asked == [{"10.5.0.5": IN_USE + LEAD}]
 
 
 async def test_without_a_connection_nothing_runs_out_and_nothing_spins(scene: Scene) -> None:

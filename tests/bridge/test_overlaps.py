@@ -53,6 +53,14 @@ def test_what_is_captured_or_excluded_or_elsewhere_wants_no_route() -> None:
         assert (found.holding(ip_address(text).packed) is not None) == wants, text
 
 
+def test_the_longest_prefix_decides_what_is_captured() -> None:
+    found = overlaps("10.0.0.0/8", "10.0.0.0/16", ("10.0.0.0/8", "10.0.3.0/24"))
+    for text, is_captured in {"10.1.0.1": True, "10.0.0.1": False, "10.0.3.1": True, "192.0.2.1": False}.items():
+        assert found.captures(ip_address(text)) == is_captured, text
+    assert found.holding(ip_address("10.0.0.1").packed) is found.all[0]
+    assert str(found.wanted(ip_address("10.0.0.1"))) == "10.0.0.0/8"
+
+
 def test_what_the_target_says_is_bounded_and_not_believed() -> None:
     own = ["nonsense", "10.0.0.1/8", *(f"10.{number >> 8}.{number & 255}.0/24" for number in range(1000))]
     found = Overlaps(choice("10.0.0.0/8"), own)

@@ -215,6 +215,29 @@ def bridge_over_there(world: World, address: str) -> Iterator[None]:
         world.codespace.shell("ip link del br9")
 
 
+def test_without_a_tun_networks_over_there_are_followed_as_well(idle: World, start: Start) -> None:
+    """A network that appears is not captured any more; a second address of the interface's is heard."""
+    laptop, codespace = idle.laptop, idle.codespace
+    laptop.ip(f"route add 10.46.0.0/16 via {CORP[4]}")
+    idle.corp.ip("addr add 10.46.0.9/32 dev lo")
+    try:
+        bridge = start(TARGET, "--ssh", "openssh", "--capture", "packet").ready()
+        with idle.corp.listen("10.46.0.9") as listener:
+            port = str(listener.getsockname()[1])
+            codespace.run("nc", "-z", "-w", "5", "10.46.0.9", port).check()
+            codespace.ip("addr add 172.31.7.2/24 dev eth0")
+            within("its sources", lambda: "172.31.7.0/24" in state(bridge)["agent"]["sources"])
+            codespace.run("nc", "-z", "-w", "5", "-s", "172.31.7.2", "10.46.0.9", port).check()
+            with bridge_over_there(idle, "10.46.0.1/16"):
+                within("told", lambda: "10.46.0.0/16" in str(state(bridge)["skipped"]))
+            within("captured again", lambda: "10.46.0.0/16" in state(bridge)["routes"])
+            codespace.run("nc", "-z", "-w", "5", "10.46.0.9", port).check()
+    finally:
+        codespace.shell("ip addr del 172.31.7.2/24 dev eth0")
+        laptop.shell("ip route del 10.46.0.0/16")
+        idle.corp.shell("ip addr del 10.46.0.9/32 dev lo")
+
+
 @pytest.mark.parametrize("network", ["10.46.0.0/16", "10.46.0.0/20", "10.46.0.0/15"], ids=["equal", "inside", "around"])
 def test_a_network_that_appears_in_the_codespace_stays_its_own(idle: World, start: Start, network: str) -> None:
     """Whichever is the narrower: the longest prefix decides. Told, shown by status, and undone when it goes again."""

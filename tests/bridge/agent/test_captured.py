@@ -148,6 +148,30 @@ async def test_a_host_inside_an_own_network_for_a_time(place: Place) -> None:
 
 
 @net
+async def test_a_host_inside_an_own_network_that_lies_inside_a_captured_one(place: Place) -> None:
+    """Without a hole in it the captured network is one route, which holds the host, and the own one is longer."""
+    it = await scene(place, routes=("172.16.0.0/12",))
+    it.ip("link add br9 type bridge", "addr add 172.17.0.1/16 dev br9", "link set br9 up")
+    await until(lambda: bool(it.told), "the word", 2)
+    assert it.told[-1]["routes"] == ["172.16.0.0/12"]
+    assert not it.bridged("172.17.9.9")
+    assert await it.hosts("172.17.9.9") == {}
+    assert it.bridged("172.17.9.9")
+    assert not it.bridged("172.17.9.8")
+    await it.agent.stop()
+
+
+@net
+async def test_a_host_that_becomes_a_gateway_is_let_go(place: Place) -> None:
+    it = await scene(place)
+    assert await it.hosts("10.3.7.7") == {}
+    assert it.bridged("10.3.7.7")
+    it.ip("route add 192.0.2.0/24 via 10.3.7.7 dev eth0 onlink")
+    await until(lambda: not it.bridged("10.3.7.7"), "the gateway left alone", 2)
+    await it.agent.stop()
+
+
+@net
 async def test_hosts_that_stay_the_targets_own(place: Place) -> None:
     it = await scene(place, exclude=["10.3.9.0/24"], routes=("10.0.0.0/8",))
     it.ip(
@@ -183,6 +207,7 @@ async def test_hosts_that_stay_the_targets_own(place: Place) -> None:
 async def test_a_host_that_is_captured_anyway_keeps_its_way_when_its_network_is_let_go(place: Place) -> None:
     it = await scene(place)
     assert await it.hosts("198.51.100.9") == {}
+    assert "198.51.100.9 dev nb0" not in show(it.enter, "ip", "route")
     await it.agent.change_routes(["10.0.0.0/8"], [])
     assert it.bridged("198.51.100.9")
     assert not it.bridged("198.51.100.8")
