@@ -14,7 +14,7 @@ import errno
 import ipaddress
 import os
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .netlink import Address, Interface, Netlink, Network
 
@@ -65,17 +65,41 @@ def hosts(addresses: Iterable[str], reason: str) -> List[Protected]:
 
 
 def subtract(networks: Iterable[Network], excluded: Iterable[Network]) -> List[Network]:
-    """The prefixes that cover `networks` but nothing of `excluded`."""
-    left = list(networks)
-    for hole in excluded:
-        after: List[Network] = []
-        for network in left:
-            if network.version != hole.version or not network.overlaps(hole):
-                after.append(network)
-            elif network.prefixlen < hole.prefixlen:
-                after.extend(network.address_exclude(hole))  # type: ignore[arg-type]
-        left = after
+    """The prefixes that cover `networks` but nothing of `excluded`.
+
+    By ranges of numbers: with everything captured and hundreds of holes, cutting prefix by prefix takes seconds.
+    """
+    holes: Dict[int, List[Tuple[int, int]]] = {4: [], 6: []}
+    for hole in sorted(excluded, key=_first):
+        holes[hole.version].append((_first(hole), int(hole.broadcast_address)))
+    left: List[Network] = []
+    for network in networks:
+        at, end = _first(network), int(network.broadcast_address)
+        whole = True
+        for first, last in holes[network.version]:
+            if last < at:
+                continue
+            if first > end:
+                break
+            whole = False
+            if first > at:
+                left += _prefixes(network.version, at, first - 1)
+            at = last + 1
+        if whole:
+            left.append(network)
+        elif at <= end:
+            left += _prefixes(network.version, at, end)
     return left
+
+
+def _first(network: Network) -> int:
+    return int(network.network_address)
+
+
+def _prefixes(version: int, first: int, last: int) -> Iterator[Network]:
+    """The prefixes that cover just these addresses."""
+    make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    return ipaddress.summarize_address_range(make(first), make(last))
 
 
 def _network(text: str) -> Optional[Network]:
