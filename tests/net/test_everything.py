@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -198,20 +200,29 @@ while True:
 here, as the one of a codespace does."""
 
 
-@pytest.fixture
-def relay(internet: World) -> Iterator[Path]:
-    """The alias `relayed`: the laptop waits for the relay on the address that the file names."""
+@pytest.fixture(params=["beside", "outside"])
+def relay(internet: World, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The alias `relayed`: the laptop waits for the relay on the address that the file names.
+
+    The relay is a process of the codespace's, or one of the machine around it that shares its network alone, as where
+    a codespace is a container of a virtual machine's.
+    """
     world = internet
     config = world.laptop.folder / "home/.ssh/config"
     where = world.laptop.folder / "relay-at"
     command = f"sh -c 'exec nc -l -s $(cat {where}) -p 9999'"
     alias = f"Host relayed\n  HostName codespace\n  User root\n  ProxyCommand {command}\n"
     alias += f"  HostKeyAlias [{CODESPACE[4]}]:{SSH_PORT}\n"
-    server = (CODESPACE[4], str(SSH_PORT))
-    program = world.codespace.start("python3", "-I", "-S", "-c", RELAY, *server, *OUT, log="relay.log")
-    with changed(config, config.read_text() + alias), changed(where, f"{OUT[0]}\n"):
+    words = ["python3", "-I", "-S", "-c", RELAY, CODESPACE[4], str(SSH_PORT), *OUT]
+    with ExitStack() as exits:
+        if request.param == "outside":
+            process = exits.enter_context(subprocess.Popen(["nsenter", "-t", str(world.codespace.init), "-n", *words]))
+            exits.callback(process.kill)
+        else:
+            exits.callback(world.codespace.start(*words, log="relay.log").kill)
+        exits.enter_context(changed(config, config.read_text() + alias))
+        exits.enter_context(changed(where, f"{OUT[0]}\n"))
         yield where
-    program.kill()
 
 
 def test_failure_23_a_relay_that_reaches_out_elsewhere_is_not_captured(
