@@ -12,12 +12,13 @@ import contextlib
 import ipaddress
 import os
 import socket
+import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from . import facts, resolvconf
 from . import routes as routing
 from .carrier import Carrier
-from .hostroutes import HostRoutes
+from .hostroutes import HostRoutes, Refusals
 from .loop import READ, Loop, Timer
 from .netlink import Address, Netlink, Network
 from .packet import PacketCapture
@@ -27,6 +28,8 @@ GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h)."""
 MOMENT = 0.2
 """Seconds between the first word of the kernel and the look: a container that starts changes ten things at once."""
+LONGEST_MOMENT = 1.5
+"""The same where a look takes long, since there are thousands of routes: a sixth of the time goes into looks."""
 
 PEER = "it is the other end of the SSH connection"
 CARRIER = "it carries the connection"
@@ -56,6 +59,7 @@ class Captured:
         self._told: Optional[Dict[str, Any]] = None
         self._kernel: Optional[socket.socket] = None
         self._timer: Optional[Timer] = None
+        self._moment = MOMENT
         self.carrier = Carrier(loop, connection, self.look)
         self.hosts = HostRoutes(loop, lambda: not self.carrier.away, self.look)
         self._add_peer(connection)
@@ -81,7 +85,7 @@ class Captured:
         """Capture single addresses, each for so many `seconds`; the fields of `host_routes_changed`."""
         refused: Notes = []
         asked: Dict[str, Address] = {}
-        neighbours = self._netlink.neighbours()
+        refusals = Refusals(self._netlink, self._protected(), self._exclude, self._own)
         for item in addresses:
             text = str(item["address"])
             try:
@@ -90,7 +94,7 @@ class Captured:
                 refused.append({"route": text, "reason": "it is not an address"})
                 continue
             seconds = float(item["seconds"])
-            reason = self._against(address, neighbours) if seconds > 0 and address not in self.hosts else ""
+            reason = refusals.of(address) if seconds > 0 and address not in self.hosts else ""
             if reason:
                 refused.append({"route": text, "reason": reason})
                 continue
@@ -102,29 +106,6 @@ class Captured:
             if failed is not None:
                 refused.append({**item, "route": str(failed)})
         return {"installed": [str(address) for address in asked.values()], "skipped": refused}
-
-    def _against(self, address: Address, neighbours: Dict[Address, bool]) -> str:
-        """Why an address is not to be captured by itself, or nothing."""
-        network = ipaddress.ip_network(address)
-        for item in self._protected():
-            if routing.inside(network, item.network):
-                return item.reason
-        for text in self._exclude:
-            with contextlib.suppress(ValueError):
-                if routing.inside(network, ipaddress.ip_network(text, strict=False)):
-                    return "it is excluded"
-        for info in self._netlink.addresses():
-            if info.address == address:
-                return "it is the target's own address"
-            if info.network.version == 4 and info.network.prefixlen < 31 and address in (
-                info.network.network_address, info.network.broadcast_address
-            ):  # fmt: skip
-                return "it is an address of %s as a whole" % info.network
-        if neighbours.get(address):
-            return "the target has a neighbour with that address"
-        if str(address) in open_connections(self._own):
-            return "a connection beside the bridge is open to it"
-        return ""
 
     # What changes here.
 
@@ -143,7 +124,7 @@ class Captured:
             while self._kernel is not None and self._kernel.recv(65536):
                 pass
         if self._timer is None:
-            self._timer = self._loop.call_later(MOMENT, self.look)
+            self._timer = self._loop.call_later(self._moment, self.look)
 
     def look(self) -> None:
         """Something changed here, perhaps: do what is wanted as it is to be done now, and say so if it differs."""
@@ -152,11 +133,13 @@ class Captured:
             self._timer = None
         if self._told is None:
             return
+        began = time.monotonic()
         try:
             now = self._apply()[0]
         except OSError as error:  # the next word of the kernel brings the next look
             os.write(2, ("netbridge agent: the routes could not be looked at: %s\n" % error).encode())
             return
+        self._moment = min(LONGEST_MOMENT, max(MOMENT, 5 * (time.monotonic() - began)))
         before, self._told = self._told, now
         if before != now:
             self._send({"type": "routes_changed", **now})

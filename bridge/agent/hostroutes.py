@@ -7,12 +7,16 @@ seconds after its return.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import time
 from collections import OrderedDict
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 from .loop import Loop, Timer
-from .netlink import Address
+from .netlink import Address, Netlink
+from .routes import Protected, inside
+from .sockets import open_connections
 
 MOST = 1024
 """Routes that one bridge makes so; the one asked for longest ago goes first. The session has its own, lower limit."""
@@ -20,6 +24,39 @@ LONGEST = 4 * 3600.0
 """Seconds that a single wish may last."""
 PATIENCE = 30.0
 """Seconds that everything lasts at least when the session comes back."""
+
+
+class Refusals:
+    """Why an address is not to be captured by itself, as this place is at one moment."""
+
+    def __init__(
+        self, netlink: Netlink, protected: Sequence[Protected], exclude: Sequence[str], bridge: Sequence[Address],
+    ) -> None:  # fmt: skip
+        """`exclude`: CIDRs that the session keeps out, `bridge`: the TUN's own addresses."""
+        self._protected = list(protected)
+        for text in exclude:
+            with contextlib.suppress(ValueError):
+                self._protected.append(Protected(ipaddress.ip_network(text, strict=False), "it is excluded"))
+        self._addresses = netlink.addresses()
+        self._neighbours = netlink.neighbours()
+        self._connected = set(open_connections(bridge, limit=4096))
+
+    def of(self, address: Address) -> str:
+        """The reason, or nothing."""
+        for item in self._protected:
+            if inside(ipaddress.ip_network(address), item.network):
+                return item.reason
+        for info in self._addresses:
+            if info.address == address:
+                return "it is the target's own address"
+            network = info.network
+            if network.version == 4 and network.prefixlen < 31 and address in (network[0], network[-1]):
+                return "it is an address of %s as a whole" % network
+        if self._neighbours.get(address):
+            return "the target has a neighbour with that address"
+        if str(address) in self._connected:
+            return "a connection beside the bridge is open to it"
+        return ""
 
 
 class HostRoutes:

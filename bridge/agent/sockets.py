@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from typing import Container, Iterator, List, NamedTuple, Optional, Set
+from typing import Container, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from .netlink import Address
 
@@ -63,14 +63,13 @@ def open_connections(without: Container[Address] = (), limit: int = 256) -> List
     connection in over loopback, as in a codespace. A captured route would break those connections in any case: their
     source address is not the TUN's.
     """
-    found: List[str] = []
+    found: Dict[str, None] = {}
     for each in sockets():
-        text = str(each.remote)
         if each.state != ESTABLISHED or each.remote.is_loopback or each.local in without:
             continue
-        if text not in found and len(found) < limit:
-            found.append(text)
-    return found
+        if len(found) < limit:
+            found[str(each.remote)] = None
+    return list(found)
 
 
 def owned(process: int) -> Set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -200,6 +201,24 @@ async def test_hosts_that_stay_the_targets_own(place: Place) -> None:
     for address in ("10.3.0.50", "10.3.0.1"):
         assert not it.bridged(address)
     assert it.bridged("10.3.0.60")
+    await it.agent.stop()
+
+
+@net
+async def test_a_host_that_a_program_is_connected_to_beside_the_bridge_stays(place: Place) -> None:
+    """Its packets have another source than the TUN's, and nobody would know them."""
+    it = await scene(place)
+    script = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('10.3.7.7', 9)); print(); input()"
+    with subprocess.Popen(
+        [*it.enter, sys.executable, "-I", "-S", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        assert "connection" in (await it.hosts("10.3.7.7"))["10.3.7.7"]
+        assert not it.bridged("10.3.7.7")
+        program.communicate("\n")
+    assert await it.hosts("10.3.7.7") == {}
+    assert it.bridged("10.3.7.7")
     await it.agent.stop()
 
 

@@ -91,7 +91,7 @@ def test_the_ssh_peer_is_cut_out() -> None:
 
 def test_holes_do_not_make_routes_that_cut_off_neighbours() -> None:
     """10.0.0.0/8 without the gateway 10.0.0.1 is, among others, 10.0.0.2/31, which is longer than 10.0.0.0/16."""
-    own = ip_network("10.0.0.0/16")
+    own = IPv4Network("10.0.0.0/16")
     found = plan(["10.0.0.0/8"], [], [own], hosts(["10.0.0.1"], "gateway"))
     assert not any(network.subnet_of(own) for network in found.install if isinstance(network, IPv4Network))
     for inside in ("10.1.0.0", "10.255.255.255", "10.128.0.1"):
