@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections import OrderedDict
@@ -202,13 +203,12 @@ class HostRoutes:
 
     async def _ask(self, agent: RouteMaker) -> None:
         """Put all wishes that gathered to the agent at once."""
-        wishes, self._wishes = self._wishes, {}
+        wishes, self._wishes = dict(itertools.islice(self._wishes.items(), MOST)), {}
         waiting, self._waiting = self._waiting, []
         if not wishes:  # they were fulfilled with somebody else's
             self._release(waiting)
             return
-        used = set(self._in_use()) if len(self._hosts) + len(wishes) > MOST else set()
-        gone = self._make_room(len(wishes), used)
+        gone = self._make_room(wishes)
         asked = {str(ip_address(address)): address for address in wishes}
         try:
             answer = await agent.make_host_routes(
@@ -226,10 +226,14 @@ class HostRoutes:
         finally:
             self._release(waiting)
 
-    def _make_room(self, count: int, used: set[bytes]) -> list[str]:
-        """Forget so many that all fit; those that are to be taken away over there."""
-        over = len(self._hosts) + count - MOST
-        gone = [address for address in self._hosts if address not in used][: max(0, over)]
+    def _make_room(self, wishes: Iterable[bytes]) -> list[str]:
+        """Forget so many that these fit as well; those that are to be taken away over there."""
+        kept = set(wishes)
+        over = len(self._hosts.keys() | kept) - MOST
+        if over <= 0:
+            return []
+        kept.update(self._in_use())
+        gone = [address for address in self._hosts if address not in kept][:over]
         return [str(ip_address(address)) for address in gone if not self._hosts.pop(address).refused]
 
     def _answered(self, answer: dict[str, Any], asked: dict[str, bytes], wishes: dict[bytes, _Wish]) -> None:

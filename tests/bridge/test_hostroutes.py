@@ -214,6 +214,12 @@ async def test_bounded_and_what_is_in_use_stays(scene: Scene) -> None:
         assert {everyone[0], "10.0.200.1"} <= scene.routes.keys()
         assert everyone[1] not in scene.routes
         assert scene.agent.asked[-1][everyone[1]] == 0
+        scene.now += 200  # the one asked for longest ago is asked for again, together with a new one
+        await scene.make(everyone[2], "10.0.200.2")
+        assert scene.agent.asked[-1].keys() == {everyone[2], "10.0.200.2", everyone[3]}
+        assert scene.agent.asked[-1][everyone[2]] > 0
+        assert scene.agent.asked[-1][everyone[3]] == 0
+        assert len(scene.routes) == MOST
 
 
 async def test_flows_keep_their_way_when_their_network_is_let_go(scene: Scene) -> None:
