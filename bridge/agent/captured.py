@@ -72,7 +72,7 @@ class Captured:
         `explicit`: networks that a person named.
         """
         self._routes, self._index = routes, index
-        self._own = [ipaddress.ip_interface(text).ip for text in own]
+        self._own = self.carrier.own = [ipaddress.ip_interface(text).ip for text in own]
         self._explicit = list(map(str, explicit))
 
     def wish(self, wanted: Sequence[str], exclude: Sequence[str]) -> Dict[str, Any]:

@@ -9,14 +9,18 @@ connection, the sockets of this namespace are looked at, and these peers are lef
 - whoever the process reaches out to that handed that connection in from here;
 - whoever a socket talks to that belongs to no process to be seen from here: a relay outside of this container.
 
-A relay's try that began before it was seen has the TUN's address for its source and fails; its next one passes.
+A relay's try that began before it was seen has the TUN's address for its source and would fail after two minutes of the
+kernel's patience; it is ended, so that the next one begins.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Callable, List, Optional, Set
 
+from . import sockdiag
 from .loop import Loop, Timer
+from .netlink import Address
 from .sockets import ESTABLISHED, SYN_RECV, SYN_SENT, Socket, owned, processes, sockets
 
 EVERY = 0.5
@@ -37,6 +41,8 @@ class Carrier:
         self._timer: Optional[Timer] = None
         self.addresses: List[str] = []
         """Whom to leave alone."""
+        self.own: List[Address] = []
+        """The TUN's addresses."""
         self.away = False
         """There is no connection now."""
         self._look_behind(connection)
@@ -74,13 +80,18 @@ class Carrier:
     def _look(self) -> None:
         self._timer = self._loop.call_later(EVERY, self._look)
         found = list(self.addresses)
-        for each in self._carriers():
+        carriers = self._carriers()
+        for each in carriers:
             text = str(each.remote)
             if text not in found and not each.remote.is_loopback:
                 found.append(text)
         if found != self.addresses:
             self.addresses = found[-MOST:]
             self._found()
+        for each in carriers:
+            if each.state == SYN_SENT and each.local in self.own:
+                with contextlib.suppress(OSError):  # a kernel that cannot do that
+                    sockdiag.destroy(each)
 
     def _carriers(self) -> List[Socket]:
         listed = [each for each in sockets("tcp", "tcp6") if each.state in (ESTABLISHED, SYN_SENT, SYN_RECV)]

@@ -9,6 +9,8 @@ from typing import Container, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from .netlink import Address
 
+TABLES = "/proc/net/"
+"""The process's, which is its first thread's."""
 ESTABLISHED, SYN_SENT, SYN_RECV = 1, 2, 3
 """States (include/net/tcp_states.h); a connected UDP socket is ESTABLISHED."""
 
@@ -29,7 +31,7 @@ def sockets(*names: str) -> Iterator[Socket]:
     """The TCP (and, without `names`, the UDP) sockets that have a peer."""
     for name in names or ("tcp", "tcp6", "udp", "udp6"):
         try:
-            with open("/proc/net/" + name, encoding="ascii") as table:
+            with open(TABLES + name, encoding="ascii") as table:
                 lines = table.readlines()[1:]
         except OSError:
             continue
