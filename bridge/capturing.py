@@ -1,7 +1,7 @@
 """Which networks a bridge captures: looked up here, decided with the user's wishes, installed there, kept true.
 
-The local machine's routes are looked at before the start and every WATCH_SECONDS after it, so a VPN that comes up
-later is captured as well and one that goes down is let go; flows into it keep their way (`hostroutes.py`). The agent
+The local machine's routes are looked at before the start and whenever the kernel tells of a change, so a VPN that comes
+up later is captured as well and one that goes down is let go; flows into it keep their way (`hostroutes.py`). The agent
 does the same with the target's networks. What it cannot or must not install it gives back with a reason; that is told
 too, since a network that silently does not work is the worst of all answers.
 """
@@ -24,8 +24,11 @@ from .routes import Capture, LocalNetworksError, Snapshot, choose, local_network
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 3.0
-"""A VPN that comes up is noticed within this time; a look costs some milliseconds."""
+WATCH_SECONDS = 1.5
+"""Where the kernel gives no word of a change, a VPN that comes up is noticed within this time."""
+HEARING_SECONDS = 30.0
+"""Where it does, the time between two looks in case a word was lost. A look costs some milliseconds here, but three
+processes on macOS."""
 
 
 class RouteKeeper(Protocol):
@@ -171,10 +174,10 @@ class Capturing:
 
     async def watch(self, agent: RouteKeeper) -> None:
         """Follow this machine's routes until cancelled."""
-        with notice(self._look_now.set):
+        with notice(self._look_now.set) as hears:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_SECONDS):
+                    async with asyncio.timeout(HEARING_SECONDS if hears else WATCH_SECONDS):
                         await self._look_now.wait()
                 self._look_now.clear()
                 wanted = self.routes

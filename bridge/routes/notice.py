@@ -28,8 +28,10 @@ Source = tuple[int, Callable[[], bool | None]]
 
 
 @contextlib.contextmanager
-def notice(changed: Callable[[], None]) -> Iterator[None]:
-    """Call `changed` from the running event loop after each change, until the block ends."""
+def notice(changed: Callable[[], None]) -> Iterator[bool]:
+    """Call `changed` from the running event loop after each change, until the block ends. Gives whether the system will
+    tell.
+    """
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 
@@ -51,11 +53,11 @@ def notice(changed: Callable[[], None]) -> Iterator[None]:
             descriptor, read = _monitor(exits) if sys.platform == "darwin" else _netlink(exits)
         except (AttributeError, OSError):  # another system, no such program, or no descriptor is left
             exits.close()
-            yield
+            yield False
             return
         loop.add_reader(descriptor, heard)
         try:
-            yield
+            yield True
         finally:
             loop.remove_reader(descriptor)
             if timer is not None:

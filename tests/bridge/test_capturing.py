@@ -106,7 +106,7 @@ class Scene:
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene()
     monkeypatch.setattr(module, "local_networks", lambda: scene.machine)
-    monkeypatch.setattr(module, "WATCH_SECONDS", 600.0)  # only what is told makes it look
+    monkeypatch.setattr(module, "HEARING_SECONDS", 600.0)  # only what is told makes it look
     return scene
 
 
