@@ -113,6 +113,8 @@ class AgentHandle:
         """Called once when the agent is gone, whoever ended it; None as error when `stop` or `close` did."""
         self.on_cut: Callable[[Exception | None], None] | None = None
         """Called when the connection broke and the agent may still be there: see `outlive` and `resume`."""
+        self.on_routes: Callable[[dict[str, Any]], None] | None = None
+        """Called with each `routes_changed` that nobody asked for: the target's own networks changed."""
         soon = asyncio.get_running_loop().call_soon
         self.framed = FramedLink(
             channel, on_control=self._control, on_lost=self._lost, on_cut=self._cut, soon=soon
@@ -146,6 +148,11 @@ class AgentHandle:
     async def change_names(self, suffixes: Sequence[str], search: Sequence[str]) -> None:
         """From now on ask here first for names under these suffixes, and search these domains. Raises a BridgeError."""
         await self._ask({"type": "names", "suffixes": list(suffixes), "search": list(search)}, "names_changed")
+
+    async def make_host_routes(self, addresses: Sequence[tuple[str, float]]) -> dict[str, Any]:
+        """Capture single addresses, each for so many seconds (0: no longer); the `host_routes_changed` message."""
+        listed = [{"address": address, "seconds": round(seconds, 1)} for address, seconds in addresses]
+        return await self._ask({"type": "host_routes", "addresses": listed}, "host_routes_changed")
 
     def outlive(self) -> None:
         """From now on the bridge outlives its connection: its end is told to `on_cut`, and `resume` is possible."""
@@ -268,6 +275,9 @@ class AgentHandle:
                 "Another bridge took this target over.", f"It was started on {printable(message.get('detail'))}.",
                 "Start this one again, with --take-over if the other runs elsewhere and shall end.",
             ))
+        elif message["type"] == "routes_changed":
+            if self.on_routes is not None:
+                self.on_routes(message)
         elif message["type"] == "error":
             self._reports += 1
             if self._reports <= MAX_REPORTS:

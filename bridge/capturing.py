@@ -1,8 +1,9 @@
 """Which networks a bridge captures: looked up here, decided with the user's wishes, installed there, kept true.
 
-The local machine's routes are looked at before the start and every WATCH_SECONDS after it, so a VPN that comes up
-later is captured as well and one that goes down is let go. What the agent cannot or must not install it gives back
-with a reason; that is told too, since a network that silently does not work is the worst of all answers.
+The local machine's routes are looked at before the start and whenever the kernel tells of a change, so a VPN that comes
+up later is captured as well and one that goes down is let go; flows into it keep their way (`hostroutes.py`). The agent
+does the same with the target's networks. What it cannot or must not install it gives back with a reason; that is told
+too, since a network that silently does not work is the worst of all answers.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from typing import Any, Protocol
 from . import events
 from .errors import BridgeError, TargetUnreachableError, UsageError
 from .forward.policy import Policy
+from .hostroutes import HostRoutes
 from .options import Options
+from .overlaps import Overlaps
 from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks, notice
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 3.0
-"""A VPN that comes up is noticed within this time; a look costs some milliseconds."""
+WATCH_SECONDS = 1.5
+"""Where the kernel gives no word of a change, a VPN that comes up is noticed within this time."""
+HEARING_SECONDS = 30.0
+"""Where it does, the time between two looks in case a word was lost. A look costs some milliseconds here, but three
+processes on macOS."""
 
 
 class RouteKeeper(Protocol):
@@ -36,11 +42,13 @@ class Capturing:
     """The captured networks of one bridge."""
 
     def __init__(
-        self, options: Options, tell: events.EventSink, *, on_change: Callable[[], None] = lambda: None,
+        self, options: Options, tell: events.EventSink, hosts: HostRoutes, *,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_change` hears of each change of this machine's network that `watch` sees."""
         self._options = options
         self._tell = tell
+        self.hosts = hosts
         self._on_change = on_change
         self._due = False
         """Whether the agent has still to be told."""
@@ -53,6 +61,7 @@ class Capturing:
         self._choice: Capture | None = None
         self._told: tuple[tuple[events.Network, ...], tuple[events.Network, ...]] | None = None
         self._installed: tuple[str, ...] = ()
+        self._own_there: tuple[str, ...] = ()
         self._skipped: tuple[events.Network, ...] = ()
 
     @property
@@ -136,9 +145,13 @@ class Capturing:
             ) from None
 
     def answered(self, answer: Mapping[str, Any]) -> None:
-        """The agent said (in `ready`, in `routes_changed`) what it installed and what not; tell what changed by it."""
-        routes, skipped = answer.get("routes"), answer.get("skipped")
+        """The agent said (in `ready`, in `routes_changed`, which comes unasked when the target's own networks changed)
+        what it installed and what not; tell what changed by it.
+        """
+        routes, skipped, own = answer.get("routes"), answer.get("skipped"), answer.get("own")
         self._installed = tuple(map(str, routes)) if isinstance(routes, list) else ()
+        self._own_there = tuple(map(str, own)) if isinstance(own, list) else ()
+        self.hosts.follow(Overlaps(self._choice, self._own_there, self._installed))
         self._skipped = tuple(
             events.Network(str(it.get("route")), str(it.get("reason")))
             for it in (skipped if isinstance(skipped, list) else ()) if isinstance(it, dict)
@@ -155,15 +168,16 @@ class Capturing:
         """The tunnel was made anew, perhaps from elsewhere: tell the agent once more what is captured."""
         if peer:
             self._peers = (peer,)
+        self.hosts.renew()
         self._due = True
         self._look_now.set()
 
     async def watch(self, agent: RouteKeeper) -> None:
         """Follow this machine's routes until cancelled."""
-        with notice(self._look_now.set):
+        with notice(self._look_now.set) as hears:
             while True:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(WATCH_SECONDS):
+                    async with asyncio.timeout(HEARING_SECONDS if hears else WATCH_SECONDS):
                         await self._look_now.wait()
                 self._look_now.clear()
                 wanted = self.routes
@@ -172,6 +186,8 @@ class Capturing:
                     continue
                 self._due = True
                 try:
+                    if self.hosts.follow(Overlaps(self._choice, self._own_there, self.routes)):
+                        await self.hosts.make()
                     self.answered(await agent.change_routes(self.routes, self.exclude))
                     self._due = False
                 except TargetUnreachableError as error:

@@ -22,6 +22,7 @@ from . import events
 from .addresses import Addresses
 from .audit import Audit
 from .dns import DnsService, OwnNames, Upstream
+from .dns.service import Ways
 from .errors import UsageError
 from .forward.flows import FlowTable
 from .forward.icmp import IcmpForwarder
@@ -42,10 +43,11 @@ class Engine:
     def __init__(
         self, link: Link, addresses: Addresses, policy: Policy, upstream: Upstream, *, limits: Limits, own: OwnNames,
         mtu: int, dns: bool, pcap: Path | None, tell: events.EventSink, on_lost: Callable[[Exception | None], None],
-        sources: Sequence[str] = (),
+        sources: Sequence[str] = (), ways: Ways | None = None,
     ) -> None:
         """`mtu` is the TUN's; `dns` says whether names are answered, and `own` which of them without asking anybody;
-        `on_lost` is told when the link ends; `sources`: networks packets may come from besides the bridge's own.
+        `on_lost` is told when the link ends; `sources`: networks packets may come from besides the bridge's own;
+        `ways`: see DnsService.
         """
         self._link = link
         self._addresses = addresses
@@ -59,6 +61,7 @@ class Engine:
         self._tell = tell
         self._on_lost = on_lost
         self._sources = sources
+        self._ways = ways
         self._forwarders = ExitStack()
         self._rest = AsyncExitStack()
         self.stack: Stack | None = None
@@ -110,7 +113,7 @@ class Engine:
                 self.dns = await exits.enter_async_context(
                     DnsService(
                         stack, self._addresses.gateways, self._upstream,
-                        max_questions=limits.dns_questions, own=self._own,
+                        max_questions=limits.dns_questions, own=self._own, ways=self._ways,
                     ),
                 )
             self._rest = exits.pop_all()
@@ -158,6 +161,16 @@ class Engine:
             return 0, 0, 0
         tcp, others = self.stack.tcp.counters, self.table.counters
         return tcp.opened + others.udp.flows_opened + others.icmp.flows_opened, tcp.bytes_in, tcp.bytes_out
+
+    def accept_sources(self, sources: Sequence[str]) -> None:
+        """Packets may come from these networks besides the bridge's own; flows go on."""
+        if self.stack is not None and tuple(sources) != tuple(self._sources):
+            self._sources = sources
+            self.stack.accept_sources([*self._addresses.networks, *sources])
+
+    def destinations(self) -> set[bytes]:
+        """The addresses that flows go to, packed."""
+        return {flow.destination for flow in self.table} if self.table else set()
 
     def flows(self) -> dict[str, Any]:
         """The flow table as JSON."""

@@ -77,6 +77,21 @@ class Skipped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HostRoute(Event):
+    """A host inside one of the target's own networks comes through the bridge for a while, or cannot."""
+
+    address: str
+    name: str
+    """The name that led to it; empty when open flows go there whose network is no longer captured."""
+    network: str
+    """CIDR."""
+    seconds: float
+    """How long; longer if it is asked for again or in use."""
+    refused: str = ""
+    """Why the target keeps it to itself. Untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dns(Event):
     """Names over there are (or are no longer) asked here."""
 

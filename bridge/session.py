@@ -40,6 +40,7 @@ from .engine import Engine
 from .errors import BridgeError, BridgeGoneError
 from .forward.policy import Policy
 from .hostalias import NAME, HostAlias
+from .hostroutes import HostRoutes
 from .lifeline import Lifeline
 from .losses import lost, reason
 from .machine import identity
@@ -148,7 +149,8 @@ class Session:
         self.began = time.monotonic()
         self._ending = asyncio.get_running_loop().create_future()
         self._patience = asyncio.get_running_loop().create_future()
-        capturing = self.capturing = Capturing(self.options, self._tell, on_change=self._network_changed)
+        hosts = HostRoutes(self._tell, lambda: self.engine.destinations() if self.engine else ())
+        capturing = self.capturing = Capturing(self.options, self._tell, hosts, on_change=self._network_changed)
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
@@ -181,7 +183,10 @@ class Session:
         assert self.capturing is not None
         assert self.agent is not None
         loop = asyncio.get_running_loop()
-        company = [loop.create_task(self.capturing.watch(self.agent)), loop.create_task(self.line.watch(self.agent))]
+        self.agent.on_routes = self._changed_there
+        company = [loop.create_task(it) for it in (
+            self.capturing.hosts.watch(self.agent), self.capturing.watch(self.agent), self.line.watch(self.agent),
+        )]
         if self.naming and self.agent.ready.get("dns"):
             company.append(loop.create_task(self.naming.watch(self.agent)))
         for task in company:
@@ -197,6 +202,15 @@ class Session:
         finally:
             for task in company:
                 task.cancel()
+
+    def _changed_there(self, message: Mapping[str, Any]) -> None:
+        """The target's own networks changed, and with them perhaps where its packets come from."""
+        assert self.agent is not None
+        assert self.capturing is not None
+        self.capturing.answered(message)
+        if self.engine is not None and packetcapture.by_packets(self.agent.ready):
+            self.agent.ready["sources"] = message.get("sources")
+            self.engine.accept_sources(packetcapture.sources(self.agent.ready))
 
     def _command(self) -> tuple[str, ...]:
         """COMMAND, and where it finds the ssh-agent."""
@@ -282,7 +296,7 @@ class Session:
             agent.link, addresses, policy, upstream, limits=options.limits,
             own=OwnNames({NAME: alias.answers(policy)} if alias.on else {}), mtu=mtu,
             dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
-            sources=packetcapture.sources(agent.ready),
+            sources=packetcapture.sources(agent.ready), ways=capturing.hosts,
         )
         await self.engine.open()
         assert self.engine.stack is not None

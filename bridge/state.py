@@ -55,6 +55,10 @@ def describe(session: Session) -> dict[str, Any]:
         for name in ("captured", "skipped", "excluded"):
             state[name] = [dataclasses.asdict(network) for network in getattr(capturing, name)]
         state["routes"] = list(capturing.installed)
+        state["overlapping"] = [
+            {"network": str(it.network), "reason": it.reason} for it in capturing.hosts.overlaps.all
+        ]
+        state["host_routes"] = capturing.hosts.state()
     return state
 
 

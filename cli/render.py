@@ -41,6 +41,11 @@ def _sentence(event: events.Event) -> str:
             return f"captured: {_networks(networks)}" if networks else "captured: nothing (name networks by --route)"
         case events.Skipped(networks=networks):
             return f"not captured: {_networks(networks)}"
+        case events.HostRoute() as it:
+            who = f"{it.name} ({it.address})" if it.name else f"{it.address}, to which flows are open,"
+            if it.refused:
+                return f"{who} in {it.network} is not reached through the bridge: {it.refused}"
+            return f"{who} in {it.network} is reached through the bridge, for {span(it.seconds)} and while in use"
         case events.Dns(on=True) as it:
             suffixes = f", always {', '.join(it.suffixes)}" if it.suffixes else ""
             return f"names: asked here by way of {it.listen or 'the bridge'} ({it.mode}{suffixes})"
@@ -167,6 +172,12 @@ def state(status: dict[str, Any]) -> list[str]:
                 found = tuple(it for it in found if "--exclude" in it.reason or "tunnel" in it.reason)
             if found:
                 lines.append(f"  {name}: {_networks(found)}")
+    if overlapping := status.get("overlapping"):
+        found = tuple(events.Network(it["network"], it["reason"]) for it in overlapping)
+        lines.append(f"  overlapping (hosts by name only): {_networks(found)}")
+    if hosts := status.get("host_routes"):
+        lines.append(f"  host routes: {len(hosts)}")
+        lines += [f"    {host_line(host)}" for host in hosts[-NETWORKS_SHOWN:]]
     if connection := status.get("connection"):
         trip = f", round trip {connection['rtt'] * 1000:.1f} ms" if connection.get("rtt") else ""
         lines.append(f"  connection: {'up' + trip if connection.get('up') else 'down, it is being made anew'}")
@@ -191,6 +202,14 @@ def state(status: dict[str, Any]) -> list[str]:
     if (memory := status.get("memory")) and memory.get("resident"):
         lines.append(f"  memory: {size(memory['resident'])}")
     return [clean(text) for text in lines]
+
+
+def host_line(host: dict[str, Any]) -> str:
+    """One host route of a state."""
+    names = ", ".join(host.get("names", ())) or "open flows"
+    rest = f"refused: {host['refused']}" if host.get("refused") else f"{span(host.get('seconds', 0))} left"
+    used = ", in use" if host.get("in_use") else ""
+    return f"{host.get('address')} in {host.get('network')} ({names}), {rest}{used}"
 
 
 def flow_line(flow: dict[str, Any]) -> str:

@@ -288,6 +288,11 @@ class Stack:
             return False
         return True
 
+    def accept_sources(self, sources: Sequence[str]) -> None:
+        """Packets from these networks (CIDRs) are accepted from now on, and from no others."""
+        self._networks = [ip_interface(text).network for text in sources]
+        self._known.clear()
+
     def may_arrive(self, source: bytes, destination: bytes, ttl: int, quoted: Buffer) -> bool:
         """All that is asked of a packet before a room sees it; drops are counted and, where due, answered."""
         if not self.is_unicast_pair(source, destination):

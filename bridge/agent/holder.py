@@ -13,11 +13,12 @@ import functools
 import ipaddress
 import os
 import socket
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from . import facts, meeting, resets, resolvconf
+from . import meeting, resets
 from . import routes as routing
 from .back import Back
+from .captured import Captured
 from .loop import Loop
 from .names import Names, texts
 from .netlink import Interface, Netlink
@@ -26,13 +27,13 @@ from .stream import Stream
 from .tether import NotPassedOnError, Tether
 from .tun import TunError, open_tun
 
+Capture = Union[routing.Routes, PacketCapture]
+
 QUEUE = 8192
 """Packets the TUN may queue. A TUN drops at its ring's end, and a small packet takes as much of the ring as a
 super-segment: ten thousand quiet flows lost one packet in five with 256. What bulk data may put into it is bounded by
 the windows the stack shows, which grow by round trip, so a long ring costs no latency: a ping beside eight uploads at
 10 Mbit/s and 20 ms took 150 ms with 64, 256 and 500 alike."""
-
-PEER = "it is the other end of the SSH connection"
 
 
 class SetupError(Exception):
@@ -53,12 +54,10 @@ class Holder:
         self._netlink = netlink
         self._connection = connection
         self._stdin = stdin
-        self.tether = Tether(loop, connection, before, self._resumed)
+        self.tether = Tether(loop, connection, before, self._cut, self._resumed)
         self._undo: List[Callable[[], None]] = []
-        self._routes: Optional[Union[routing.Routes, PacketCapture]] = None
+        self._captured: Optional[Captured] = None
         self._packets: Optional[PacketCapture] = None
-        self._protected: List[routing.Protected] = []
-        self._explicit: List[str] = []
         self._back: Optional[Back] = None
         self._names: Optional[Names] = None
         self._index = 0
@@ -68,6 +67,7 @@ class Holder:
         self._handlers: Dict[str, Callable[[Dict[str, Any]], None]] = {
             "setup": self._setup,
             "routes": self._change_routes,
+            "host_routes": self._make_host_routes,
             "names": self._change_names,
             "resume": self.tether.pass_on,
             "dial": self._tell_back,
@@ -93,8 +93,11 @@ class Holder:
             self._fail("no_net_admin" if denied else "failed", str(error))
 
     def _change_routes(self, message: Dict[str, Any]) -> None:
-        installed, skipped = self._apply_routes(message["routes"], message["exclude"])
-        self._send({"type": "routes_changed", "routes": installed, "skipped": skipped})
+        changed = self._keeper().wish(message["routes"], message["exclude"])
+        self._send({"type": "routes_changed", **changed})
+
+    def _make_host_routes(self, message: Dict[str, Any]) -> None:
+        self._send({"type": "host_routes_changed", **self._keeper().wish_hosts(message["addresses"])})
 
     def _change_names(self, message: Dict[str, Any]) -> None:
         suffixes, search = texts(message["suffixes"]), texts(message["search"])
@@ -117,10 +120,20 @@ class Holder:
         """The connection's frames."""
         return self.tether.stream
 
+    def _cut(self) -> None:
+        """There is no connection for a while."""
+        if self._captured is not None:
+            self._captured.carrier.cut()
+
     def _resumed(self, connection: str) -> None:
-        """There is another connection, perhaps from elsewhere: its other end must not be captured either."""
-        peer = facts.ssh_peer(connection)
-        self._protected += routing.hosts([peer] if peer else [], PEER)
+        """There is another connection, perhaps from elsewhere."""
+        if self._captured is not None:
+            self._captured.resumed(connection)
+
+    def _keeper(self) -> Captured:
+        if self._captured is None:
+            raise SetupError("bad_message", "routes before setup")
+        return self._captured
 
     def _send(self, message: Dict[str, Any]) -> None:
         self.tether.send(message)
@@ -142,20 +155,24 @@ class Holder:
             with contextlib.suppress(meeting.NobodyThereError):
                 why = session.get("machine") or {}
                 meeting.ask(name, {"ask": "end", "why": why.get("name", "")}, [], until_gone=True)
-        self._protected = self._protect()
+        captured = Captured(self._loop, self._netlink, self._connection, self._send)
+        self._undo.append(captured.close)
         if session:
             self._undo.append(self.tether.open_door(session).close)
         if message.get("loopback_up", True):
             self._loopback_up()
-        capture = self._capture(message, interfaces)
-        self._explicit = [str(text) for text in message.get("explicit", [])]
-        installed, skipped = self._apply_routes(message["routes"], message["exclude"])
-        holders = sorted({item["holder"] for item in skipped if "holder" in item})
-        if holders and not installed:
+        routes, capture = self._capture(message, interfaces)
+        captured.start(routes, self._index, self._addresses, message.get("explicit", []))
+        first = captured.wish(message["routes"], message["exclude"])
+        holders = sorted({item["holder"] for item in first["skipped"] if "holder" in item})
+        if holders and not first["routes"]:
             raise SetupError("held", ", ".join(holders))
-        ready = {"type": "ready", **capture, "routes": installed, "skipped": skipped}
+        self._captured = captured
+        captured.watch()
+        ready = {"type": "ready", **capture, **first}
         tun = ("", 0) if self._packets else (capture["tun"], self._index)
         self._names = Names(self._loop, self._netlink, self._undo, tun, message["dns"], self._fail)
+        self._names.on_other_nameservers = captured.look
         ready.update(self._names.start())
         if "back" in message:
             back = self._back = Back(self._loop, message["back"])
@@ -169,8 +186,8 @@ class Holder:
         self._serving = True
         self.tether.hold(float(message.get("silence") or 0))
 
-    def _capture(self, message: Dict[str, Any], interfaces: List[Interface]) -> Dict[str, Any]:
-        """Open the TUN, or what serves where none is to be had; the fields of `ready` that tell."""
+    def _capture(self, message: Dict[str, Any], interfaces: List[Interface]) -> Tuple[Capture, Dict[str, Any]]:
+        """Open the TUN, or what serves where none is to be had; with the fields of `ready` that tell."""
         kind = "tun" if message.get("pass_tun", False) else message.get("capture", "tun")
         if kind != "packet":
             try:
@@ -182,11 +199,11 @@ class Holder:
             self._undo.append(self._close_tun)
             self._index = next(link.interface for link in self._netlink.links() if link.name == name)
             usable = self._configure(name, interfaces, int(message["mtu"]))
-            self._routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
-            return {"tun": name, "offload": offload, "capture": "tun"}
+            routes = routing.Routes(self._netlink, self._index, usable, message.get("rto_min_ms"))
+            return routes, {"tun": name, "offload": offload, "capture": "tun"}
         return self._capture_packets(message, "")
 
-    def _capture_packets(self, message: Dict[str, Any], why: str) -> Dict[str, Any]:
+    def _capture_packets(self, message: Dict[str, Any], why: str) -> Tuple[Capture, Dict[str, Any]]:
         """`why` no TUN serves becomes part of the error, if there is one."""
         always = [ipaddress.ip_network(text) for text in message["gateways"]]
         named = [ipaddress.ip_network(text, strict=False) for text in message.get("explicit", [])]
@@ -194,30 +211,16 @@ class Holder:
             packets = PacketCapture(self._netlink, always, named)
         except TunError as error:
             raise TunError(error.code, why + error.detail) from None
-        self._packets = self._routes = packets
+        self._packets = packets
         self._undo.append(self._close_packets)
         found = {"tun": packets.name, "offload": True, "capture": "packet", "sums": packets.sums}
-        return {**found, "sources": packets.sources(), "no_tun": why.rstrip("; ")}
+        return packets, {**found, "sources": packets.sources(), "no_tun": why.rstrip("; ")}
 
     def _attach(self) -> None:
         if self.stream is not None and self._packets is not None:
             self.stream.attach_tun(self._packets.fileno(), self._packets.read, self._packets.write)
         elif self.stream is not None:
             self.stream.attach_tun(self._tun)
-
-    def _protect(self) -> List[routing.Protected]:
-        """What is never captured here; looked up before anything is changed."""
-        peer = facts.ssh_peer(self._connection)
-        nameservers: List[str] = []
-        with contextlib.suppress(OSError):
-            nameservers = resolvconf.parse(resolvconf.read()).nameservers
-        return [
-            *routing.never_captured(),
-            *routing.hosts([peer] if peer else [], PEER),
-            *routing.hosts(nameservers, "it is the target's own nameserver"),
-            *routing.hosts(facts.gateways(self._netlink), "it is the target's own gateway"),
-            *routing.hosts(routing.open_connections(), "a connection from before the bridge is open to it"),
-        ]
 
     def _loopback_up(self) -> None:
         for link in self._netlink.links():
@@ -245,12 +248,6 @@ class Holder:
         netlink.set_link(index, up=True)
         return usable
 
-    def _apply_routes(self, wanted: List[str], exclude: List[str]) -> Any:
-        if self._routes is None:
-            raise SetupError("bad_message", "routes before setup")
-        on_link = facts.on_link(self._netlink, without=self._index)
-        return self._routes.apply(routing.plan(wanted, exclude, on_link, self._protected, self._explicit))
-
     def _hand_over(self, ready: Dict[str, Any]) -> None:
         """Give the TUN away; the session's copy alone keeps it alive, so that it vanishes with the session."""
         if self.stream is None:
@@ -275,7 +272,7 @@ class Holder:
                 resets.reset_all(self._tun, self._addresses)
         while self._undo:
             self._undo_one()
-        self._routes = self._back = self._names = None
+        self._captured = self._back = self._names = None
         self._serving = False
         self.tether.let_go()
 

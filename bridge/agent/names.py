@@ -42,6 +42,8 @@ class Names:
         self._leading: Optional[Leading] = None
         self._own: List[str] = []
         self._timer: Optional[Timer] = None
+        self.on_other_nameservers: Callable[[], None] = lambda: None
+        """Called when this place got other nameservers of its own, which must not be captured."""
 
     def start(self) -> Dict[str, Any]:
         """Do it; the fields of `ready` that tell."""
@@ -119,6 +121,7 @@ class Names:
                 if resolver.nameservers != self._own:
                     self._own = resolver.nameservers
                     self._stub.change_own(self._own)
+                    self.on_other_nameservers()
                     if self._leading is not None:
                         self._leading.change(leading.nameservers(self._own, in_need=False))
                 self._install(self._stub, resolver)

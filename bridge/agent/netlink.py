@@ -8,6 +8,7 @@ linux/netlink.h, linux/rtnetlink.h, linux/if_link.h and linux/if_addr.h.
 
 from __future__ import annotations
 
+import collections
 import errno
 import ipaddress
 import os
@@ -24,12 +25,16 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP, NLM_F_EXCL, NLM_F_CREATE = 1, 4, 0x300, 0x
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_GETLINK, RTM_NEWADDR, RTM_GETADDR = 16, 18, 20, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_GETNEIGH = 30
 IFLA_IFNAME, IFLA_MTU, IFLA_TXQLEN, IFLA_AF_SPEC = 3, 4, 13, 26
 IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE = 8, 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = 1, 4, 5, 7, 8, 15
 RTAX_LOCK, RTAX_RTO_MIN = 1, 13
+NDA_DST, NDA_LLADDR = 1, 2
+NUD_KNOWN = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
+"""NUD_REACHABLE, STALE, DELAY, PROBE, PERMANENT: somebody answered, or was named; not INCOMPLETE, FAILED, NOARP."""
 RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST = 254, 4, 1
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 IFF_UP = 1
@@ -39,6 +44,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _U32 = struct.Struct("=I")
 
 
@@ -177,6 +183,23 @@ class Netlink:
                 index = _U32.unpack(values[RTA_OIF])[0] if RTA_OIF in values else 0
                 found.append(RouteInfo(index, network, gateway))
         return found
+
+    def neighbours(self) -> Dict[Address, bool]:
+        """Addresses that somebody on a link answered for, and whether it is a neighbour of its own.
+
+        It is not where the same hardware address answers for another as well (a gateway, a cloud's switch that answers
+        for everybody): that says nothing about who is there.
+        """
+        found: Dict[Address, Tuple[int, bytes]] = {}
+        for body in self._dump(RTM_GETNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0)):
+            family, index, state, _flags, _kind = _NEIGHBOUR.unpack_from(body)
+            values = _attributes(body[_NEIGHBOUR.size :])
+            if family in (socket.AF_INET, socket.AF_INET6) and state & NUD_KNOWN and values.get(NDA_LLADDR):
+                found[ipaddress.ip_address(values[NDA_DST])] = index, values[NDA_LLADDR]
+        several = collections.Counter(
+            (address.version, *place) for address, place in found.items() if not address.is_link_local
+        )
+        return {address: several[address.version, place[0], place[1]] == 1 for address, place in found.items()}
 
     def set_link(
         self, index: int, *, up: Optional[bool] = None, mtu: Optional[int] = None, queue: Optional[int] = None

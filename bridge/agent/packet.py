@@ -102,8 +102,10 @@ class PacketCapture:
         if not interfaces:
             raise TunError("no_packet", "there is no default route, so nothing that could be captured leaves")
         self._index = interfaces.get(4) or interfaces[6]
-        self._versions = {version for version, index in interfaces.items() if index == self._index}
-        self._always = [network for network in always if network.version in self._versions]
+        self._versions: Set[int] = set()
+        self._elsewhere: Set[int] = set()
+        self._gateways = list(always)
+        self._note_defaults(interfaces)
         self.name = next(link.name for link in netlink.links() if link.interface == self._index)
         self._link_header = 0
         self._scratch = bytearray()
@@ -182,6 +184,7 @@ class PacketCapture:
         skipped = list(wanted.skipped)
         taken: List[Network] = []
         routes = self._netlink.routes()
+        self._note_defaults(default_interfaces(routes))
         public: List[Network] = []
         room = MOST_INSTRUCTIONS - sum(map(cost, self._always))
         for network in wanted.install:
@@ -204,8 +207,20 @@ class PacketCapture:
         self._filter([*self._always, *taken])
         return [str(network) for network in taken], skipped
 
+    def _note_defaults(self, interfaces: Dict[int, int]) -> None:
+        """Which versions leave by the interface now, and which by another; those without a route leave by none."""
+        here = {version for version, index in interfaces.items() if index == self._index}
+        self._elsewhere = set(interfaces) - here
+        self._versions = (self._versions | here) - self._elsewhere
+
+    @property
+    def _always(self) -> List[Network]:
+        return [network for network in self._gateways if network.version in self._versions]
+
     def _left_by(self, network: Network, routes: Iterable[RouteInfo]) -> Tuple[List[Network], str]:
         """What of `network` leaves by the default route, as what is captured by a TUN yields to longer routes."""
+        if network.version in self._elsewhere:
+            return [], "the default route for IPv%d goes by another interface than %s" % (network.version, self.name)
         if network.version not in self._versions:
             return [], "the target has no default route for IPv%d by %s" % (network.version, self.name)
         holes: Set[Network] = set()

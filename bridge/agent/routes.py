@@ -5,7 +5,7 @@ everything installed lies on the TUN and vanishes with it; no route is ever adde
 
 Networks that are on-link here are left to the longest prefix: a captured 10.0.0.0/8 does not touch an on-link
 10.0.0.0/16, whose route is longer. A wanted route equal to or inside an on-link network is refused, with the reason,
-since it would cut off neighbours (the default gateway among them).
+since it would cut off neighbours (the default gateway among them); and so is a piece that a hole would leave there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import errno
 import ipaddress
 import os
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .netlink import Address, Interface, Netlink, Network
 
@@ -65,17 +65,41 @@ def hosts(addresses: Iterable[str], reason: str) -> List[Protected]:
 
 
 def subtract(networks: Iterable[Network], excluded: Iterable[Network]) -> List[Network]:
-    """The prefixes that cover `networks` but nothing of `excluded`."""
-    left = list(networks)
-    for hole in excluded:
-        after: List[Network] = []
-        for network in left:
-            if network.version != hole.version or not network.overlaps(hole):
-                after.append(network)
-            elif network.prefixlen < hole.prefixlen:
-                after.extend(network.address_exclude(hole))  # type: ignore[arg-type]
-        left = after
+    """The prefixes that cover `networks` but nothing of `excluded`.
+
+    By ranges of numbers: with everything captured and hundreds of holes, cutting prefix by prefix takes seconds.
+    """
+    holes: Dict[int, List[Tuple[int, int]]] = {4: [], 6: []}
+    for hole in sorted(excluded, key=_first):
+        holes[hole.version].append((_first(hole), int(hole.broadcast_address)))
+    left: List[Network] = []
+    for network in networks:
+        at, end = _first(network), int(network.broadcast_address)
+        whole = True
+        for first, last in holes[network.version]:
+            if last < at:
+                continue
+            if first > end:
+                break
+            whole = False
+            if first > at:
+                left += _prefixes(network.version, at, first - 1)
+            at = last + 1
+        if whole:
+            left.append(network)
+        elif at <= end:
+            left += _prefixes(network.version, at, end)
     return left
+
+
+def _first(network: Network) -> int:
+    return int(network.network_address)
+
+
+def _prefixes(version: int, first: int, last: int) -> Iterator[Network]:
+    """The prefixes that cover just these addresses."""
+    make = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
+    return ipaddress.summarize_address_range(make(first), make(last))
 
 
 def _network(text: str) -> Optional[Network]:
@@ -85,8 +109,14 @@ def _network(text: str) -> Optional[Network]:
         return None
 
 
-def _inside(network: Network, outer: Network) -> bool:
+def inside(network: Network, outer: Network) -> bool:
+    """Whether all of `network` lies in `outer`."""
     return network.version == outer.version and network.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def longest(network: Network, others: Iterable[Network]) -> int:
+    """The length of the longest prefix among `others` that holds `network`; -1 for none."""
+    return max((other.prefixlen for other in others if inside(network, other)), default=-1)
 
 
 def plan(
@@ -116,10 +146,10 @@ def plan(
             continue
         reason = ""
         for outer in on_link:
-            if _inside(network, outer) and (network == outer or network not in named):
+            if inside(network, outer) and (network == outer or network not in named):
                 reason = "it is inside %s, a network of the target's own" % outer
         for item in protected:
-            if _inside(network, item.network):
+            if inside(network, item.network):
                 reason = item.reason
         if reason:
             skipped.append({"route": text, "reason": reason})
@@ -130,35 +160,11 @@ def plan(
     install: List[Network] = []
     for networks in by_version.values():
         # mypy cannot know that all members of one list are of one version
-        install += sorted(subtract(ipaddress.collapse_addresses(networks), holes))  # type: ignore[type-var]
+        pieces = subtract(ipaddress.collapse_addresses(networks), holes)  # type: ignore[type-var]
+        left = [piece for piece in pieces if not any(inside(piece, outer) for outer in on_link)]
+        left += subtract([network for network in networks if network in named], holes)
+        install += sorted(ipaddress.collapse_addresses(left))  # type: ignore[type-var]
     return Plan(install, skipped)
-
-
-def open_connections(limit: int = 256) -> List[str]:
-    """Remote addresses of the TCP and connected UDP sockets of this network namespace (proc(5), /proc/net/tcp).
-
-    What carries the tunnel may be among them without being the SSH peer, when a relay in the same namespace hands the
-    connection in over loopback, as in a codespace. A captured route would break those connections in any case: their
-    source address is not the TUN's.
-    """
-    found: List[str] = []
-    for name, width in (("tcp", 8), ("tcp6", 32), ("udp", 8), ("udp6", 32)):
-        try:
-            with open("/proc/net/" + name, encoding="ascii") as table:
-                lines = table.readlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if len(fields) < 4 or fields[3] != "01" or len(fields[2]) < width:
-                continue
-            words = [int(fields[2][i : i + 8], 16).to_bytes(4, "little") for i in range(0, width, 8)]
-            address = ipaddress.ip_address(b"".join(words))
-            address = getattr(address, "ipv4_mapped", None) or address
-            text = str(address)
-            if not address.is_loopback and text not in found and len(found) < limit:
-                found.append(text)
-    return found
 
 
 class Routes:
@@ -177,6 +183,8 @@ class Routes:
         """Install what is new, then remove what is no longer wanted; (installed, skipped)."""
         skipped = list(wanted.skipped)
         target = set(wanted.install)
+        # Somebody may have taken some away: a network manager that likes order, or a TUN that was down for a moment.
+        self._installed &= {route.network for route in self._netlink.routes() if route.interface == self._index}
         for network in wanted.install:
             if network in self._installed:
                 continue

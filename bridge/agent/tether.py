@@ -35,13 +35,16 @@ class Tether:
     """The holder's side of its connection."""
 
     def __init__(
-        self, loop: Loop, connection: str, before: socket.socket, on_resumed: Callable[[str], None],
+        self, loop: Loop, connection: str, before: socket.socket, on_cut: Callable[[], None],
+        on_resumed: Callable[[str], None],
     ) -> None:  # fmt: skip
         """`connection`: the text of SSH_CONNECTION; `before`: where the process in front of this one waits;
-        `on_resumed` hears the SSH_CONNECTION of each other connection. The end of all is the loop's.
+        `on_cut` hears when the connection is gone and what is held outlives it, `on_resumed` the SSH_CONNECTION of each
+        other connection. The end of all is the loop's.
         """
         self._loop = loop
         self._connection = connection
+        self._on_cut = on_cut
         self._on_resumed = on_resumed
         self._front: Optional[socket.socket] = None
         self._session: Dict[str, Any] = {}
@@ -89,6 +92,7 @@ class Tether:
             return
         self.leave()
         self._grace = self._loop.call_later(grace, self._loop.stop)
+        self._on_cut()
 
     # Who waits in front of this process.
 

@@ -11,8 +11,10 @@ The message came from a nameserver, or from someone who pretends to be one: it m
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from .message import (
+    AAAA,
     FORMERR,
     HEADER,
     NOERROR,
@@ -24,6 +26,7 @@ from .message import (
     RECORD,
     SOA,
     TC,
+    A,
     MessageError,
     Query,
     failure,
@@ -70,6 +73,14 @@ class Answer:
     def truncated(self) -> bool:
         """The nameserver had more to say than fitted."""
         return bool(self.flags & TC)
+
+    def addresses(self) -> Iterator[tuple[bytes, int]]:
+        """The packed addresses of its A and AAAA records, and their TTLs in seconds; of the answer section alone."""
+        for offset, ttl in self._ttls[: self.answers]:
+            rtype, _, _, length = RECORD.unpack_from(self.tail, offset - 4)
+            if (rtype, length) in ((A, 4), (AAAA, 16)):
+                start = offset - 4 + RECORD.size
+                yield self.tail[start : start + length], ttl
 
     def render(self, query: Query, age: int = 0, limit: int = 65535) -> bytes:
         """The message for one client, `age` seconds after it was received; above `limit` bytes only the TC bit."""

@@ -67,6 +67,16 @@ class Listener(Protocol):
     ) -> Any: ...
 
 
+class Ways(Protocol):
+    """What sees to it that the addresses of an answer can be reached."""
+
+    def lacks(self, query: Query, answer: Answer, age: int = 0) -> bool:
+        """Whether something has to be made first for this answer, `age` seconds old."""
+
+    async def make(self) -> None:
+        """Return when it is made, or could not be in time."""
+
+
 @dataclass(slots=True)
 class DnsCounters:
     """What the codespace asked and heard."""
@@ -111,9 +121,12 @@ class DnsService:
     def __init__(
         self, stack: Listener, addresses: Sequence[str], upstream: Upstream, *, port: int = PORT,
         on_answer: OnAnswer | None = None, max_questions: int = MAX_QUESTIONS, own: OwnNames | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, ways: Ways | None = None,
     ) -> None:
-        """`own`: names answered here, whatever the local machine's resolver says."""
+        """`own`: names answered here, whatever the local machine's resolver says; `ways` is asked before an answer is
+        given whether its addresses can be reached, and may have them made so.
+        """
+        self._ways = ways
         self.counters = DnsCounters()
         self.cache = Cache()
         self.upstream = upstream
@@ -185,7 +198,7 @@ class DnsService:
             self._generation = generation
             self.flush()
         found = self.cache.get(query.key, now)
-        if found is None:
+        if found is None or (self._ways is not None and self._ways.lacks(query, *found)):
             own = self._about_us(query)
             if own is not None:
                 return self.fit(query, own, 0, query.limit if limit is None else limit)
@@ -252,6 +265,8 @@ class DnsService:
             answer, source = await self.upstream.ask(query)
             if flushes == self.cache.flushes:  # else it may come from a resolver that is no longer ours
                 self.cache.put(query.key, answer, self._clock())
+            if self._ways is not None and self._ways.lacks(query, answer):
+                await self._ways.make()
         except OSError as error:
             log.debug("no answer for %r: %s", query, error)
         except Exception:

@@ -1,8 +1,8 @@
 """Which networks the local machine can reach, and which of them the codespace should send through the bridge.
 
 - :mod:`.local`: a picture of this machine's interfaces and routes, and where it comes from on this system.
-- :mod:`.linux`: that picture by netlink.
-- :mod:`.notice`: a word when it changes.
+- :mod:`.linux`: that picture by netlink; :mod:`.macos`: as netstat and ifconfig print it.
+- :mod:`.notice`: a word when it changes, from netlink or from `route -n monitor` (:mod:`.monitor`).
 - :mod:`.reachable`: what to capture by default, and why each network.
 - :mod:`.capture`: the user's wishes on top: ``--route``, ``--exclude``, ``--all``.
 """

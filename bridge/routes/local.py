@@ -1,9 +1,9 @@
 """A picture of the local machine's network: its interfaces, and the routes that ordinary traffic of it follows.
 
-Each system has its own way to take it (netlink on Linux); what is made of it (:mod:`.reachable`) is the same
-everywhere. A system gives routes in the order in which the kernel would try them, those nobody's traffic meets (other
-routing tables, other users' rules) left out. Where several tables are in play (policy routing, VPNs) `table` names
-them.
+Each system has its own way to take it (netlink on Linux, programs on macOS); what is made of it (:mod:`.reachable`) is
+the same everywhere. A system gives routes in the order in which the kernel would try them, those nobody's traffic meets
+(other routing tables, other users' rules) left out. Where several tables are in play (policy routing, VPNs) `table`
+names them.
 """
 
 from __future__ import annotations
@@ -105,4 +105,8 @@ def local_networks() -> LocalNetworks:
         from .linux import LinuxNetworks  # pyroute2 exists and is installed on Linux only
 
         return LinuxNetworks()
+    if sys.platform == "darwin":
+        from .macos import MacNetworks
+
+        return MacNetworks()
     raise LocalNetworksError(f"routes of {sys.platform} cannot be read yet; name the networks by --route")

@@ -14,6 +14,7 @@ from netbridge.bridge import capturing as module
 from netbridge.bridge import events
 from netbridge.bridge.capturing import Capturing
 from netbridge.bridge.errors import BridgeError, TargetUnreachableError
+from netbridge.bridge.hostroutes import HostRoutes
 from netbridge.bridge.options import Options
 from netbridge.bridge.routes import Interface, LocalNetworks, LocalNetworksError, Route, Snapshot
 
@@ -50,6 +51,11 @@ class Keeper:
             raise self.error
         return {"routes": list(routes), "skipped": []}
 
+    async def make_host_routes(self, addresses: Sequence[tuple[str, float]]) -> dict[str, Any]:
+        self.asked.append(([address for address, _ in addresses], ["a host"]))
+        self._more.set()
+        return {"installed": [address for address, _ in addresses], "skipped": []}
+
     async def is_asked(self, count: int) -> tuple[list[str], list[str]]:
         """The `count`th question, when it is there."""
         async with asyncio.timeout(5):
@@ -65,7 +71,9 @@ class Scene:
         self.keeper = Keeper()
         self.told: list[events.Event] = []
         self.changes = 0
-        self.capturing = Capturing(Options(target="exec:x"), self.told.append, on_change=self.changed)
+        self.hosts = HostRoutes(self.told.append, lambda: self.in_use)
+        self.in_use: set[bytes] = set()
+        self.capturing = Capturing(Options(target="exec:x"), self.told.append, self.hosts, on_change=self.changed)
 
     def changed(self) -> None:
         self.changes += 1
@@ -74,11 +82,14 @@ class Scene:
     async def watched(self) -> AsyncIterator[None]:
         await self.capturing.look()
         self.capturing.answered({"routes": self.capturing.routes, "skipped": []})
-        watching = asyncio.create_task(self.capturing.watch(self.keeper))
+        tasks = [
+            asyncio.create_task(self.hosts.watch(self.keeper)), asyncio.create_task(self.capturing.watch(self.keeper)),
+        ]
         try:
             yield
         finally:
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def looks(self, count: int = 3) -> None:
         """So many looks, and nothing asked that was not asked before."""
@@ -95,7 +106,7 @@ class Scene:
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     scene = Scene()
     monkeypatch.setattr(module, "local_networks", lambda: scene.machine)
-    monkeypatch.setattr(module, "WATCH_SECONDS", 600.0)  # only what is told makes it look
+    monkeypatch.setattr(module, "HEARING_SECONDS", 600.0)  # only what is told makes it look
     return scene
 
 
@@ -184,3 +195,29 @@ async def test_a_machine_that_cannot_be_looked_at_for_a_moment_keeps_what_it_had
         await scene.looks()
     assert scene.keeper.asked == []
     assert scene.changes == 0
+
+
+async def test_flows_have_their_own_way_before_their_network_is_let_go(scene: Scene) -> None:
+    scene.machine.routes.append(VPN)
+    scene.in_use = {bytes((10, 80, 0, 5)), bytes((10, 70, 0, 5))}
+    async with scene.watched():
+        scene.machine.routes.remove(VPN)
+        scene.capturing._look_now.set()
+        assert await scene.keeper.is_asked(1) == (["10.80.0.5"], ["a host"])
+        routes, _ = await scene.keeper.is_asked(2)
+        assert routes == ["10.70.0.0/16"]
+
+
+async def test_what_changes_over_there_is_told_and_flows_get_their_own_way(scene: Scene) -> None:
+    scene.machine.routes.append(VPN)
+    scene.in_use = {bytes((10, 80, 0, 5))}
+    async with scene.watched():
+        scene.capturing.answered({
+            "routes": ["10.70.0.0/16"], "own": ["10.80.0.0/16"],
+            "skipped": [{"route": "10.80.0.0/16", "reason": "it is the target's own"}],
+        })  # fmt: skip
+        assert await scene.keeper.is_asked(1) == (["10.80.0.5"], ["a host"])
+    assert scene.capturing.installed == ("10.70.0.0/16",)
+    assert [str(it.network) for it in scene.hosts.overlaps.all] == ["10.80.0.0/16"]
+    skipped = [event for event in scene.told if isinstance(event, events.Skipped)]
+    assert [it.network for it in skipped[-1].networks] == ["10.80.0.0/16"]

@@ -289,7 +289,7 @@ async def test_routes_of_this_machine_are_followed(monkeypatch: pytest.MonkeyPat
             return Snapshot((Interface("eth0"), Interface("tun0", tunnel=True)), tuple(now))
 
     monkeypatch.setattr(capturing, "local_networks", FakeNetworks)
-    monkeypatch.setattr(capturing, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(capturing, "HEARING_SECONDS", 0.02)
     life = Life(FakeTarget())
 
     async def captured(wanted: list[str]) -> None:

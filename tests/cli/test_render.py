@@ -25,6 +25,12 @@ EXAMPLES: list[tuple[events.Event, str]] = [
     (events.Captured(NETWORKS), "and 8 more"),
     (events.Captured(()), "nothing"),
     (events.Skipped(NETWORKS[:1]), "not captured: 10.0.0.0/16 (by tun0)"),
+    (
+        events.HostRoute("10.0.3.7", "db.corp", "10.0.0.0/16", 300),
+        "db.corp (10.0.3.7) in 10.0.0.0/16 is reached through the bridge, for 5 min 0 s and while in use",
+    ),
+    (events.HostRoute("10.8.0.5", "", "10.8.0.0/16", 120), "10.8.0.5, to which flows are open, in 10.8.0.0/16 is"),
+    (events.HostRoute("10.0.3.7", EVIL, "10.0.0.0/16", 300, EVIL), "is not reached through the bridge: evil"),
     (events.Dns(True, "auto", "127.83.0.1", ("corp.test",)), "always corp.test"),
     (events.Dns(False, "off", "", ()), "not asked here"),
     (events.Dns(False, "auto", "", ()), "stays as it is"),
@@ -212,3 +218,20 @@ def test_what_a_service_manager_hears() -> None:
         assert list(told) == ["STATUS"]
         assert told["STATUS"].isprintable()
     assert render.notification(events.Hint("h")) == {}
+
+
+def test_a_state_shows_overlaps_and_the_hosts_that_are_reached_in_them() -> None:
+    host = {"address": "10.0.3.7", "names": ["db.corp"], "network": "10.0.0.0/16", "seconds": 61.0}
+    lines = render.state({
+        "number": 0, "target": "t", "state": "running", "pid": 1, "uptime": 1.0,
+        "overlapping": [{"network": "10.0.0.0/16", "reason": "it is the target's own, too"}],
+        "host_routes": [
+            {**host, "in_use": True, "refused": ""}, {**host, "in_use": False, "refused": EVIL},
+            {**host, "names": [], "in_use": False, "refused": ""},
+        ],
+    })  # fmt: skip
+    assert "  overlapping (hosts by name only): 10.0.0.0/16 (it is the target's own, too)" in lines
+    assert "    10.0.3.7 in 10.0.0.0/16 (db.corp), 1 min 1 s left, in use" in lines
+    assert "    10.0.3.7 in 10.0.0.0/16 (open flows), 1 min 1 s left" in lines
+    assert any("refused: evil" in line for line in lines)
+    assert all(line.isprintable() for line in lines)

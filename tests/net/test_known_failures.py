@@ -8,7 +8,7 @@ Which test has which number:
  4 half-close, answer 10 s later           test_known_failures_lasting
  5 last bytes, then close                  here
  6 SYN then RST                            test_known_failures_lasting; 10,000 of them in test_tcp_rules
- 7 the VPN comes up later                  test_known_failures_names
+ 7 the VPN comes up later                  test_known_failures_names; in each form, within 2 s, in test_routes_live
  8 only the system's resolver knows        test_known_failures_names
  9 musl, and names without AAAA            test_known_failures_names; glibc in test_applications
 10 large answers                           test_known_failures_names
@@ -16,8 +16,8 @@ Which test has which number:
 12 systemd-resolved                        test_known_failures_names
 13 the transport dies or falls silent      test_known_failures_places
 14 kill -9                                 test_known_failures_places; each process alone in test_traces
-15 target in the codespace's own network   test_known_failures_places
-16 full tunnel, host behind the gateway    test_known_failures_places
+15 target in the codespace's own network   test_known_failures_places; by name in test_overlap
+16 full tunnel, host behind the gateway    test_known_failures_places; tunnels that come up in test_routes_live
 17 nested containers                       test_known_failures_places
 18 path MTU 1300                           test_known_failures_lasting
 19 UDP: closed port, empty, many flows     here and test_known_failures_lasting; 50,000 in test_udp_crowd
@@ -25,7 +25,7 @@ Which test has which number:
 21 shell beside bulk                       test_known_failures_lasting
 22 idle flows                              test_known_failures_lasting, 20 s; ten minutes on a fake clock in
                                            tests/bridge/forward/test_tcp_idle
-23 own transport captured                  test_known_failures_places
+23 own transport captured                  test_known_failures_places; the next transport in test_everything
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .channels import LocalTransport
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Both event loops for the session's end; the agent has none of either, so one is enough for it."""
-    if item.path.name in {"test_agent.py", "test_outlive.py"}:
+    if item.path.name in {"test_agent.py", "test_captured.py", "test_outlive.py"}:
         return {"asyncio": asyncio.SelectorEventLoop}
     return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 

@@ -87,3 +87,22 @@ def test_the_ssh_peer_is_cut_out() -> None:
     found = plan(["203.0.113.0/24"], [], [], hosts(["203.0.113.9"], "peer"))
     assert all(IPv4Address("203.0.113.9") not in network for network in found.install)
     assert sum(network.num_addresses for network in found.install) == 255
+
+
+def test_holes_do_not_make_routes_that_cut_off_neighbours() -> None:
+    """10.0.0.0/8 without the gateway 10.0.0.1 is, among others, 10.0.0.2/31, which is longer than 10.0.0.0/16."""
+    own = IPv4Network("10.0.0.0/16")
+    found = plan(["10.0.0.0/8"], [], [own], hosts(["10.0.0.1"], "gateway"))
+    assert not any(network.subnet_of(own) for network in found.install if isinstance(network, IPv4Network))
+    for inside in ("10.1.0.0", "10.255.255.255", "10.128.0.1"):
+        assert any(ip_address(inside) in network for network in found.install), inside
+    six = ip_network("fd00:7::/64")
+    everything = plan(["0.0.0.0/0", "::/0"], [], [own, six], hosts(["10.0.0.1", "fd00:7::1"], "gateway"))
+    for text in ("10.0.0.2", "10.0.200.1", "fd00:7::2"):
+        assert not any(ip_address(text) in network for network in everything.install), text
+
+
+def test_a_named_host_of_an_own_network_is_captured_beside_holes() -> None:
+    own = ip_network("10.0.0.0/16")
+    found = plan(["10.0.0.0/8"], [], [own], hosts(["10.0.0.1"], "gateway"), ["10.0.3.0/24"])
+    assert [network for network in found.install if network.overlaps(own)] == [ip_network("10.0.3.0/24")]

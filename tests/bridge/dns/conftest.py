@@ -166,8 +166,8 @@ class World:
         )
 
     async def service(self, **options: Any) -> DnsService:
-        """A running service; `own` and `max_questions` go to it, the others to its upstream."""
-        own = {key: options.pop(key) for key in list(options) if key in {"own", "max_questions"}}
+        """A running service; `own`, `ways` and `max_questions` go to it, the others to its upstream."""
+        own = {key: options.pop(key) for key in list(options) if key in {"own", "max_questions", "ways"}}
         service = DnsService(
             Loopback(), [SERVICE], self.upstream(**options), port=self.port, clock=lambda: self.now,
             on_answer=lambda name, rtype, rcode, seconds, source: self.told.append((name, rtype, rcode, source)), **own,

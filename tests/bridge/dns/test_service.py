@@ -360,3 +360,53 @@ async def test_own_names_are_answered_here_and_never_asked(world: Any) -> None:
     assert server.queries == []
     assert service.counters.own == 2
     assert world.told[-1][3] == "bridge"
+
+
+class Ways:
+    """Lacks what the test says, and makes it when it is told to."""
+
+    def __init__(self) -> None:
+        self.lacking = True
+        self.seen: list[list[tuple[bytes, int]]] = []
+        self.made = asyncio.Event()
+
+    def lacks(self, query: Any, answer: Any, age: int = 0) -> bool:
+        self.seen.append(list(answer.addresses()))
+        return self.lacking
+
+    async def make(self) -> None:
+        await self.made.wait()
+        self.lacking = False
+
+
+async def test_an_answer_waits_for_its_way_and_a_kept_one_whose_way_is_gone_is_asked_anew(world: Any) -> None:
+    server = await world.nameserver()
+    ways = Ways()
+    service = await world.service(ways=ways)
+    server.behave = zone("host.example 60 IN CNAME other.example\nother.example 30 IN A 10.0.0.1")
+    first = asyncio.create_task(world.ask(ask()))
+    async with asyncio.timeout(5):
+        while not ways.seen:
+            await asyncio.sleep(0.001)
+    assert not first.done()
+    assert service.counters.positive == 0
+    ways.made.set()
+    assert dnslib.DNSRecord.parse(await first).header.rcode == 0
+    assert ways.seen == [[(bytes((10, 0, 0, 1)), 30)]]
+    await world.ask(ask())
+    assert len(server.queries) == 1
+    ways.lacking = True
+    await world.ask(ask())
+    assert len(server.queries) == 2
+
+
+async def test_who_asks_twice_while_a_way_is_made_is_answered_twice(world: Any) -> None:
+    await world.nameserver()
+    ways = Ways()
+    service = await world.service(ways=ways)
+    both = [asyncio.create_task(world.ask(ask(id_=number))) for number in (1, 2)]
+    async with asyncio.timeout(5):
+        while service.counters.joined < 1:
+            await asyncio.sleep(0.001)
+    ways.made.set()
+    assert sorted([dnslib.DNSRecord.parse(await each).header.id for each in both]) == [1, 2]

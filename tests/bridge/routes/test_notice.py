@@ -67,7 +67,8 @@ class Ear:
 @LOOPS
 @pytest.mark.parametrize("change", ["link add other type bridge", "link set eth0 down", "addr add 10.7.0.2/24 dev eth0",
     "addr del 10.6.0.2/24 dev eth0", "addr add fd00:7::2/64 dev eth0 nodad", "route add 10.8.0.0/16 via 10.6.0.1",
-    "-6 route add fd00:8::/32 dev eth0"])  # fmt: skip
+    "-6 route add fd00:8::/32 dev eth0", "rule add priority 100 lookup 52", "-6 rule add priority 100 lookup 52",
+    "route add 10.8.0.0/16 via 10.6.0.1 table 52"])  # fmt: skip
 def test_each_change_is_told(in_network: Run, loop: Callable[[], asyncio.AbstractEventLoop], change: str) -> None:
     async def test() -> None:
         ip("link", "add", "eth0", "type", "bridge")
@@ -141,6 +142,7 @@ def test_after_its_end_nothing_is_told_and_nothing_stays_open(in_network: Run) -
 async def test_where_the_kernel_gives_no_word_there_is_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")  # as on a system that is no Linux
     before = len(os.listdir("/proc/self/fd"))
-    with notice(lambda: pytest.fail("told")):
+    with notice(lambda: pytest.fail("told")) as hears:
+        assert not hears
         await asyncio.sleep(0)
         assert len(os.listdir("/proc/self/fd")) == before
