@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +129,9 @@ class AgentHandle:
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._expected: tuple[str, ...] = ()
         self._talk = asyncio.Lock()
+        self._numbers = itertools.count(1)
+        self._traces: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        """Those under way, by number."""
         self._session: dict[str, Any] = {}
 
     async def setup(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -205,6 +209,24 @@ class AgentHandle:
         async with asyncio.timeout(patience or self._timeout):
             return await answered
 
+    async def trace(self, request: Mapping[str, Any], patience: float) -> dict[str, Any]:
+        """How a name and its addresses look from there: the `traced` message, untrusted. It waits for no other
+        question, and no other waits for it. TimeoutError after `patience` seconds, LinkError when the agent is gone.
+        """
+        number = next(self._numbers)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._traces[number] = answer
+        try:
+            self.framed.send_control({"type": "trace", "number": number, **request})
+            async with asyncio.timeout(patience):
+                return await answer
+        finally:
+            del self._traces[number]
+
+    async def probe(self, **what: Any) -> dict[str, Any]:
+        """What the place permits: the `probed` message, untrusted. Before `setup`. Raises a BridgeError."""
+        return await self._ask({"type": "probe", **what}, "probed")
+
     async def _ask(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         async with self._talk:
             return await self._say(request, answer)
@@ -267,6 +289,11 @@ class AgentHandle:
             if message["type"] == "resumed":  # what follows in the same read are packets already
                 self.framed.resume(count(message.get("taken")))
             answer.set_result(message)
+        elif message["type"] == "traced":
+            number = message.get("number")
+            trace = self._traces.get(number) if isinstance(number, int) else None
+            if trace is not None and not trace.done():
+                trace.set_result(message)
         elif message["type"] == "error" and message.get("code") == "tun_lost":
             # Nothing can pass any more. The agent undoes the rest when its stdin ends.
             self.framed.fail(LinkError(f"the network interface over there is gone: {printable(message.get('detail'))}"))
@@ -287,7 +314,13 @@ class AgentHandle:
         else:
             logger.debug("the agent says %s, unasked", message["type"])
 
+    def _end_traces(self, error: Exception) -> None:
+        for trace in self._traces.values():
+            if not trace.done():
+                trace.set_exception(error)
+
     def _cut(self, error: Exception | None) -> None:
+        self._end_traces(LinkError("link_lost: the connection broke"))
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or EOFError("the connection broke"))
         if self.on_cut is not None:
@@ -295,6 +328,7 @@ class AgentHandle:
 
     def _lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._end_traces(LinkError("link_lost: the agent is gone"))
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error or EOFError("the link was closed"))
         if self.on_lost is not None:

@@ -4,7 +4,8 @@ One JSON object a line each way: `{"ask": "status"}` is answered by the state, `
 `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
 that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
 it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
-"connection": N}` tells afterwards whether it broke. Anything else is answered by `{"error": "…"}` and closed. Only
+"connection": N}` tells afterwards whether it broke. `{"ask": "trace", "host": …, "port": …}` is answered when it is
+known how that destination travels (`bridge/trace`). Anything else is answered by `{"error": "…"}` and closed. Only
 root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the
 modes of folder and socket).
 
@@ -20,7 +21,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, cast
 
 from .back.ends import End
@@ -46,6 +47,10 @@ def peer_uid(connection: socket.socket) -> int | None:
     return int(uid)
 
 
+Trace = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Mapping[str, Any]]]
+"""Takes a request and gives its answer later."""
+
+
 class Streams(Protocol):
     """Who carries connections into the codespace."""
 
@@ -61,13 +66,14 @@ class Control:
 
     def __init__(
         self, reservation: Reservation, status: Callable[[], Mapping[str, Any]], stop: Callable[[str], None],
-        streams: Streams | None = None,
+        streams: Streams | None = None, trace: Trace | None = None,
     ) -> None:
-        """`status` gives a JSON-able mapping at once; `stop` is told the reason."""
+        """`status` gives a JSON-able mapping at once; `stop` is told the reason; `trace` takes some seconds."""
         self._reservation = reservation
         self._status = status
         self._stop = stop
         self._streams = streams
+        self._trace = trace
         self._carried: set[_Carried] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[_Asker] = set()
@@ -126,6 +132,9 @@ class Control:
             return None, True
         if wish == "ended" and self._streams:
             return {"broken": self._streams.ended(request.get("connection"))}, True
+        if wish == "trace" and self._trace:
+            asker.answer_later(self._trace(request))
+            return None, True
         if wish == "status":
             return self._status(), True
         if wish == "stop":
@@ -142,6 +151,7 @@ class _Asker(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._later: asyncio.Task[Mapping[str, Any]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
@@ -161,7 +171,7 @@ class _Asker(asyncio.Protocol):
             self.hang_up()
             return
         transport = self._transport
-        while transport and not transport.is_closing() and b"\n" in self._buffer:
+        while transport and not transport.is_closing() and b"\n" in self._buffer and self._later is None:
             line, _, rest = bytes(self._buffer).partition(b"\n")
             self._buffer = bytearray(rest)
             answer, stays = self._control._answer(line, self)
@@ -187,6 +197,21 @@ class _Asker(asyncio.Protocol):
         carried.held += self._buffer
         return carried
 
+    def answer_later(self, work: Coroutine[Any, Any, Mapping[str, Any]]) -> None:
+        """Answer with what `work` gives, and hang up; whoever went away meanwhile ends it."""
+        if self._timer:
+            self._timer.cancel()
+        self._later = asyncio.get_running_loop().create_task(work)
+        self._later.add_done_callback(self._known)
+
+    def _known(self, task: asyncio.Task[Mapping[str, Any]]) -> None:
+        if task.cancelled() or self._transport is None:
+            return
+        error = task.exception()
+        answer = {"error": f"{type(error).__name__}: {error}"} if error else task.result()
+        self._transport.write(json.dumps(answer, default=str).encode() + b"\n")
+        self.hang_up()
+
     def hang_up(self) -> None:
         if self._transport:
             self._transport.close()
@@ -194,6 +219,8 @@ class _Asker(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer:
             self._timer.cancel()
+        if self._later:
+            self._later.cancel()
         self._control._connections.discard(self)
 
 

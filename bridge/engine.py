@@ -51,7 +51,7 @@ class Engine:
         """
         self._link = link
         self._addresses = addresses
-        self._policy = policy
+        self.policy = policy
         self._limits = limits
         self._own = own
         self._upstream = upstream
@@ -84,7 +84,7 @@ class Engine:
         async with AsyncExitStack() as exits:
             audit = self._audit = Audit(self._tell, loop)
             exits.callback(audit.close)
-            self._policy.on_denied = audit.denied
+            self.policy.on_denied = audit.denied
             link = self._captured(exits) if self._pcap else self._link
             sources = [*self._addresses.networks, *self._sources]
             stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits), sources=sources)
@@ -94,11 +94,11 @@ class Engine:
             exits.callback(poller.close)
             self._upstream.sockets.poller = poller
             with ExitStack() as forwarders:
-                self.tcp = TcpForwarder(stack, poller, self._policy, limits, table, loop)
+                self.tcp = TcpForwarder(stack, poller, self.policy, limits, table, loop)
                 forwarders.callback(self.tcp.close)
-                forwarders.callback(UdpForwarder(stack, poller, self._policy, limits, table, loop).close)
+                forwarders.callback(UdpForwarder(stack, poller, self.policy, limits, table, loop).close)
                 hint = lambda text: self._tell(events.Hint(text))
-                forwarders.callback(IcmpForwarder(stack, poller, self._policy, limits, table, loop, hint).close)
+                forwarders.callback(IcmpForwarder(stack, poller, self.policy, limits, table, loop, hint).close)
                 self._forwarders = forwarders.pop_all()
             exits.callback(self.reset_flows)
             tcp, counts = self.tcp.counters, table.counters

@@ -20,6 +20,7 @@ what the agent could not be told it notices itself, by the end of its stdin.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 import time
@@ -48,6 +49,7 @@ from .naming import Naming
 from .options import Options
 from .rivals import to_replace
 from .state import describe
+from .trace.run import trace_bridge
 from .transport.base import Transport
 from .user import helper_user
 
@@ -154,7 +156,8 @@ class Session:
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
-            control = Control(reservation, self.status, self.stop, self.back)
+            trace = functools.partial(trace_bridge, self)
+            control = Control(reservation, self.status, self.stop, self.back, trace)
             try:
                 await control.start()
                 return await self._bridge()

@@ -32,6 +32,8 @@ app = cyclopts.App(
 app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.")
 app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and their state.")
 app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
+app.command("netbridge.cli.trace:trace", help="Show how one destination travels, and what stops it.")
+app.command("netbridge.cli.doctor:doctor", help="Check everything a bridge needs, with the mend for each fault.")
 app.command("netbridge.cli.connect:connect", help="Connect standard input and output to a port over there.")
 app.command("netbridge.cli.forward:forward", help="Listen on this machine, and reach into the codespace.")
 app.command("netbridge.cli.forward:socks", help="Serve SOCKS5 into the codespace's network.")

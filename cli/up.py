@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 
@@ -28,6 +28,7 @@ from .keyboard import Keyboard
 from .output import Output
 
 List = list[str] | None
+T = TypeVar("T")
 
 
 def up(
@@ -122,7 +123,7 @@ def up(
     try:
         if options.gui:
             output.event(events.Hint("the terminal UI is not in this version; one line is printed for each event"))
-        return _run(_bridge(options, output, manager))
+        return run_loop(_bridge(options, output, manager))
     except Exception as error:
         return output.failure(error)
     finally:
@@ -200,12 +201,12 @@ class _Signals:
             os._exit(1)
 
 
-def _run(bridge: Coroutine[None, None, int]) -> int:
+def run_loop(work: Coroutine[None, None, T]) -> T:
     """Run the loop. Threads that still wait for the system's resolver are left behind rather than waited for."""
     loop = _new_loop()
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(bridge)
+        return loop.run_until_complete(work)
     finally:
         asyncio.set_event_loop(None)
         loop.run_until_complete(loop.shutdown_asyncgens())

@@ -23,8 +23,10 @@ from .loop import Loop
 from .names import Names, texts
 from .netlink import Interface, Netlink
 from .packet import PacketCapture
+from .probing import Probing
 from .stream import Stream
 from .tether import NotPassedOnError, Tether
+from .tracing import Tracing
 from .tun import TunError, open_tun
 
 Capture = Union[routing.Routes, PacketCapture]
@@ -64,6 +66,8 @@ class Holder:
         self._tun = -1
         self._addresses: List[str] = []
         self._serving = False
+        self._tracing = Tracing(loop, netlink, self._send)
+        self._probing = Probing(loop, netlink, self._send)
         self._handlers: Dict[str, Callable[[Dict[str, Any]], None]] = {
             "setup": self._setup,
             "routes": self._change_routes,
@@ -72,6 +76,8 @@ class Holder:
             "resume": self.tether.pass_on,
             "dial": self._tell_back,
             "hang_up": self._tell_back,
+            "trace": self._tracing.ask,
+            "probe": self._probing.ask,
             "stop": self._stop,
         }
 
@@ -267,6 +273,7 @@ class Holder:
 
     def undo(self) -> None:
         """Put everything back as it was. Idempotent."""
+        self._tracing.close()
         if self._tun >= 0 and self._serving:
             with contextlib.suppress(OSError):
                 resets.reset_all(self._tun, self._addresses)

@@ -20,7 +20,7 @@ import pytest
 import netbridge
 from netbridge.bridge import control
 from netbridge.bridge.back.ends import End, join
-from netbridge.bridge.control import Control, Streams, ask, statuses
+from netbridge.bridge.control import Control, Streams, Trace, ask, statuses
 from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetUnreachableError
 from netbridge.bridge.runtime import Folder, place
 
@@ -34,10 +34,11 @@ def open_folder(tmp_path: Path) -> Iterator[Folder]:
 class Bridge:
     """A control socket with a bridge that only remembers what it was told."""
 
-    def __init__(self, folder: Folder, streams: Streams | None = None) -> None:
+    def __init__(self, folder: Folder, streams: Streams | None = None, trace: Trace | None = None) -> None:
         self.reservation = folder.reserve()
         self.stopped: list[str] = []
-        self.control = Control(self.reservation, lambda: {"target": "t", "flows": []}, self.stopped.append, streams)
+        status = lambda: {"target": "t", "flows": []}
+        self.control = Control(self.reservation, status, self.stopped.append, streams, trace)
 
     async def __aenter__(self) -> Bridge:
         await self.control.start()
@@ -279,3 +280,48 @@ def test_places() -> None:
     assert place({"XDG_RUNTIME_DIR": "/y"}, owner=0) == Path("/run/netbridge")
     assert place({"XDG_RUNTIME_DIR": "/y"}, owner=54321) == Path("/y/netbridge")
     assert place({}, owner=54321).name == "netbridge-54321"
+
+
+async def test_a_trace_is_answered_later_and_others_meanwhile(folder: Folder) -> None:
+    go_on = asyncio.Event()
+
+    async def trace(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        await go_on.wait()
+        if request["host"] == "bad":
+            raise OSError("it broke")
+        return {"host": request["host"]}
+
+    async with Bridge(folder, trace=trace) as bridge:
+        number = bridge.reservation.number
+        slow = asyncio.create_task(asyncio.to_thread(ask, folder, number, "trace", host="db", port=80))
+        bad = asyncio.create_task(asyncio.to_thread(ask, folder, number, "trace", host="bad", port=80))
+        assert (await asyncio.to_thread(ask, folder, number, "status"))["target"] == "t"
+        go_on.set()
+        assert await slow == {"host": "db"}
+        assert await bad == {"error": "OSError: it broke"}
+
+
+async def test_who_went_away_is_traced_no_more(folder: Folder) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def trace(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        begun.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+        return {}
+
+    async with Bridge(folder, trace=trace) as bridge:
+        _, writer = await asyncio.open_unix_connection(folder.address(f"{bridge.reservation.number}.sock"))
+        writer.write(b'{"ask": "trace", "host": "db"}\n{"ask": "trace", "host": "two at once"}\n')
+        async with asyncio.timeout(5):
+            await begun.wait()
+            writer.close()
+            await ended.wait()
+
+
+async def test_without_a_tracer_a_trace_is_unknown(folder: Folder) -> None:
+    async with Bridge(folder) as bridge:
+        answer = await asyncio.to_thread(ask, folder, bridge.reservation.number, "trace", host="db", port=1)
+    assert "nothing is known" in answer["error"]

@@ -32,7 +32,7 @@ def what_would_be_started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
         started.append(options)
 
     monkeypatch.setattr(up_module, "_bridge", bridge)
-    monkeypatch.setattr(up_module, "_run", lambda bridge: 0)
+    monkeypatch.setattr(up_module, "run_loop", lambda bridge: 0)
     monkeypatch.setenv("NETBRIDGE_CONFIG", "")
     return started
 
@@ -105,7 +105,11 @@ def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capt
     ("up fluffy -c robot", "Two targets"),
     ("up docker://-box", "docker"),
     ("up ssh://-oProxyCommand=x", "ssh"),
-    ("doctor", "doctor"),
+    ("surgeon", "surgeon"),
+    ("doctor -c sandbox", "not the name of a codespace"),
+    ("doctor nonsense://x", "nonsense"),
+    ("trace", "PLACE"),
+    ("trace a:b", "no port"),
 ])
 def test_misunderstandings_are_usage_errors(words: str, said: str, capsys: Capture) -> None:
     assert run(words.split()) == 2
@@ -161,7 +165,7 @@ def test_failures_have_three_sentences_and_their_code(
         raise error
 
     monkeypatch.setattr(up_module, "_bridge", lambda *_: None)
-    monkeypatch.setattr(up_module, "_run", fail)
+    monkeypatch.setattr(up_module, "run_loop", fail)
     assert run(["up", "sandbox", *(["--trace-level", "trace"] if traced else [])]) == code
     shown = capsys.readouterr().err
     assert ("Traceback" in shown) == traced
@@ -173,7 +177,7 @@ def test_an_interrupt_before_the_loop_is_a_stop(monkeypatch: pytest.MonkeyPatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(up_module, "_bridge", lambda *_: None)
-    monkeypatch.setattr(up_module, "_run", interrupt)
+    monkeypatch.setattr(up_module, "run_loop", interrupt)
     assert run(["up", "sandbox"]) == 0
 
 
