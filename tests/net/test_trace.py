@@ -20,6 +20,8 @@ PUBLIC = "203.0.113.80"
 """www.public.test, as the codespace's own resolver knows it and nobody else."""
 DOCKER = "172.17.200.9"
 """In the codespace's docker0 network, and in one that the laptop has too."""
+DOCKED = "172.17.200.77"
+"""Another one, which has a name."""
 ALIAS_PORT = 9999
 
 
@@ -126,6 +128,21 @@ def test_an_overlapping_address(bridge: Bridge, world: World) -> None:
     assert target["captured"]["state"] == "overlap"
     assert target["way_there"]["interface"] == "docker0"
     assert f"--route {DOCKER}" in found["problem"]["todo"]
+
+
+def test_an_overlapping_host_by_its_name(bridge: Bridge, world: World) -> None:
+    """The resolver here leads to it, so it has a route of its own, which the trace sees since it asks for the name."""
+    hosts = world.laptop.folder / "etc/hosts"
+    before = hosts.read_text()
+    hosts.write_text(f"{before}{DOCKED} docked.corp.test\n")
+    try:
+        found = traced(world, "docked")
+    finally:
+        hosts.write_text(before)
+    assert (found["there"]["who"], found["here"]["who"]) == ("bridge", "hosts")
+    target = one(found, DOCKED)
+    assert target["captured"]["state"] == "captured"
+    assert (target["way_there"]["interface"], target["way_there"]["route"]) == ("nb0", f"{DOCKED}/32")
 
 
 def test_a_closed_port(bridge: Bridge, world: World) -> None:
