@@ -43,10 +43,11 @@ soak: ## mixed traffic while packets are lost and overtaken (root); MINUTES=20 S
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
 		--transport $(or $(TRANSPORT),openssh)
 
-survive: ## long: 2 GB beside twenty kills, a minute of frost, three minutes of silence, 200 kill -9 (root)
+survive: ## long: 1 GB each way, 2 GB beside twenty kills, a minute of frost, three minutes of silence, 200 kill -9 (root)
 	@scripts/system-packages test
 	@scripts/venv
-	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_resume.py tests/net/test_kills.py
+	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_bulk.py tests/net/test_resume.py \
+		tests/net/test_kills.py
 
 load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods (root); ARGS="--only NAME --scale 0.1"
 	@scripts/system-packages bench

@@ -20,7 +20,6 @@ what the agent could not be told it notices itself, by the end of its stdin.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import secrets
 import time
@@ -49,7 +48,6 @@ from .naming import Naming
 from .options import Options
 from .rivals import to_replace
 from .state import describe
-from .trace.run import trace_bridge
 from .transport.base import Transport
 from .user import helper_user
 
@@ -113,6 +111,12 @@ class Session:
         """All there is to know, as JSON."""
         return describe(self)
 
+    async def _trace(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """How one destination travels through this bridge."""
+        from .trace.run import trace_bridge  # a start need not wait for what few starts will ask
+
+        return await trace_bridge(self, request)
+
     # --- asked from outside -------------------------------------------------------------------------------------------
 
     def stop(self, reason: str) -> None:
@@ -156,8 +160,7 @@ class Session:
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
-            trace = functools.partial(trace_bridge, self)
-            control = Control(reservation, self.status, self.stop, self.back, trace)
+            control = Control(reservation, self.status, self.stop, self.back, self._trace)
             try:
                 await control.start()
                 return await self._bridge()
