@@ -395,10 +395,10 @@ class Session:
             self._tell(events.Hint(f"names over there are not asked here: {why}"))
         if why := text(ready, "containers_reason"):
             networks = " and ".join(texts(ready.get("containers"))) or "container networks"
-            self._tell(events.Hint(
-                f"names in containers on {networks} are not asked here: {why}; "
-                f"a container that is started with `docker run --dns {self.addresses.gateways[0]}` resolves them"
-            ))
+            mend = ""
+            if not packetcapture.by_packets(ready):
+                mend = f"; what is started with `docker run --dns {self.addresses.gateways[0]}` resolves them"
+            self._tell(events.Hint(f"names in containers on {networks} are not asked here: {why}{mend}"))
         if self.options.forward_agent:
             self._tell(events.SshAgent(text(ready, "ssh_agent"), text(ready, "ssh_agent_reason")))
 

@@ -60,6 +60,7 @@ def container(world: World, nameserver: str, bridge: str = "docker0", network: s
     finally:
         program.kill()
         codespace.shell(f"iptables -t nat -F; echo 0 > /proc/sys/net/ipv4/ip_forward; ip link del {veth}")
+        wait_until(lambda: "state UP" not in codespace.run("ip", "link", "show", bridge).stdout, "the carrier's end")
 
 
 def inside(world: World, enter: str, words: str) -> str:

@@ -37,6 +37,7 @@ def docker(world: World, name: str) -> Iterator[DockerEngine]:
             "iptables -P FORWARD ACCEPT; echo 0 > /proc/sys/net/ipv4/ip_forward;"
             "for link in $(ls /sys/class/net | grep -E '^(br-|veth)'); do ip link del $link; done"
         )
+        wait_until(lambda: "state UP" not in codespace.run("ip", "link", "show", "docker0").stdout, "the carrier's end")
     assert codespace.shell("ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward").stdout == before
 
 
