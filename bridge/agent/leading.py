@@ -30,17 +30,14 @@ RESOLVEDS = "/run/systemd/resolve/resolv.conf"
 """What Docker reads instead where resolv.conf names systemd-resolved's stub."""
 
 
-def nameservers(own: Sequence[str], *, in_need: bool, path: str = RESOLVEDS) -> List[str]:
-    """The IPv4 addresses that containers here may ask. `in_need`: those as well that have nothing to do with `own`."""
+def nameservers(own: Sequence[str], *, alone: bool = False, path: str = RESOLVEDS) -> List[str]:
+    """The IPv4 addresses that containers here may ask. `alone`: resolv.conf names nothing but the stub meanwhile."""
     known = list(own)
     with contextlib.suppress(OSError):
         known += resolvconf.parse(resolvconf.read(path)).nameservers
-    found: List[str] = []
-    for text in known + OF_THE_CLOUD + (IN_NEED if in_need else []):
-        with contextlib.suppress(ValueError):
-            if not ipaddress.IPv4Address(text).is_loopback and text not in found:
-                found.append(text)
-    return found
+    passed_on = [text for text in known if not is_loopback(text) and ":" not in text]
+    in_need = IN_NEED if alone or not passed_on else []  # else who asks these means them
+    return list(dict.fromkeys(passed_on + OF_THE_CLOUD + in_need))
 
 
 def is_loopback(server: str) -> bool:

@@ -42,6 +42,7 @@ class Names:
         self._leading: Optional[Leading] = None
         self._own: List[str] = []
         self._timer: Optional[Timer] = None
+        self._teller = resolved.Teller()
         self.on_other_nameservers: Callable[[], None] = lambda: None
         """Called when this place got other nameservers of its own, which must not be captured."""
 
@@ -83,7 +84,8 @@ class Names:
         own = bool(why) and any(not leading.is_loopback(server) for server in resolver.nameservers)
         self._leading = Leading(self._loop, self._netlink, self._index, stub, self._not_led)
         self._undo.append(self._leading.stop)
-        led = self._leading.start(leading.nameservers(resolver.nameservers, in_need=not own), own=own)
+        asked = leading.nameservers(resolver.nameservers, alone=_alone(resolver) and not own)
+        led = self._leading.start(asked, own=own)
         if own and led:
             why = ""
         return {"dns": not why, "dns_reason": why, **self._leading.told()}
@@ -96,7 +98,8 @@ class Names:
         if self._stub is None:
             return
         self._stub.change_suffixes(suffixes)
-        self._tell_resolved()
+        if self._tun:
+            self._teller.tell(self._tun, self._mode, self._service, suffixes, search)
         with contextlib.suppress(OSError):
             self._install(self._stub, resolvconf.parse(resolvconf.undo(resolvconf.read())))
 
@@ -105,7 +108,7 @@ class Names:
             self._tell("containers", "names in containers are not answered: %s" % why)
 
     def _install(self, stub: Stub, resolver: resolvconf.Resolver) -> None:
-        resolvconf.install(stub.address, self._search, alone=resolver.rotate or resolvconf.is_musl())
+        resolvconf.install(stub.address, self._search, alone=_alone(resolver))
 
     def _tell_resolved(self) -> bool:
         """What is told belongs to the TUN and vanishes with it; another interface's stays as it is."""
@@ -123,7 +126,7 @@ class Names:
                     self._stub.change_own(self._own)
                     self.on_other_nameservers()
                     if self._leading is not None:
-                        self._leading.change(leading.nameservers(self._own, in_need=False))
+                        self._leading.change(leading.nameservers(self._own, alone=_alone(resolver)))
                 self._install(self._stub, resolver)
         self._timer = self._loop.call_later(LOOK_EVERY, self._look)
 
@@ -131,6 +134,11 @@ class Names:
         self._stub = None
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _alone(resolver: resolvconf.Resolver) -> bool:
+    """Whether other nameservers beside the stub would be asked at the same time, or in its turn."""
+    return resolver.rotate or resolvconf.is_musl()
 
 
 def _heal() -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from typing import List, Sequence
+import threading
+from typing import List, Optional, Sequence, Tuple
 
 RUNS = "/run/systemd/resolve"
 PATIENCE = 3.0
@@ -62,3 +63,32 @@ def tell(tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str], s
         if done.returncode:
             return False
     return True
+
+
+class Teller:
+    """Tells it from a thread: a message bus that hangs must not hold up packets. Of several changes the last counts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: Optional[Tuple[str, str, Sequence[str], Sequence[str], Sequence[str]]] = None
+        self._busy = False
+
+    def tell(
+        self, tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str], search: Sequence[str]
+    ) -> None:
+        """As :func:`tell`, but soon."""
+        with self._lock:
+            self._next = tun, mode, service, suffixes, search
+            if self._busy:
+                return
+            self._busy = True
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                now, self._next = self._next, None
+                if now is None:
+                    self._busy = False
+                    return
+            tell(*now)

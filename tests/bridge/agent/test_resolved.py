@@ -81,3 +81,23 @@ def test_a_resolvectl_that_hangs_is_given_up(told: Path, monkeypatch: pytest.Mon
     began = time.monotonic()
     assert not resolved.tell("nb0", "auto", ["198.18.0.1"], [])
     assert time.monotonic() - began < 2
+
+
+def test_from_a_thread_the_last_of_several_changes_counts(told: Path) -> None:
+    """And a message bus that hangs holds nobody up."""
+    gate = told.parent / "gate"
+    gate.touch()
+    program = told.parent / "resolvectl"
+    waits = f"#!/bin/sh\nwhile [ -e {gate} ]; do sleep 0.05; done\n"
+    program.write_text(program.read_text().replace("#!/bin/sh\n", waits))
+    teller = resolved.Teller()
+    for name in ("one.example", "two.example", "three.example"):
+        teller.tell("nb0", "auto", ["198.18.0.1"], [name], [])
+    assert told.read_text() == ""  # it waits at the gate, and we do not
+    gate.unlink()
+    deadline = time.monotonic() + 10
+    while "three" not in told.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [line for line in told.read_text().splitlines() if "domain" in line] == [
+        "domain nb0 ~one.example", "domain nb0 ~three.example",
+    ]
