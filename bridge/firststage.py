@@ -25,16 +25,21 @@ PYTHONS = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3
 SCRIPT = """
 m=NB; m=$m:{nonce}:;
 say() {{ printf "%s%s %s|%s" "$m" "$1" "$2" "$3" | tr -c "[:print:]" " "; echo; exit 0; }};
-x=; old=;
+x=; old=; cut=;
 for p in {pythons}; do
 command -v "$p" >/dev/null 2>&1 || continue;
-v=$("$p" -E -S -c "import sys; print(sys.version_info < (3, 8)); print(sys.version.split()[0]); print(sys.executable)"
-</dev/null 2>/dev/null) || continue;
+v=$("$p" -E -S -c "import sys; print(sys.version_info < (3, 8)); print(sys.version.split()[0]); print(sys.executable);
+import hmac, json, resource" </dev/null 2>/dev/null); c=$?;
 set -- "$1" $v;
-if [ "$2" = False ]; then x=$4; break; fi;
-[ -n "$old" ] || old=$3;
+[ $# -ge 4 ] || continue;
+if [ "$2" = True ]; then [ -n "$old" ] || old=$3;
+elif [ $c = 0 ]; then x=$4; break;
+else [ -n "$cut" ] || cut=$3; fi;
 done;
-if [ -z "$x" ]; then if [ -n "$old" ]; then say old-python "$old"; else say no-python; fi; fi;
+if [ -n "$x" ]; then :;
+elif [ -n "$cut" ]; then say cut-python "$cut";
+elif [ -n "$old" ]; then say old-python "$old";
+else say no-python; fi;
 s=;
 if [ "$(id -u)" = 0 ]; then :; else
 command -v sudo >/dev/null 2>&1 || say no-sudo "$(id -un)";

@@ -28,13 +28,19 @@ def refused_start(line: str, mend: Mend = IN_GENERAL) -> BridgeError:
         return TargetLacksError(
             "The agent needs python3 on the target.",
             "No python3 was found in its PATH.",
-            "Install it there, for example with `sudo apt-get install python3-minimal` or `apk add python3`.",
+            "Install it there, for example with `sudo apt-get install python3` or `apk add python3`.",
         )
     if code == "old-python":
         return TargetLacksError(
             "The agent needs Python 3.8 or newer on the target.",
             f"The newest one in its PATH is {first}.",
             "Install a newer python3 there.",
+        )
+    if code == "cut-python":
+        return TargetLacksError(
+            "The agent needs all of Python's standard library on the target.",
+            f"The Python {first} there has only a part of it, as Debian's python3-minimal does.",
+            "Install the whole, for example with `sudo apt-get install python3`.",
         )
     if code == "no-sudo":
         return TargetLacksError(
