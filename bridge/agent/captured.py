@@ -171,11 +171,14 @@ class Captured:
             self._peers = [*self._peers[-15:], peer]
 
     def _note_nameservers(self) -> None:
-        """Those that resolv.conf names now; it keeps them behind the stub. One that was named stays protected."""
-        with contextlib.suppress(OSError):
-            for server in resolvconf.parse(resolvconf.read()).nameservers:
-                if server not in self._nameservers:
-                    self._nameservers = [*self._nameservers[-15:], server]
+        """Those that resolv.conf names now, which keeps them behind the stub, and those that a resolver of this place asks
+        that resolv.conf names in their stead. One that was named stays protected.
+        """
+        for path in (resolvconf.PATH, *resolvconf.BEHIND):
+            with contextlib.suppress(OSError):
+                for server in resolvconf.parse(resolvconf.read(path)).nameservers:
+                    if server not in self._nameservers:
+                        self._nameservers = [*self._nameservers[-15:], server]
 
     def _protected(self) -> List[routing.Protected]:
         """What is never captured here, as things are now."""

@@ -100,6 +100,25 @@ async def test_a_nameserver_that_appears_is_not_captured(place: Place) -> None:
 
 
 @net
+async def test_nameservers_behind_a_local_resolver_are_not_captured(place: Place) -> None:
+    """resolv.conf names 127.0.0.53; whom systemd-resolved asks stands in a file of its own, as with NetworkManager."""
+    resolveds = "/run/systemd/resolve/resolv.conf"
+    managers = "/run/NetworkManager/no-stub-resolv.conf"
+    agent = await place.agent(before=(
+        f"{ETH0} mount -t tmpfs none /run; mkdir -p /run/systemd/resolve /run/NetworkManager;"
+        f" echo nameserver 10.77.0.2 >{resolveds}; echo nameserver 10.77.0.3 >{managers};"
+    ))
+    it = Scene(agent, place.enter(agent))
+    await agent.setup({**SETUP, "routes": ["10.0.0.0/8"]})
+    assert [it.bridged(f"10.77.0.{last}") for last in range(1, 5)] == [True, False, False, True]
+    write = f"echo nameserver 10.78.0.2 >{resolveds}"  # DHCP gave another; the first is still used by who began with it
+    subprocess.run([*it.enter, "sh", "-ec", f"{write}; ip route add 192.0.2.0/24 dev eth0"], check=True)
+    await until(lambda: not it.bridged("10.78.0.2"), "the nameserver left alone", 2)
+    assert not it.bridged("10.77.0.2")
+    await it.agent.stop()
+
+
+@net
 async def test_routes_that_somebody_took_away_are_made_anew(place: Place) -> None:
     it = await scene(place)
     it.ip("route flush dev nb0")
