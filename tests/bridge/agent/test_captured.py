@@ -12,6 +12,7 @@ import pytest
 
 from netbridge.bridge.agent import hostroutes
 from netbridge.bridge.agent.hostroutes import HostRoutes
+from netbridge.bridge.agent.leading import LOOK_EVERY
 from netbridge.bridge.agent.loop import Loop
 from netbridge.bridge.bootstrap import AgentHandle
 
@@ -328,3 +329,13 @@ def test_hosts_are_bounded_and_the_longest_not_asked_for_goes_first(monkeypatch:
     hosts.close()
     times.until(5000)
     assert hosts.addresses == []
+
+
+@net
+async def test_an_interface_that_lost_its_address(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A network manager that likes order, and then a container network, whose names cannot be led to the stub."""
+    it = await scene(place, routes=("10.0.0.0/8",))
+    it.ip("addr flush dev nb0", "link add br9 type bridge", "addr add 192.0.2.1/24 dev br9", "link set br9 up")
+    await until(lambda: "lost its IPv4 address" in caplog.text, "the word", 2 * LOOK_EVERY)
+    assert await it.agent.ping(2) < 2
+    await it.agent.stop()
