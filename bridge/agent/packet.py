@@ -192,7 +192,7 @@ class PacketCapture:
                 public.append(network)
         # Single hosts stay single, since who asked for one looks for it in the answer.
         singles = [network for network in wanted.install if network.prefixlen == network.max_prefixlen]
-        wide = common((network for network in wanted.install if network not in singles), self._lonely)
+        wide = common((it for it in wanted.install if it.prefixlen < it.max_prefixlen), self._lonely)
         lonely = [network for network in singles if not subtract([network], self._lonely)]
         for network in [*wide, *lonely]:
             pieces, reason = self._left_by(network, routes)
