@@ -171,8 +171,8 @@ class Captured:
             self._peers = [*self._peers[-15:], peer]
 
     def _note_nameservers(self) -> None:
-        """Those that resolv.conf names now, which keeps them behind the stub, and those that a resolver of this place asks
-        that resolv.conf names in their stead. One that was named stays protected.
+        """Those that resolv.conf names now, which keeps them behind the stub, and those that the resolver asks which it
+        may name in their stead. One that was named stays protected.
         """
         for path in (resolvconf.PATH, *resolvconf.BEHIND):
             with contextlib.suppress(OSError):

@@ -91,7 +91,7 @@ async def test_a_chain_of_pointers_and_a_thousand_addresses(tmp_path: Path) -> N
 
 
 async def endless(query: Query) -> tuple[Answer, str]:
-    """An answer with 4,000 pointers, each to the one before, and 1,000 addresses of the name that the last one means."""
+    """4,000 pointers, each to the one before, and 1,000 addresses of the name that the last one means."""
     begin = 12 + len(query.question) + 12
     records = b"\xc0\x0c" + struct.pack(">HHIH", 65280, 1, 60, 8000) + b"\xc0\x0c"
     records += b"".join(struct.pack(">H", 0xC000 | begin + 2 * number) for number in range(3999))
