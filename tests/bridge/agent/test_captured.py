@@ -193,6 +193,21 @@ async def test_a_host_that_becomes_a_gateway_is_let_go(place: Place) -> None:
 
 
 @net
+async def test_a_host_that_becomes_a_neighbour_is_let_go(place: Place) -> None:
+    """A container that is started with such an address would hear nothing from the place it is in."""
+    it = await scene(place)
+    assert await it.hosts("10.3.7.7", "10.3.7.8") == {}
+    it.ip("neigh add 10.3.7.7 lladdr 02:00:00:00:00:77 nud stale dev eth0")
+    await until(lambda: not it.bridged("10.3.7.7"), "the neighbour left alone", 2)
+    assert it.bridged("10.3.7.8")
+    assert (await it.hosts("10.3.7.7", "10.3.7.8")).keys() == {"10.3.7.7"}
+    it.ip("neigh del 10.3.7.7 dev eth0")
+    assert await it.hosts("10.3.7.7") == {}
+    await until(lambda: it.bridged("10.3.7.7"), "captured again", 2)
+    await it.agent.stop()
+
+
+@net
 async def test_hosts_that_stay_the_targets_own(place: Place) -> None:
     it = await scene(place, exclude=["10.3.9.0/24"], routes=("10.0.0.0/8",))
     it.ip(
