@@ -41,6 +41,9 @@ MAX_MARKER = 4096
 """Bytes of the marker's line."""
 MAX_REPORTS = 50
 """Errors told unasked that are shown; the target must not fill this machine's log."""
+NO_ANSWER = ("tun_lost", "taken_over", "containers")
+"""Codes of errors that are never the answer to a question, even when one is open."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
@@ -285,7 +288,8 @@ class AgentHandle:
 
     def _control(self, message: dict[str, Any]) -> None:
         answer = self._answer
-        if answer is not None and not answer.done() and message["type"] in self._expected:
+        asked = message["type"] != "error" or message.get("code") not in NO_ANSWER
+        if answer is not None and not answer.done() and message["type"] in self._expected and asked:
             if message["type"] == "resumed":  # what follows in the same read are packets already
                 self.framed.resume(count(message.get("taken")))
             answer.set_result(message)

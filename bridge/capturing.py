@@ -29,6 +29,11 @@ WATCH_SECONDS = 1.5
 HEARING_SECONDS = 30.0
 """Where it does, the time between two looks in case a word was lost. A look costs some milliseconds here, but three
 processes on macOS."""
+PACE = 1.0
+"""Seconds between two unasked words of the agent that are looked at; of those in between the last one counts. An honest
+agent waits for a moment itself, another would keep the event loop and fill the terminal with lines."""
+MOST_ROUTES, MOST_SKIPPED = 8192, 1024
+"""Networks that are taken of one message: with everything captured and 256 holes there are some 6,000."""
 
 
 class RouteKeeper(Protocol):
@@ -63,6 +68,9 @@ class Capturing:
         self._installed: tuple[str, ...] = ()
         self._own_there: tuple[str, ...] = ()
         self._skipped: tuple[events.Network, ...] = ()
+        self._unheard: Mapping[str, Any] | None = None
+        """The last unasked word, while it is too early for it."""
+        self._pace: asyncio.TimerHandle | None = None
 
     @property
     def local(self) -> tuple[str, ...]:
@@ -144,17 +152,35 @@ class Capturing:
                 "A network cannot be captured.", f"{error}.", "Correct --route or --exclude and start again.",
             ) from None
 
+    def heard(self, message: Mapping[str, Any]) -> None:
+        """The agent said so unasked, since the target's own networks changed; at most one such word a PACE counts."""
+        if self._pace is not None:
+            self._unheard = message
+            return
+        self._pace = asyncio.get_running_loop().call_later(PACE, self._hear)
+        self.answered(message)
+
+    def _hear(self) -> None:
+        self._pace = None
+        if self._unheard is not None:
+            self.heard(self._unheard)
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._unheard = None
+        if self._pace is not None:
+            self._pace.cancel()
+
     def answered(self, answer: Mapping[str, Any]) -> None:
-        """The agent said (in `ready`, in `routes_changed`, which comes unasked when the target's own networks changed)
-        what it installed and what not; tell what changed by it.
-        """
+        """The agent said (in `ready` and `routes_changed`) what it installed and what not; tell what changed by it."""
+        self._unheard = None  # it is older
         routes, skipped, own = answer.get("routes"), answer.get("skipped"), answer.get("own")
-        self._installed = tuple(map(str, routes)) if isinstance(routes, list) else ()
+        self._installed = tuple(map(str, routes[:MOST_ROUTES])) if isinstance(routes, list) else ()
         self._own_there = tuple(map(str, own)) if isinstance(own, list) else ()
         self.hosts.follow(Overlaps(self._choice, self._own_there, self._installed))
         self._skipped = tuple(
             events.Network(str(it.get("route")), str(it.get("reason")))
-            for it in (skipped if isinstance(skipped, list) else ()) if isinstance(it, dict)
+            for it in (skipped[:MOST_SKIPPED] if isinstance(skipped, list) else ()) if isinstance(it, dict)
         )
         now = (self.captured, self.skipped)
         before, self._told = self._told, now

@@ -37,6 +37,9 @@ nobody keeps an answer for longer than two hours (systemd-resolved's limit)."""
 MOST = 512
 """Routes at a time; the one asked for longest ago gives way. Each is a route in the target's kernel, and a company's
 names lead to dozens."""
+OF_AN_ANSWER = 32
+"""Addresses of one answer that get a route: programs try some of the first. An answer holds thousands, and one question
+must not drive out everybody else's routes, nor take long where all else waits for it."""
 WAIT = 1.0
 """Seconds an answer waits for its route: a resolver over there asks again after two."""
 LEAD = 10.0
@@ -88,6 +91,8 @@ class HostRoutes:
         self._clock = clock
         self._hosts: OrderedDict[bytes, _Host] = OrderedDict()
         self._wishes: dict[bytes, _Wish] = {}
+        self._untold: dict[bytes, _Wish] = {}
+        """For open flows, of which the agent could not be told; names are asked for again by whoever wants them."""
         self._waiting: list[asyncio.Future[None]] = []
         self._more = asyncio.Event()
         self._working = False
@@ -106,7 +111,7 @@ class HostRoutes:
             return False
         lacking = False
         now = self._clock()
-        for address, ttl in answer.addresses():
+        for address, ttl in itertools.islice(answer.addresses(), OF_AN_ANSWER):
             overlap = self.overlaps.holding(address)
             if overlap is None:
                 continue
@@ -148,6 +153,7 @@ class HostRoutes:
 
     def renew(self) -> None:
         """The connection was made anew: the agent forgot nothing, but its time went on."""
+        self._wishes, self._untold = {**self._untold, **self._wishes}, {}
         self._hosts = OrderedDict((address, host) for address, host in self._hosts.items() if not host.refused)
         for address, host in self._hosts.items():
             host.until = max(host.until, self._clock() + LEAD)  # the agent waits at least as long
@@ -218,9 +224,11 @@ class HostRoutes:
             )
         except (BridgeError, OSError) as error:
             log.debug("no routes for %s: %s", ", ".join(asked), error)
-            for address in wishes:  # without a connection the agent lets nothing run out
+            for address, wish in wishes.items():  # without a connection the agent lets nothing run out
                 if host := self._hosts.get(address):
                     host.until = max(host.until, self._clock() + 2 * LEAD)
+                elif not wish.name and len(self._untold) < MOST:
+                    self._untold[address] = wish
         else:
             self._answered(answer, asked, wishes)
         finally:

@@ -206,6 +206,8 @@ class Session:
             self.stop("the command ended" if self.options.command else "the shell ended")
             return status
         finally:
+            self.agent.on_routes = None
+            self.capturing.close()
             for task in company:
                 task.cancel()
 
@@ -213,7 +215,7 @@ class Session:
         """The target's own networks changed, and with them perhaps where its packets come from."""
         assert self.agent is not None
         assert self.capturing is not None
-        self.capturing.answered(message)
+        self.capturing.heard(message)
         if self.engine is not None and packetcapture.by_packets(self.agent.ready):
             self.agent.ready["sources"] = message.get("sources")
             self.engine.accept_sources(packetcapture.sources(self.agent.ready))

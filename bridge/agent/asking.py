@@ -1,8 +1,8 @@
 """One question, everybody who asks it, and the nameservers that are tried for it, stage by stage.
 
 Clients that ask the same at the same time share one exchange: each gets the answer with its own id and its own spelling
-of the name. The question goes out in a spelling of its own, capitals at random ("0x20"): forged answers have to guess
-more, and a question that a nameserver passes on to us is recognized as ours (see :mod:`.stub`).
+of the name. The question goes out in a spelling of its own, capitals at random, so that one that a nameserver passes on
+to us is recognized as ours (see :mod:`.stub`). An answer may come in any spelling, as some nameservers keep none.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from .sockets import open_connections
 
 GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h)."""
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP, RTNLGRP_NEIGH = 270, 1, 2, 3
 MOMENT = 0.2
 """Seconds between the first word of the kernel and the look: a container that starts changes ten things at once."""
 LONGEST_MOMENT = 1.5
@@ -94,8 +95,10 @@ class Captured:
                 refused.append({"route": text, "reason": "it is not an address"})
                 continue
             seconds = float(item["seconds"])
-            reason = refusals.of(address) if seconds > 0 and address not in self.hosts else ""
+            refusal = refusals.of_a_neighbour if address in self.hosts else refusals.of
+            reason = refusal(address) if seconds > 0 else ""
             if reason:
+                self.hosts.forget(address)
                 refused.append({"route": text, "reason": reason})
                 continue
             self.hosts.keep(address, seconds)
@@ -118,6 +121,13 @@ class Captured:
         except OSError:
             return
         self._loop.watch(self._kernel.fileno(), READ, self._heard)
+
+    def _hear_of_neighbours(self, wanted: bool) -> None:
+        """They change all the time, and matter only to single addresses that are captured."""
+        if self._kernel is not None:
+            change = NETLINK_ADD_MEMBERSHIP if wanted else NETLINK_DROP_MEMBERSHIP
+            with contextlib.suppress(OSError):
+                self._kernel.setsockopt(SOL_NETLINK, change, RTNLGRP_NEIGH)
 
     def _heard(self, _events: int) -> None:
         with contextlib.suppress(OSError):  # ENOBUFS: there was more than the socket holds
@@ -171,11 +181,14 @@ class Captured:
             self._peers = [*self._peers[-15:], peer]
 
     def _note_nameservers(self) -> None:
-        """Those that resolv.conf names now; it keeps them behind the stub. One that was named stays protected."""
-        with contextlib.suppress(OSError):
-            for server in resolvconf.parse(resolvconf.read()).nameservers:
-                if server not in self._nameservers:
-                    self._nameservers = [*self._nameservers[-15:], server]
+        """Those that resolv.conf names now, which keeps them behind the stub, and those that the resolver asks which it
+        may name in their stead. One that was named stays protected.
+        """
+        for path in (resolvconf.PATH, *resolvconf.BEHIND):
+            with contextlib.suppress(OSError):
+                for server in resolvconf.parse(resolvconf.read(path)).nameservers:
+                    if server not in self._nameservers:
+                        self._nameservers = [*self._nameservers[-15:], server]
 
     def _protected(self) -> List[routing.Protected]:
         """What is never captured here, as things are now."""
@@ -200,9 +213,11 @@ class Captured:
             self._question, self._plan = question, routing.plan(*question, self._explicit)
         plan = self._plan
         singles: List[Network] = []
+        self._hear_of_neighbours(bool(self.hosts.addresses))
+        neighbours = self._netlink.neighbours() if self.hosts.addresses else {}
         for address in self.hosts.addresses:
             single = ipaddress.ip_network(address)
-            if any(routing.inside(single, item.network) for item in protected):  # by now
+            if neighbours.get(address) or any(routing.inside(single, item.network) for item in protected):  # by now
                 self.hosts.forget(address)
             elif routing.longest(single, plan.install) <= routing.longest(single, own):
                 singles.append(single)

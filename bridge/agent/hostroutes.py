@@ -52,11 +52,15 @@ class Refusals:
             network = info.network
             if network.version == 4 and network.prefixlen < 31 and address in (network[0], network[-1]):
                 return "it is an address of %s as a whole" % network
-        if self._neighbours.get(address):
-            return "the target has a neighbour with that address"
+        if reason := self.of_a_neighbour(address):
+            return reason
         if str(address) in self._connected:
             return "a connection beside the bridge is open to it"
         return ""
+
+    def of_a_neighbour(self, address: Address) -> str:
+        """The reason that may come to be when the address is captured already: a container that was started since."""
+        return "the target has a neighbour with that address" if self._neighbours.get(address) else ""
 
 
 class HostRoutes:

@@ -190,7 +190,11 @@ class PacketCapture:
         for network in wanted.install:
             if subtract([network], self._lonely):
                 public.append(network)
-        for network in common(wanted.install, self._lonely):
+        # Single hosts stay single, since who asked for one looks for it in the answer.
+        singles = [network for network in wanted.install if network.prefixlen == network.max_prefixlen]
+        wide = common((it for it in wanted.install if it.prefixlen < it.max_prefixlen), self._lonely)
+        lonely = [network for network in singles if not subtract([network], self._lonely)]
+        for network in [*wide, *lonely]:
             pieces, reason = self._left_by(network, routes)
             added = sum(map(cost, pieces))
             if added > room:

@@ -28,6 +28,8 @@ import socket
 from typing import List, NamedTuple, Sequence
 
 PATH = "/etc/resolv.conf"
+BEHIND = ("/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf")
+"""Where systemd-resolved and NetworkManager (with dnsmasq) say whom they ask, as resolv.conf names only themselves."""
 HEAD = b"# netbridge: head (put back when the bridge ends)\n"
 ORIGINAL = b"# netbridge: original\n"
 TAIL = b"# netbridge: tail\n"

@@ -111,8 +111,11 @@ def rules(netlink: Netlink) -> List[Rule]:
 
 
 def source_of(netlink: Netlink, index: int) -> str:
-    """The IPv4 address of the interface."""
-    return next(str(it.address) for it in netlink.addresses() if it.interface == index and it.address.version == 4)
+    """The IPv4 address of the interface. OSError when somebody took it away."""
+    for it in netlink.addresses():
+        if it.interface == index and it.address.version == 4:
+            return str(it.address)
+    raise OSError(errno.EADDRNOTAVAIL, "the bridge's interface has lost its IPv4 address")
 
 
 def set_rules(netlink: Netlink, interfaces: Iterable[str], source: str = "") -> None:

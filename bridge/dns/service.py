@@ -9,7 +9,9 @@ nothing with TC set, and the client comes again over TCP (RFC 7766), where sever
 connection and answers leave as they come.
 
 Bounds: questions under way, those who wait for them, connections, questions per connection. Beyond them the answer is
-SERVFAIL, at once: a client that hears it asks elsewhere or later, one that hears nothing hangs.
+SERVFAIL, at once: a client that hears it asks elsewhere or later, one that hears nothing hangs. Of questions under way
+the oldest gives way once it has waited for a second: what a nameserver knows it mostly says sooner, and 60 a second
+for names of a domain whose nameservers are silent would else keep everybody from asking.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 PORT = 53
 MAX_QUESTIONS = 256
 """Questions on their way to the local resolver, unless said otherwise."""
+GIVES_WAY = 1.0
+"""Seconds that a question may be under way before another takes its place."""
 MAX_WAITING = 4096
 """Clients that wait for them; each costs some hundred bytes."""
 
@@ -113,6 +117,8 @@ class DnsCounters:
     """UDP answers cut to the TC bit because they were too long."""
     overload: int = 0
     """Questions answered with SERVFAIL because too many were under way."""
+    given_up: int = 0
+    """Questions under way that had waited for long when another needed their place."""
 
 
 class DnsService:
@@ -139,7 +145,7 @@ class DnsService:
         self._clock = clock
         self._waiting: dict[bytes, list[tuple[Query, float, Deliver]]] = {}
         self._waiting_count = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._group = asyncio.TaskGroup()
         self._transports: list[Any] = []
         self._streams = StreamServer(self)
@@ -168,7 +174,7 @@ class DnsService:
             transport.close()
         self._transports.clear()
         await self._streams.close()
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
         await asyncio.sleep(0)  # datagram transports let go of their address one turn of the loop after close()
         await self._group.__aexit__(None, None, None)
@@ -241,7 +247,8 @@ class DnsService:
     def _join(self, query: Query, now: float, deliver: Deliver) -> bytes | None:
         """Wait for the question that is under way, or send it on its way."""
         waiting = self._waiting.get(query.key)
-        if self._waiting_count >= MAX_WAITING or (waiting is None and len(self._waiting) >= self._max_questions):
+        full = waiting is None and len(self._waiting) >= self._max_questions and not self._gave_way(now)
+        if full or self._waiting_count >= MAX_WAITING:
             self.counters.overload += 1
             return failure(query, SERVFAIL)
         self._waiting_count += 1
@@ -249,13 +256,28 @@ class DnsService:
             self.counters.joined += 1
             waiting.append((query, now, deliver))
             return None
-        self._waiting[query.key] = [(query, now, deliver)]
-        task = self._group.create_task(self._resolve(query))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        waiting = self._waiting[query.key] = [(query, now, deliver)]
+        task = self._tasks[query.key] = self._group.create_task(self._resolve(query, waiting))
+        task.add_done_callback(lambda task: self._over(query.key, task))
         return None
 
-    async def _resolve(self, query: Query) -> None:
+    def _over(self, key: bytes, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
+
+    def _gave_way(self, now: float) -> bool:
+        """Whether the oldest question has waited long enough; it is then given up."""
+        key, waiting = next(iter(self._waiting.items()))
+        if now - waiting[0][1] < GIVES_WAY:
+            return False
+        self.counters.given_up += 1
+        self._tasks.pop(key).cancel()
+        del self._waiting[key]
+        self._waiting_count -= len(waiting)
+        self._deliver(waiting, None, "none")
+        return True
+
+    async def _resolve(self, query: Query, waiting: list[tuple[Query, float, Deliver]]) -> None:
         """Ask the local resolver once, and answer all who want to know."""
         answer: Answer | None = None
         source = "none"
@@ -272,9 +294,13 @@ class DnsService:
         except Exception:
             log.exception("asking for %r failed", query)
         finally:
-            waiting = self._waiting.pop(query.key)
-            self._waiting_count -= len(waiting)
+            if self._waiting.get(query.key) is waiting:  # else it was given up
+                del self._waiting[query.key]
+                self._waiting_count -= len(waiting)
         self._count(answer)
+        self._deliver(waiting, answer, source)
+
+    def _deliver(self, waiting: list[tuple[Query, float, Deliver]], answer: Answer | None, source: str) -> None:
         now = self._clock()
         for client, since, deliver in waiting:
             try:

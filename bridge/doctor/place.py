@@ -126,7 +126,7 @@ def nameservers(asked: Sequence[object]) -> Check:
     for item in asked:
         it = item if isinstance(item, dict) else {}
         server, seconds = printable(it.get("server")), it.get("seconds")
-        if it.get("rcode") and isinstance(seconds, (int, float)):
+        if it.get("rcode") and isinstance(seconds, (int, float)) and 0 <= seconds < 1e6:
             alive.append(f"{server} ({seconds * 1000:.0f} ms)")
         else:
             dead.append(server)

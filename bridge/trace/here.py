@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import itertools
 import os
 import socket
 import sys
@@ -23,6 +24,8 @@ from .place import Place
 RESOLVE_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 """A living host answers within one; a SYN that was lost is sent again after one and after three."""
+MOST = 64
+"""Addresses of an answer that are taken."""
 SYSTEM = "system"
 
 
@@ -65,10 +68,9 @@ async def _ask(upstream: Upstream, name: str, rtype: str) -> Answer:
     try:
         query = parse_query(bytes(dnslib.DNSRecord.question(name, rtype).pack()))
         found, source = await upstream.ask(query)
-        records = dnslib.DNSRecord.parse(found.render(query)).rr
-    except (OSError, ValueError, dnslib.DNSError, dnslib.buffer.BufferError) as error:
+    except (OSError, ValueError, dnslib.DNSError) as error:
         return Answer("here", "", name, "", [], round(time.monotonic() - begun, 4), str(error))
-    addresses = [str(record.rdata) for record in records if record.rtype in (dnslib.QTYPE.A, dnslib.QTYPE.AAAA)]
+    addresses = [str(ipaddress.ip_address(packed)) for packed, _ in itertools.islice(found.addresses(), MOST)]
     return Answer("here", source, name, rcode_text(found.rcode), addresses, round(time.monotonic() - begun, 4))
 
 

@@ -114,7 +114,8 @@ def _situation(session: Session, ready: Mapping[str, Any]) -> Situation:
     facts = agent.hello.get("facts") if agent else None
     facts = facts if isinstance(facts, dict) else {}
     own: dict[str, str] = {}
-    for address in facts.get("nameservers") or ():
+    servers = facts.get("nameservers")
+    for address in servers[:there.MOST] if isinstance(servers, list) else ():
         own[str(address)] = "it is the target's own nameserver"
     if facts.get("ssh_peer"):
         own[str(facts["ssh_peer"])] = "it is the other end of the SSH connection"

@@ -221,3 +221,36 @@ async def test_what_changes_over_there_is_told_and_flows_get_their_own_way(scene
     assert [str(it.network) for it in scene.hosts.overlaps.all] == ["10.80.0.0/16"]
     skipped = [event for event in scene.told if isinstance(event, events.Skipped)]
     assert [it.network for it in skipped[-1].networks] == ["10.80.0.0/16"]
+
+
+async def test_of_a_flood_of_words_the_last_one_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.05)
+    async with scene.watched():
+        told = asyncio.Event()
+        tell = scene.told.append
+        scene.capturing._tell = lambda event: (tell(event), told.set())[0]
+        for number in range(1000):
+            skipped = [{"route": "10.70.0.0/16", "reason": f"reason {number}"}] * 2000
+            scene.capturing.heard({"routes": ["10.9.0.0/24"] * 10000, "skipped": skipped})
+            if number == 0:
+                assert told.is_set()
+                told.clear()
+        assert len(scene.capturing.installed) == module.MOST_ROUTES
+        assert len(scene.capturing.skipped) == module.MOST_SKIPPED
+        assert not told.is_set()
+        async with asyncio.timeout(5):
+            await told.wait()
+        assert {it.reason for it in scene.capturing.skipped} == {"reason 999"}
+        assert [event.networks[0].reason for event in scene.told if isinstance(event, events.Skipped)] == [
+            "reason 0", "reason 999"
+        ]
+
+
+async def test_what_was_said_before_an_answer_is_older_than_that(scene: Scene) -> None:
+    async with scene.watched():
+        scene.capturing.heard({"routes": ["10.1.0.0/16"]})
+        scene.capturing.heard({"routes": ["10.2.0.0/16"]})
+        scene.capturing.answered({"routes": ["10.3.0.0/16"]})
+        scene.capturing._hear()  # its time is over
+        assert scene.capturing.installed == ("10.3.0.0/16",)
+        scene.capturing.close()

@@ -15,7 +15,7 @@ from netbridge.bridge import events, hostroutes
 from netbridge.bridge.dns.answer import Answer, parse_answer
 from netbridge.bridge.dns.message import Query, parse_query
 from netbridge.bridge.errors import TargetUnreachableError
-from netbridge.bridge.hostroutes import IN_USE, LEAD, LEAST, LONGEST, MOST, TELL, HostRoutes
+from netbridge.bridge.hostroutes import IN_USE, LEAD, LEAST, LONGEST, MOST, OF_AN_ANSWER, TELL, HostRoutes
 from netbridge.bridge.overlaps import Overlaps
 from netbridge.bridge.routes import Capture, Captured
 
@@ -206,8 +206,8 @@ async def test_a_refusal_is_told_and_holds_for_a_while(scene: Scene) -> None:
 async def test_bounded_and_what_is_in_use_stays(scene: Scene) -> None:
     async with scene.at_work():
         everyone = [f"10.0.{number >> 8}.{number & 255}" for number in range(1, MOST + 1)]
-        for start in range(0, MOST, 64):
-            await scene.make(*everyone[start : start + 64])
+        for start in range(0, MOST, OF_AN_ANSWER):
+            await scene.make(*everyone[start : start + OF_AN_ANSWER])
         scene.use(everyone[0])
         await scene.make("10.0.200.1")
         assert len(scene.routes) == MOST
@@ -259,6 +259,33 @@ async def test_without_a_connection_nothing_runs_out_and_nothing_spins(scene: Sc
         before = len(scene.agent.asked)
         scene.hosts.renew()
         assert "10.0.3.7" in await scene.agent.is_asked(before + 1)
+
+
+async def test_flows_of_a_network_that_was_let_go_while_cut_off_keep_their_way(scene: Scene) -> None:
+    """Nobody could be told then: the agent hears of them as soon as there is a connection again."""
+    async with scene.at_work():
+        scene.use("10.5.0.5")
+        scene.agent.error = TargetUnreachableError("The agent went away.")
+        assert scene.hosts.follow(Overlaps(Capture((), ()), [OWN], []))
+        await scene.hosts.make()
+        await scene.look(scene.now + 10)
+        assert len(scene.agent.asked) == 1
+        scene.agent.error = None
+        scene.hosts.renew()
+        assert await scene.agent.is_asked(2) == {"10.5.0.5": IN_USE + LEAD}
+        await scene.look(scene.now)
+        scene.hosts.renew()
+        assert (await scene.agent.is_asked(3)).keys() == {"10.5.0.5"}
+
+
+async def test_of_a_huge_answer_only_the_first_addresses_get_a_route(scene: Scene) -> None:
+    """One question must not drive out everybody else's routes, nor keep the event loop with thousands of addresses."""
+    async with scene.at_work():
+        await scene.make("10.0.200.1")
+        many = [f"10.0.{number >> 8}.{number & 255}" for number in range(1, 4001)]
+        assert await scene.make(*many)
+        assert scene.agent.asked[-1].keys() == set(many[:OF_AN_ANSWER])
+        assert "10.0.200.1" in scene.routes
 
 
 async def test_before_it_works_and_after_its_end_no_answer_waits(scene: Scene) -> None:

@@ -571,6 +571,33 @@ async def test_another_machine_that_takes_over_has_its_own_error() -> None:
     assert "Interrupted" not in life.kinds()
 
 
+@pytest.mark.parametrize(("code", "error"), [
+    ("taken_over", TakenOverError), ("tun_lost", TargetUnreachableError),
+])  # fmt: skip
+async def test_a_loss_that_is_told_while_a_question_is_open_is_not_its_answer(
+    code: str, error: type[BridgeError],
+) -> None:
+    class Target(FakeTarget):
+        def told(self, message: dict[str, Any], channel: Any) -> None:
+            super().told(message, channel)
+            if message["type"] == "host_routes":
+                channel.deliver(control_frame({"type": "error", "code": code, "detail": "gone"}))
+
+    life = Ups(Target())
+    asked: list[asyncio.Task[Any]] = []
+
+    def ask() -> None:
+        assert life.session.agent
+        asked.append(asyncio.ensure_future(life.session.agent.make_host_routes([("10.0.3.7", 60.0)])))
+
+    life.when[events.Ready] = ask
+    with pytest.raises(error):
+        async with asyncio.timeout(10):
+            await life.run()
+    with pytest.raises((BridgeError, OSError)):
+        await asked[0]
+
+
 async def test_without_grace_a_broken_connection_is_the_end() -> None:
     life = Ups(FakeTarget(), grace=0.0)
     life.when[events.Ready] = life.break_

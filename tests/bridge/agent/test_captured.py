@@ -12,6 +12,7 @@ import pytest
 
 from netbridge.bridge.agent import hostroutes
 from netbridge.bridge.agent.hostroutes import HostRoutes
+from netbridge.bridge.agent.leading import LOOK_EVERY
 from netbridge.bridge.agent.loop import Loop
 from netbridge.bridge.bootstrap import AgentHandle
 
@@ -100,6 +101,25 @@ async def test_a_nameserver_that_appears_is_not_captured(place: Place) -> None:
 
 
 @net
+async def test_nameservers_behind_a_local_resolver_are_not_captured(place: Place) -> None:
+    """resolv.conf names 127.0.0.53; whom systemd-resolved asks stands in a file of its own, as with NetworkManager."""
+    resolveds = "/run/systemd/resolve/resolv.conf"
+    managers = "/run/NetworkManager/no-stub-resolv.conf"
+    agent = await place.agent(before=(
+        f"{ETH0} mount -t tmpfs none /run; mkdir -p /run/systemd/resolve /run/NetworkManager;"
+        f" echo nameserver 10.77.0.2 >{resolveds}; echo nameserver 10.77.0.3 >{managers};"
+    ))
+    it = Scene(agent, place.enter(agent))
+    await agent.setup({**SETUP, "routes": ["10.0.0.0/8"]})
+    assert [it.bridged(f"10.77.0.{last}") for last in range(1, 5)] == [True, False, False, True]
+    write = f"echo nameserver 10.78.0.2 >{resolveds}"  # DHCP gave another; the first is still used by who began with it
+    subprocess.run([*it.enter, "sh", "-ec", f"{write}; ip route add 192.0.2.0/24 dev eth0"], check=True)
+    await until(lambda: not it.bridged("10.78.0.2"), "the nameserver left alone", 2)
+    assert not it.bridged("10.77.0.2")
+    await it.agent.stop()
+
+
+@net
 async def test_routes_that_somebody_took_away_are_made_anew(place: Place) -> None:
     it = await scene(place)
     it.ip("route flush dev nb0")
@@ -169,6 +189,21 @@ async def test_a_host_that_becomes_a_gateway_is_let_go(place: Place) -> None:
     assert it.bridged("10.3.7.7")
     it.ip("route add 192.0.2.0/24 via 10.3.7.7 dev eth0 onlink")
     await until(lambda: not it.bridged("10.3.7.7"), "the gateway left alone", 2)
+    await it.agent.stop()
+
+
+@net
+async def test_a_host_that_becomes_a_neighbour_is_let_go(place: Place) -> None:
+    """A container that is started with such an address would hear nothing from the place it is in."""
+    it = await scene(place)
+    assert await it.hosts("10.3.7.7", "10.3.7.8") == {}
+    it.ip("neigh add 10.3.7.7 lladdr 02:00:00:00:00:77 nud stale dev eth0")
+    await until(lambda: not it.bridged("10.3.7.7"), "the neighbour left alone", 2)
+    assert it.bridged("10.3.7.8")
+    assert (await it.hosts("10.3.7.7", "10.3.7.8")).keys() == {"10.3.7.7"}
+    it.ip("neigh del 10.3.7.7 dev eth0")
+    assert await it.hosts("10.3.7.7") == {}
+    await until(lambda: it.bridged("10.3.7.7"), "captured again", 2)
     await it.agent.stop()
 
 
@@ -309,3 +344,13 @@ def test_hosts_are_bounded_and_the_longest_not_asked_for_goes_first(monkeypatch:
     hosts.close()
     times.until(5000)
     assert hosts.addresses == []
+
+
+@net
+async def test_an_interface_that_lost_its_address(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A network manager that likes order, and then a container network, whose names cannot be led to the stub."""
+    it = await scene(place, routes=("10.0.0.0/8",))
+    it.ip("addr flush dev nb0", "link add br9 type bridge", "addr add 192.0.2.1/24 dev br9", "link set br9 up")
+    await until(lambda: "lost its IPv4 address" in caplog.text, "the word", 2 * LOOK_EVERY)
+    assert await it.agent.ping(2) < 2
+    await it.agent.stop()

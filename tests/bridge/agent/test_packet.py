@@ -249,6 +249,20 @@ def test_longer_routes_keep_theirs(in_network: Callable[..., Any]) -> None:
     assert any(ipaddress.ip_address("172.18.0.1") in it for it in covered)
 
 
+def test_single_hosts_are_told_one_by_one(in_network: Callable[..., Any]) -> None:
+    """Hosts side by side are no network: who asked for them looks for each in the answer."""
+    def told() -> Any:
+        with capture() as opened:
+            return opened.apply(Plan(networks(
+                "10.20.0.0/16", "10.51.0.4/32", "10.51.0.5/32", "172.30.7.4/32", "172.30.7.5/32", "10.20.0.9/32",
+            ), []))
+
+    installed, skipped = in_network(told)
+    assert {"10.20.0.0/16", "10.51.0.4/32", "10.51.0.5/32", "10.20.0.9/32"} == set(installed)
+    assert [item["route"] for item in skipped] == ["172.30.7.4/32", "172.30.7.5/32"]
+    assert {item["reason"] for item in skipped} == {"the target has a route to it"}
+
+
 def test_public_networks_only_when_named(in_network: Callable[..., Any]) -> None:
     """With --all, say: everything is asked for, and what nobody answers for out there is captured."""
     def told() -> Any:

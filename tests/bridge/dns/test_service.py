@@ -159,6 +159,29 @@ async def test_too_many_questions_get_servfail_at_once_and_later_ones_are_served
     assert service._waiting_count == 0
 
 
+async def test_who_has_waited_for_a_second_gives_way(world: Any) -> None:
+    """Names whose nameservers are silent must not keep others from asking."""
+    server = await world.nameserver()
+    server.gate = asyncio.Event()
+    service = await world.service(max_questions=4, attempt_timeout=30, total_timeout=60)
+    silent = [asyncio.ensure_future(world.ask(ask(f"x{number}.silent.example"))) for number in range(4)]
+    while len(server.queries) < 4:
+        await asyncio.sleep(0.001)
+    again = asyncio.ensure_future(world.ask(ask("x0.silent.example", id_=8)))
+    while service.counters.joined < 1:
+        await asyncio.sleep(0.001)
+    world.now += service_module.GIVES_WAY
+    honest = asyncio.ensure_future(world.ask(ask("honest.example")))
+    assert [dnslib.DNSRecord.parse(await each).header.rcode for each in (silent[0], again)] == [2, 2]
+    assert (service.counters.given_up, service.counters.overload) == (1, 0)
+    once_more = asyncio.ensure_future(world.ask(ask("x0.silent.example")))  # in the place of x1
+    assert dnslib.DNSRecord.parse(await silent[1]).header.rcode == 2
+    server.gate.set()
+    found = await asyncio.gather(honest, once_more, *silent[2:])
+    assert [dnslib.DNSRecord.parse(each).header.rcode for each in found] == [0] * 4
+    assert (service.under_way, service._waiting_count, service._tasks) == (0, 0, {})
+
+
 async def test_a_resolver_that_is_down_means_servfail_in_time(world: Any) -> None:
     server = await world.nameserver()
     server.behave = lambda _: []

@@ -110,7 +110,8 @@ def test_who_holds_it() -> None:
     assert place.held(error, ours=True).state == "note"
 
 
-@pytest.mark.parametrize("nonsense", [None, 7, "x", [], {"code": {}}, {"a": [1]}, [None, {"name": 5, "networks": {}}]])
+@pytest.mark.parametrize("nonsense", [None, 7, "x", [], {"code": {}}, {"a": [1]}, [None, {"name": 5, "networks": {}}],
+                                      [{"server": "x", "rcode": "NOERROR", "seconds": 10**400}]])  # fmt: skip
 def test_an_agent_that_tells_nonsense(nonsense: Any) -> None:
     """Everything there is becomes a line, and none of it has what a terminal acts upon."""
     names = ("tun", "packet", "resolv_conf", "nameservers", "interfaces", "capabilities", "resolved")

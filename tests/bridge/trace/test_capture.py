@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from netbridge.bridge.trace.capture import Pair, Situation
 from netbridge.bridge.trace.found import Way
+from netbridge.bridge.trace.run import _situation
 
 SITUATION = Situation(
     captured=[Pair("10.0.0.0/8", "routed on tun0"), Pair("10.9.0.0/16", "by --route"), Pair("fd00::/8", "ula")],
@@ -46,3 +50,9 @@ def test_without_a_bridge_it_would_be() -> None:
     assert alone.of("10.1.2.3", None).state == "wanted"
     assert alone.of("10.97.0.1", None).state == "excluded"
     assert alone.of("192.0.2.1", None).state == "not wanted"
+
+
+@pytest.mark.parametrize("nonsense", [None, 7, "x", {}, [[]], ["10.0.0.53"] * 100_000])
+def test_nameservers_that_the_target_tells_are_not_believed_to_be_a_list(nonsense: Any) -> None:
+    session: Any = SimpleNamespace(capturing=None, agent=SimpleNamespace(hello={"facts": {"nameservers": nonsense}}))
+    assert len(_situation(session, {}).own) <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import dnslib
 import pytest
 
 from netbridge.bridge.dns import Upstream
+from netbridge.bridge.dns.answer import Answer, parse_answer
+from netbridge.bridge.dns.message import Query
 from netbridge.bridge.trace import here
 from netbridge.bridge.trace.place import Place
 
@@ -76,6 +79,26 @@ async def test_an_unknown_name_and_a_literal(tmp_path: Path) -> None:
 async def test_what_cannot_be_asked_is_an_error_not_an_exception(tmp_path: Path, name: str) -> None:
     async with upstream(tmp_path) as resolver:
         assert (await here.resolve(Place(name, 0), resolver)).addresses == []
+
+
+async def test_a_chain_of_pointers_and_a_thousand_addresses(tmp_path: Path) -> None:
+    """Answers are no more than bytes: nothing in them is followed, and few of their addresses are taken."""
+    async with upstream(tmp_path) as resolver:
+        resolver.ask = endless  # type: ignore[method-assign]
+        names = await here.resolve(Place("www.corp.test.", 0), resolver)
+    assert names.addresses[:2] == ["10.0.0.0", "10.0.0.1"]
+    assert len(names.addresses) <= 2 * here.MOST
+
+
+async def endless(query: Query) -> tuple[Answer, str]:
+    """4,000 pointers, each to the one before, and 1,000 addresses of the name that the last one means."""
+    begin = 12 + len(query.question) + 12
+    records = b"\xc0\x0c" + struct.pack(">HHIH", 65280, 1, 60, 8000) + b"\xc0\x0c"
+    records += b"".join(struct.pack(">H", 0xC000 | begin + 2 * number) for number in range(3999))
+    pointer = struct.pack(">H", 0xC000 | begin + 7998)
+    for number in range(1000):
+        records += pointer + struct.pack(">HHIHBBH", 1, 1, 60, 4, 10, 0, number)
+    return parse_answer(struct.pack(">6H", 0, 0x8180, 1, 1001, 0, 0) + query.question + records, 0, query), "x"
 
 
 async def test_connects() -> None:
