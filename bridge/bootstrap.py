@@ -131,6 +131,8 @@ class AgentHandle:
         self._reports = 0
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._expected: tuple[str, ...] = ()
+        self._number: int | None = None
+        """What the answer has to repeat; None: nothing."""
         self._talk = asyncio.Lock()
         self._numbers = itertools.count(1)
         self._traces: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -150,16 +152,16 @@ class AgentHandle:
     async def change_routes(self, routes: Sequence[str], exclude: Sequence[str]) -> dict[str, Any]:
         """Capture other networks from now on; the `routes_changed` message. Raises a BridgeError."""
         request = {"type": "routes", "routes": list(routes), "exclude": list(exclude)}
-        return await self._ask(request, "routes_changed")
+        return await self._change(request, "routes_changed")
 
     async def change_names(self, suffixes: Sequence[str], search: Sequence[str]) -> None:
         """From now on ask here first for names under these suffixes, and search these domains. Raises a BridgeError."""
-        await self._ask({"type": "names", "suffixes": list(suffixes), "search": list(search)}, "names_changed")
+        await self._change({"type": "names", "suffixes": list(suffixes), "search": list(search)}, "names_changed")
 
     async def make_host_routes(self, addresses: Sequence[tuple[str, float]]) -> dict[str, Any]:
         """Capture single addresses, each for so many seconds (0: no longer); the `host_routes_changed` message."""
         listed = [{"address": address, "seconds": round(seconds, 1)} for address, seconds in addresses]
-        return await self._ask({"type": "host_routes", "addresses": listed}, "host_routes_changed")
+        return await self._change({"type": "host_routes", "addresses": listed}, "host_routes_changed")
 
     def outlive(self) -> None:
         """From now on the bridge outlives its connection: its end is told to `on_cut`, and `resume` is possible."""
@@ -234,9 +236,14 @@ class AgentHandle:
         async with self._talk:
             return await self._say(request, answer)
 
+    async def _change(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
+        """Ask for what may be asked again and again: an answer that comes too late must not be the next one's."""
+        return await self._ask({**request, "number": next(self._numbers)}, answer)
+
     async def _say(self, request: dict[str, Any], answer: str) -> dict[str, Any]:
         try:
             future = self._expect(answer, "error")
+            self._number = request.get("number")
             self.framed.send_control(request)
             async with asyncio.timeout(self._timeout):
                 message = await future
@@ -253,7 +260,7 @@ class AgentHandle:
     def _expect(self, *types: str) -> asyncio.Future[dict[str, Any]]:
         if self.lost:
             raise LinkError("link_lost: the agent is gone")
-        self._expected = types
+        self._expected, self._number = types, None
         self._answer = asyncio.get_running_loop().create_future()
         return self._answer
 
@@ -289,6 +296,7 @@ class AgentHandle:
     def _control(self, message: dict[str, Any]) -> None:
         answer = self._answer
         asked = message["type"] != "error" or message.get("code") not in NO_ANSWER
+        asked = asked and (self._number is None or message.get("number") == self._number)
         if answer is not None and not answer.done() and message["type"] in self._expected and asked:
             if message["type"] == "resumed":  # what follows in the same read are packets already
                 self.framed.resume(count(message.get("taken")))

@@ -66,6 +66,7 @@ class Holder:
         self._tun = -1
         self._addresses: List[str] = []
         self._serving = False
+        self._number: Any = None
         self._tracing = Tracing(loop, netlink, self._send)
         self._probing = Probing(loop, netlink, self._send)
         self._handlers: Dict[str, Callable[[Dict[str, Any]], None]] = {
@@ -84,7 +85,8 @@ class Holder:
     # What the session says.
 
     def control(self, message: Dict[str, Any]) -> None:
-        """Answer one control message."""
+        """Answer one control message; what is said meanwhile repeats its number, if it has one."""
+        self._number = message.get("number")
         try:
             handle = self._handlers.get(message["type"])
             if handle is None:
@@ -97,6 +99,8 @@ class Holder:
         except OSError as error:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             self._fail("no_net_admin" if denied else "failed", str(error))
+        finally:
+            self._number = None
 
     def _change_routes(self, message: Dict[str, Any]) -> None:
         changed = self._keeper().wish(message["routes"], message["exclude"])
@@ -142,7 +146,7 @@ class Holder:
         return self._captured
 
     def _send(self, message: Dict[str, Any]) -> None:
-        self.tether.send(message)
+        self.tether.send(message if self._number is None else {"number": self._number, **message})
 
     def _fail(self, code: str, detail: str) -> None:
         if not self._serving:

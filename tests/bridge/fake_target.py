@@ -225,9 +225,10 @@ class FakeTarget(Transport):
             if self.serving is not channel:
                 channel.deliver(control_frame({"type": "error", "code": "bad_message", "detail": "before setup"}))
                 return
-            channel.deliver(control_frame({"type": "routes_changed", "routes": message["routes"], "skipped": []}))
+            changed = {"type": "routes_changed", "routes": message["routes"], "skipped": []}
+            channel.deliver(control_frame({**changed, "number": message["number"]}))
         elif message["type"] == "names":
-            channel.deliver(control_frame({"type": "names_changed"}))
+            channel.deliver(control_frame({"type": "names_changed", "number": message["number"]}))
         elif message["type"] == "stop" and not self.ignores_stop:
             channel.deliver(control_frame({"type": "stopped"}))
 

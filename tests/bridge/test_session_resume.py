@@ -598,6 +598,26 @@ async def test_a_loss_that_is_told_while_a_question_is_open_is_not_its_answer(
         await asked[0]
 
 
+async def test_what_nobody_asked_for_and_what_comes_too_late_is_not_the_answer() -> None:
+    class Target(FakeTarget):
+        def told(self, message: dict[str, Any], channel: Any) -> None:
+            if message["type"] == "routes":
+                for more in ({}, {"number": message["number"] - 1}, {"number": [1]}, {"number": None}):
+                    news = {"type": "routes_changed", "routes": ["10.66.0.0/16"], "skipped": [], **more}
+                    channel.deliver(control_frame(news))
+            super().told(message, channel)
+
+    life = Ups(Target())
+
+    async def act(_: Life) -> None:
+        agent = life.session.agent
+        assert agent
+        for network in ("10.9.0.0/16", "10.8.0.0/16"):
+            assert (await agent.change_routes([network], []))["routes"] == [network]
+
+    assert await life.during(act) == 0
+
+
 async def test_without_grace_a_broken_connection_is_the_end() -> None:
     life = Ups(FakeTarget(), grace=0.0)
     life.when[events.Ready] = life.break_
