@@ -50,15 +50,14 @@ def find(folders: list[runtime.Folder], target: str | None) -> tuple[runtime.Fol
     if target is None and len(running) == 1:
         return running[0]
     bridges = [(folder, bridge) for folder in folders for bridge in control.statuses(folder)]
-    names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in bridges)
+    names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in bridges) or "none"
     chosen = [
         (folder, bridge["number"]) for folder, bridge in bridges
         if target is None or target in {bridge.get("target"), str(bridge["number"])}
     ]
     if not chosen:
         what = f"No bridge to {target} is running." if target else "No bridge is running."
-        why = f"Running: {names}." if names else "None was started, or it has ended."
-        raise TargetUnreachableError(what, why, "Start it with netbridge up.")
+        raise TargetUnreachableError(what, f"Running: {names}.", "Start it with netbridge up.")
     if len(chosen) > 1:
         raise UsageError(
             f"{len(chosen)} bridges could be meant.", f"They are {names}.", "Name one by --target, or by its number.",
