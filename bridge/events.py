@@ -101,7 +101,7 @@ class Dns(Event):
     listen: str
     """Address of the stub over there; empty when off."""
     suffixes: tuple[str, ...]
-    """Suffixes always asked here."""
+    """Suffixes asked here first: this machine's search and link domains, and --dns-domain."""
 
 
 @dataclass(frozen=True, slots=True)

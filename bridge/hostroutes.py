@@ -265,7 +265,7 @@ class HostRoutes:
                 self._say(text, wish, host.refused)
 
     def _say(self, text: str, wish: _Wish, refused: str) -> None:
-        log.info("a route for %s (%s) in %s: %s", text, wish.name, wish.network, refused or f"{wish.seconds:.0f} s")
+        log.debug("a route for %s (%s) in %s: %s", text, wish.name, wish.network, refused or f"{wish.seconds:.0f} s")
         now = self._clock()
         if now - self._told_since > REFUSED:
             self._told, self._told_since = 0, now

@@ -55,6 +55,13 @@ class Naming:
         """Whether the agent has still to be told."""
         self.names = Names()
         """What the agent has."""
+        self.on_private: Callable[[], None] = lambda: None
+        """Called when the agent was told of other suffixes than before, reverse names aside."""
+
+    @property
+    def nameservers(self) -> list[str]:
+        """Whom this machine asks."""
+        return self._upstream.nameservers
 
     async def look(self) -> Names:
         """What this machine knows of names now."""
@@ -104,4 +111,8 @@ class Naming:
                 continue
             except (BridgeError, OSError) as error:
                 log.warning("the names that are asked here could not be changed: %s", error)
-            self.told(names)
+                self.told(names)
+                continue
+            before, self.names = self.names, names
+            if before.private != names.private:
+                self.on_private()

@@ -275,6 +275,7 @@ class Session:
         self.naming = Naming(upstream, lambda: [network.network for network in capturing.captured])
         names = await self.naming.look()
         self.naming.told(names)
+        self.naming.on_private = self._tell_names
         await agent.setup({
             "tun": f"nb{addresses.number}",
             "mtu": mtu,
@@ -375,6 +376,15 @@ class Session:
     def _link_lost(self, error: Exception | None) -> None:
         self.lost(error if isinstance(error, BridgeGoneError) else lost(error, self.options.target))
 
+    def _tell_names(self) -> None:
+        assert self.agent is not None
+        assert self.naming is not None
+        ready = self.agent.ready
+        self._tell(events.Dns(
+            on=bool(ready.get("dns")), mode=self.options.dns, listen=text(ready, "listen"),
+            suffixes=self.naming.names.private if self.options.dns == "auto" else (),
+        ))
+
     def _tell_connected(self, agent: AgentHandle, mtu: int) -> None:
         hello, ready = agent.hello, agent.ready
         assert self.addresses is not None
@@ -388,10 +398,7 @@ class Session:
         if packetcapture.by_packets(ready):
             asked = self.options.capture == "packet"
             self._tell(events.Hint(packetcapture.costs(ready, asked=asked, mend=self.line.transport.mend)))
-        self._tell(events.Dns(
-            on=bool(ready.get("dns")), mode=self.options.dns, listen=text(ready, "listen"),
-            suffixes=self.options.dns_domain,
-        ))
+        self._tell_names()
         if self.options.dns != "off" and not ready.get("dns"):
             why = text(ready, "dns_reason") or "the agent gave no reason"
             self._tell(events.Hint(f"names over there are not asked here: {why}"))

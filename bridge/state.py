@@ -50,6 +50,8 @@ def describe(session: Session) -> dict[str, Any]:
         state["dns"] = {
             "mode": options.dns, "on": bool(agent.ready.get("dns")), "listen": agent.ready.get("listen"),
             "suffixes": list(names.suffixes) if names else [], "search": list(names.search) if names else [],
+            "private": list(names.private) if names else [],
+            "nameservers": session.naming.nameservers if session.naming else [],
         }
     if capturing:
         for name in ("captured", "skipped", "excluded"):

@@ -165,16 +165,18 @@ def state(status: dict[str, Any]) -> list[str]:
     flows = status.get("flows", [])
     about = f"{status['state']}, process {status['pid']}, {span(status['uptime'])}"
     lines = [f"bridge {status['number']}: {status['target']} ({about})"]
+    overlapping = tuple(events.Network(it["network"], it["reason"]) for it in status.get("overlapping", ()))
     for key, name in (("captured", "captured"), ("skipped", "not captured"), ("excluded", "excluded")):
         if networks := status.get(key):
             found = tuple(events.Network(it["network"], it["reason"]) for it in networks)
+            if key == "skipped":  # what overlaps has a line of its own
+                found = tuple(it for it in found if it.network not in {each.network for each in overlapping})
             if key == "excluded":  # what no bridge ever captures is left to --json
                 found = tuple(it for it in found if "--exclude" in it.reason or "tunnel" in it.reason)
             if found:
                 lines.append(f"  {name}: {_networks(found)}")
-    if overlapping := status.get("overlapping"):
-        found = tuple(events.Network(it["network"], it["reason"]) for it in overlapping)
-        lines.append(f"  overlapping (hosts by name only): {_networks(found)}")
+    if overlapping:
+        lines.append(f"  overlapping (hosts by name only): {_networks(overlapping)}")
     if hosts := status.get("host_routes"):
         lines.append(f"  host routes: {len(hosts)}")
         lines += [f"    {host_line(host)}" for host in hosts[-NETWORKS_SHOWN:]]
@@ -186,7 +188,7 @@ def state(status: dict[str, Any]) -> list[str]:
     elif agent.get("capture"):
         lines.append(f"  capture: by {agent.get('tun')}")
     if dns := status.get("dns"):
-        lines.append(f"  names: {'asked here' if dns.get('on') else 'not asked here'} ({dns.get('mode')})")
+        lines.append(f"  names: {_names(dns, agent)}")
     if path := agent.get("ssh_agent"):
         lines.append(f"  ssh-agent: over there at {path}")
     lines.append(f"  flows: {len(flows)} open")
@@ -202,6 +204,20 @@ def state(status: dict[str, Any]) -> list[str]:
     if (memory := status.get("memory")) and memory.get("resident"):
         lines.append(f"  memory: {size(memory['resident'])}")
     return [clean(text) for text in lines]
+
+
+def _names(dns: dict[str, Any], agent: dict[str, Any]) -> str:
+    """Who is asked for which name."""
+    if not dns.get("on"):
+        why = "off" if dns.get("mode") == "off" else agent.get("dns_reason") or "the agent gave no reason"
+        return f"not asked here ({why})"
+    here = f"here ({', '.join(dns['nameservers'][:NETWORKS_SHOWN])})" if dns.get("nameservers") else "here"
+    search = f"; short names try {', '.join(dns['search'][:NETWORKS_SHOWN])}" if dns.get("search") else ""
+    if dns.get("mode") == "all":
+        return f"all asked {here}{search}"
+    below = ", ".join(dns.get("private", ())[:NETWORKS_SHOWN])
+    private = f"below {below} and " if below else ""
+    return f"asked {here} first {private}for captured addresses, over there first for all others{search}"
 
 
 def host_line(host: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from .own import ZONE
 from .resolvconf import MAX_SEARCH
 
 MAX_SUFFIXES = 256
@@ -32,6 +33,11 @@ class Names:
     """Names below these are asked here first; lower case, without dots at their ends."""
     search: tuple[str, ...] = ()
     """Suffixes tried for short names here."""
+
+    @property
+    def private(self) -> tuple[str, ...]:
+        """The suffixes that a person knows: no reverse names, and not the bridge's own."""
+        return tuple(each for each in self.suffixes if not each.endswith(".arpa") and each != ZONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,13 +105,17 @@ def covers(outer: Network, inner: Network) -> bool:
 
 
 def collapse(captured: Iterable[Captured]) -> list[Captured]:
-    """Joined where networks touch or contain each other, IPv4 first; a joined one has the reasons of its parts."""
+    """Joined where networks touch or contain each other, IPv4 first; a joined one has the reasons of its parts.
+
+    Where one of them is the whole, its reason says it all.
+    """
     parts = list(captured)
     joined: list[Captured] = []
     for version in (4, 6):
         networks = [part.network for part in parts if part.network.version == version]
         for network in ipaddress.collapse_addresses(networks):  # type: ignore[type-var]  # all of one version
-            reasons = [part.reason for part in parts if covers(network, part.network)]
+            whole = [part.reason for part in parts if part.network == network]
+            reasons = whole or [part.reason for part in parts if covers(network, part.network)]
             joined.append(Captured(network, _together(list(dict.fromkeys(reasons)))))
     return joined
 

@@ -92,6 +92,8 @@ def _of_target(target: Target, trace: Trace) -> Problem | None:
         failed = _connect(target, target.connect_there, trace.port, " over there")
         if failed and captured.state == "not wanted":
             failed["todo"] = f"It does not come through the bridge; say --route {target.address} if it should."
+            if target.way_here is not None and target.way_here.error:
+                failed["todo"] = "It does not come through the bridge, nor has this machine a way to it: is the VPN up?"
         return failed and (_uncaptured(target, captured, trace) or failed)
     if target.way_there is not None and target.way_there.error:
         failed = _problem(

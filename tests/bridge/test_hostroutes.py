@@ -203,6 +203,17 @@ async def test_a_refusal_is_told_and_holds_for_a_while(scene: Scene) -> None:
     assert [event.refused != "" for event in scene.told if isinstance(event, events.HostRoute)] == [True, False]
 
 
+async def test_a_refusal_does_not_outlive_the_connection(scene: Scene) -> None:
+    """The place may have changed meanwhile: whoever asks next is not told the old word."""
+    scene.agent.refused["10.0.3.7"] = "the target has a neighbour with that address"
+    async with scene.at_work():
+        assert await scene.make("10.0.3.7")
+        scene.agent.refused.clear()
+        scene.hosts.renew()
+        assert await scene.make("10.0.3.7")
+        assert not scene.routes["10.0.3.7"]["refused"]
+
+
 async def test_bounded_and_what_is_in_use_stays(scene: Scene) -> None:
     async with scene.at_work():
         everyone = [f"10.0.{number >> 8}.{number & 255}" for number in range(1, MOST + 1)]

@@ -132,6 +132,36 @@ async def test_the_network_changes(scene: Scene) -> None:
         assert scene.upstream.generation() > before
 
 
+async def test_other_private_suffixes_are_told_and_reverse_names_are_not(scene: Scene) -> None:
+    told: list[tuple[str, ...]] = []
+    scene.naming.on_private = lambda: told.append(scene.naming.names.private)
+    async with scene.watched():
+        scene.captured = ["10.96.0.0/16"]
+        scene.naming.network_changed()
+        await scene.keeper.is_told(1)
+        scene.resolv_conf.write_text("search vpn.test corp.test\n")
+        scene.naming._look_now.set()
+        await scene.keeper.is_told(2)
+        await scene.looks()
+    assert told == [("vpn.test", "corp.test")]
+
+
+async def test_what_changes_while_the_system_is_asked_is_asked_for_again(scene: Scene) -> None:
+    async def ask() -> SystemNames | None:
+        if not scene.asked:  # a VPN comes up just now, and what was said is from before
+            scene.uplinks.write_text("nameserver 10.96.0.1\n")
+        scene.system = SystemNames(("vpn.test",)) if scene.asked else SystemNames()
+        return await scene.ask()
+
+    scene.naming._ask_system = ask
+    async with scene.watched():
+        scene.naming._look_now.set()
+        assert (await scene.keeper.is_told(1)).search == ("corp.test", "vpn.test")
+        asked = scene.asked
+        await scene.looks()
+    assert scene.asked == asked
+
+
 async def test_a_polled_system_is_asked_with_each_look(scene: Scene) -> None:
     """macOS: no file changes there."""
     scene.naming = scene.made(polled=True)

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +118,32 @@ def test_a_failure_always_has_three_sentences() -> None:
     assert (shown["what"], shown["why"]) == ("What.", "It said: hello.")
     assert shown["todo"].endswith(".")
     assert json.loads(render.failure(BridgeError("What."), "json"))["why"].endswith(".")
+
+
+@pytest.mark.parametrize(("dns", "said"), [
+    ({"on": False, "mode": "off"}, "not asked here (off)"),
+    ({"on": False, "mode": "auto"}, "not asked here (resolv.conf is read-only)"),
+    ({"on": True, "mode": "all", "nameservers": ["10.9.9.9"], "search": []}, "all asked here (10.9.9.9)"),
+    (
+        {"on": True, "mode": "auto", "nameservers": ["10.9.9.9"], "private": ["corp.test"], "search": ["corp.test"]},
+        ("asked here (10.9.9.9) first below corp.test and for captured addresses, over there first for all others"
+         "; short names try corp.test"),
+    ),
+    ({"on": True, "mode": "auto"}, "asked here first for captured addresses, over there first for all others"),
+])
+def test_a_state_tells_who_is_asked_for_which_name(dns: dict[str, Any], said: str) -> None:
+    state = {"number": 0, "target": "t", "state": "running", "pid": 7, "uptime": 1.0, "dns": dns,
+             "agent": {"dns_reason": "resolv.conf is read-only"}}  # fmt: skip
+    assert f"  names: {said}" in render.state(state)
+
+
+def test_a_network_that_overlaps_stands_on_one_line_of_a_state() -> None:
+    inside, left_out = {"network": "172.17.0.0/16", "reason": "a"}, {"network": "10.0.0.1/32", "reason": "b"}
+    state = {"number": 0, "target": "t", "state": "running", "pid": 7, "uptime": 1.0,
+             "skipped": [inside, left_out], "overlapping": [{**inside, "reason": "c"}]}  # fmt: skip
+    lines = render.state(state)
+    assert "  not captured: 10.0.0.1/32 (b)" in lines
+    assert "  overlapping (hosts by name only): 172.17.0.0/16 (c)" in lines
 
 
 def test_a_state_is_told_in_lines() -> None:

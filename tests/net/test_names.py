@@ -133,6 +133,11 @@ def suffixes(bridge: Bridge) -> list[str]:
     return list(bridge.status()["dns"]["suffixes"])
 
 
+def told(bridge: Bridge) -> list[str]:
+    """What the bridge said last of them."""
+    return list((bridge.event("dns") or {})["suffixes"])
+
+
 # --- who is asked -----------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +230,12 @@ def test_a_search_domain_that_comes_into_resolv_conf_works_over_there(
         laptops.write_text(f"nameserver {vpn}\nnameserver {CORP[4]}\nsearch vpn.test corp.test\n")
         soon(lambda: idle.codespace.run("getent", "hosts", "wiki").stdout.startswith(vpn), "the short name")
         assert suffixes(bridge)[:2] == ["vpn.test", "corp.test"]
+        names = bridge.status()["dns"]
+        assert (names["private"], names["nameservers"]) == (["vpn.test", "corp.test"], [vpn, CORP[4]])
+        wait_until(lambda: told(bridge) == ["vpn.test", "corp.test"], "the line that tells them")
         assert not own.was_asked("wiki.vpn.test")
     soon(lambda: "vpn.test" not in (idle.codespace.folder / "resolv.conf").read_text(), "its end")
+    wait_until(lambda: told(bridge) == ["corp.test"], "the line that tells its end")
     assert idle.codespace.run("getent", "hosts", "wiki").code == 2
 
 

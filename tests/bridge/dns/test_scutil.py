@@ -126,6 +126,12 @@ def test_a_first_resolver_for_one_domain_is_no_default() -> None:
     assert said == SystemNames((), ("corp.test",), (DomainResolver("corp.test", ("127.0.0.1",)),))
 
 
+def test_a_resolver_that_asks_neighbours_is_no_nameserver_of_a_domain() -> None:
+    said = "resolver #1\nresolver #2\n  domain : local\n  options : mdns\n  nameserver[0] : 192.0.2.1\n"
+    assert parse(said) == SystemNames()
+    assert parse(said.replace("mdns", "other")).routing == ("local",)
+
+
 def test_anything_else_says_nothing() -> None:
     nothing = "No DNS configuration available\n"
     for text in ("", nothing, "  nameserver[0] : 192.0.2.1\n", "resolver #1\n  port : x\n\0"):

@@ -46,7 +46,7 @@ def test_neighbours_are_joined_and_keep_their_reasons() -> None:
 def test_a_network_inside_another_vanishes_in_it() -> None:
     capture = choose(machine(*LAN), routes=["192.168.0.0/16", "fd00::/8"])
     assert capture.routes == ["192.168.0.0/16", "fd00::/8"]
-    assert capture.captured[0].reason == "asked for by --route; connected to eth0"
+    assert capture.captured[0].reason == "asked for by --route"
 
 
 def test_more_reasons_than_fit_are_counted() -> None:

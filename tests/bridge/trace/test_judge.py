@@ -11,7 +11,7 @@ from netbridge.bridge.trace.found import Answer, Captured, Connect, Names, Targe
 from netbridge.bridge.trace.judge import settle
 
 HOST = "db.corp"
-GONE = TargetUnreachableError("No bridge is running.", "Running: none.", "Start it with netbridge up.")
+GONE = TargetUnreachableError("No bridge is running.", "None was started.", "Start it with netbridge up.")
 
 
 def target(**fields: Any) -> Target:
@@ -93,6 +93,14 @@ def test_what_does_not_come_through(captured: Captured, words: str) -> None:
     failed = target(captured=captured, way_there=away, connect_there=Connect("ETIMEDOUT"))
     assert words in problem(trace(failed))["todo"]
     assert problem(trace(target(captured=captured, way_there=away, connect_there=Connect()))) == {}
+
+
+def test_route_is_no_advice_where_this_machine_has_no_way_either() -> None:
+    lost = target(
+        captured=Captured("not wanted", "", "no captured network holds it"), way_there=Way("eth0", "0.0.0.0/0"),
+        connect_there=Connect("ETIMEDOUT"), way_here=Way(error="Network is unreachable"),
+    )
+    assert "nor has this machine a way to it" in problem(trace(lost))["todo"]
 
 
 def test_loopback_leads_to_the_alias() -> None:
