@@ -5,9 +5,10 @@ One JSON object a line each way: `{"ask": "status"}` is answered by the state, `
 that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
 it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
 "connection": N}` tells afterwards whether it broke. `{"ask": "trace", "host": …, "port": …}` is answered when it is
-known how that destination travels (`bridge/trace`). Anything else is answered by `{"error": "…"}` and closed. Only
-root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the
-modes of folder and socket).
+known how that destination travels (`bridge/trace`). `{"ask": "capture", "filter": …}` is answered by `{"capturing":
+true}` and a pcapng stream (`bridge/captures.py`), or by an `error` and its `code`. Anything else is answered by
+`{"error": "…"}` and closed. Only root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where
+the system has it, besides the modes of folder and socket).
 
 `ask` and `statuses` are the other end; they are plain blocking functions with a timeout.
 """
@@ -61,19 +62,26 @@ class Streams(Protocol):
         """Why a connection broke; empty when it did not."""
 
 
+Capture = Callable[[Mapping[str, Any], End], None]
+"""Takes a request and the connection that gets packets."""
+
+
 class Control:
     """The serving end of one bridge."""
 
     def __init__(
         self, reservation: Reservation, status: Callable[[], Mapping[str, Any]], stop: Callable[[str], None],
-        streams: Streams | None = None, trace: Trace | None = None,
+        streams: Streams | None = None, trace: Trace | None = None, capture: Capture | None = None,
     ) -> None:
-        """`status` gives a JSON-able mapping at once; `stop` is told the reason; `trace` takes some seconds."""
+        """`status` gives a JSON-able mapping at once; `stop` is told the reason; `trace` takes some seconds; `capture`
+        gives packets.
+        """
         self._reservation = reservation
         self._status = status
         self._stop = stop
         self._streams = streams
         self._trace = trace
+        self._capture = capture
         self._carried: set[_Carried] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[_Asker] = set()
@@ -134,6 +142,9 @@ class Control:
             return {"broken": self._streams.ended(request.get("connection"))}, True
         if wish == "trace" and self._trace:
             asker.answer_later(self._trace(request))
+            return None, True
+        if wish == "capture" and self._capture:
+            self._capture(request, asker.hand_over())
             return None, True
         if wish == "status":
             return self._status(), True

@@ -93,6 +93,8 @@ class Options:
     """Bytes at which `log_file` becomes FILE.1 and a new one is begun; 0: never."""
     pcap: Path | None = _setting(None, values.path)  # noqa: RUF009, see _setting
     """File that gets every packet of the link."""
+    pcap_size: int = _setting(0, values.size)
+    """Bytes at which `pcap` becomes FILE.1 and a new one is begun; 0: never."""
 
     @classmethod
     def gather(

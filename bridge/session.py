@@ -32,6 +32,7 @@ from .agent import SILENCE
 from .back.service import WayBack
 from .back.sshagent import auth_socket
 from .bootstrap import AgentHandle, launch
+from .captures import Captures
 from .capturing import Capturing
 from .control import Control, statuses
 from .dns import OwnNames, Upstream
@@ -94,6 +95,7 @@ class Session:
         self.reservation: runtime.Reservation | None = None
         self.addresses: Addresses | None = None
         self.back = WayBack(*auth_socket(options))
+        self.captures = Captures(self._tell, options.target, file=options.pcap, size=options.pcap_size)
         self._ending: asyncio.Future[None] | None = None
         self._loss: BridgeError | None = None
         self._deadline = 0.0
@@ -160,7 +162,9 @@ class Session:
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
-            control = Control(reservation, self.status, self.stop, self.back, self._trace)
+            control = Control(
+                reservation, self.status, self.stop, self.back, trace=self._trace, capture=self.captures.serve,
+            )
             try:
                 await control.start()
                 return await self._bridge()
@@ -304,9 +308,10 @@ class Session:
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
             own=OwnNames({NAME: alias.answers(policy)} if alias.on else {}), mtu=mtu,
-            dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
-            sources=packetcapture.sources(agent.ready), ways=capturing.hosts,
+            dns=options.dns != "off", on_lost=self._link_lost, tell=self._tell,
+            sources=packetcapture.sources(agent.ready), ways=capturing.hosts, captures=self.captures,
         )
+        self.captures.interface = text(agent.ready, "tun")
         await self.engine.open()
         assert self.engine.stack is not None
         await self.back.open(self.engine.stack, self._tell_agent, self.engine.back_share)

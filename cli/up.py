@@ -96,7 +96,12 @@ def up(
             "Size at which the log file becomes FILE.1 and a new one is begun, three old ones being kept; 0: never"
             " (default: 10MiB)."
         ))] = None,
-    pcap: Annotated[str | None, Parameter(name="--pcap", help="Write every packet of the link to this file.")] = None,
+    pcap: Annotated[str | None, Parameter(name="--pcap", help=(
+        "Write every packet of the link to this file (pcapng, as Wireshark and tshark read it)."
+    ))] = None,
+    pcap_size: Annotated[str | None, Parameter(name="--pcap-size", help=(
+        "Size at which that file becomes FILE.1 and a new one is begun, three old ones being kept (default: never)."
+    ))] = None,
     config: Annotated[str | None, Parameter(
         name="--config", help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
     command: Annotated[tuple[str, ...], Parameter(parse=False)] = (),
@@ -113,7 +118,8 @@ def up(
         "forward_agent": forward_agent, "limit": limit,
         "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
         "take_over": take_over, "mtu": mtu, "gui": gui, "trace_level": trace_level, "log_format": log_format,
-        "log_file": log_file, "log_size": log_size, "pcap": pcap, "config": config,
+        "log_file": log_file, "log_size": log_size, "pcap": pcap, "pcap_size": pcap_size,
+        "config": config,
     }, helper_user(), command=command)
     if not options.target:
         options = replace(options, target=choose_target())
