@@ -1,6 +1,7 @@
 """A running bridge can be asked for its state and told to stop, over a unix socket of mode 0600.
 
-One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` by
+One JSON object a line each way: `{"ask": "status"}` is answered by the state (`"flows": N`: with so many flows at
+most, since finding the latest of thousands takes its time), `{"ask": "stop"}` by
 `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
 that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
 it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
@@ -70,11 +71,11 @@ class Control:
     """The serving end of one bridge."""
 
     def __init__(
-        self, reservation: Reservation, status: Callable[[], Mapping[str, Any]], stop: Callable[[str], None],
+        self, reservation: Reservation, status: Callable[..., Mapping[str, Any]], stop: Callable[[str], None],
         streams: Streams | None = None, trace: Trace | None = None, capture: Capture | None = None,
     ) -> None:
-        """`status` gives a JSON-able mapping at once; `stop` is told the reason; `trace` takes some seconds; `capture`
-        gives packets.
+        """`status` gives a JSON-able mapping at once, with `flows=N` a short one; `stop` is told the reason; `trace`
+        takes some seconds; `capture` gives packets.
         """
         self._reservation = reservation
         self._status = status
@@ -147,7 +148,8 @@ class Control:
             self._capture(request, asker.hand_over())
             return None, True
         if wish == "status":
-            return self._status(), True
+            most = request.get("flows")
+            return self._status(flows=most) if isinstance(most, int) else self._status(), True
         if wish == "stop":
             self._stop("asked by netbridge down")
             return {"stopping": True}, True
@@ -309,12 +311,15 @@ def _line(connection: socket.socket) -> dict[str, Any]:
     return answer
 
 
-def statuses(folder: Folder) -> list[dict[str, Any]]:
-    """The state of every living bridge of this folder, by number; one that does not answer has only an `error`."""
+def statuses(folder: Folder, **fields: object) -> list[dict[str, Any]]:
+    """The state of every living bridge of this folder, by number; one that does not answer has only an `error`.
+
+    `fields` go along with the request.
+    """
     found = []
     for number in folder.running():
         try:
-            found.append({"number": number, **ask(folder, number, "status")})
+            found.append({"number": number, **ask(folder, number, "status", **fields)})
         except TargetUnreachableError as error:
             if isinstance(error.__cause__, (ConnectionRefusedError, FileNotFoundError)):
                 continue  # just starting or just gone

@@ -153,9 +153,9 @@ class Engine:
         """The addresses that flows go to, packed."""
         return {flow.destination for flow in self.table} if self.table else set()
 
-    def flows(self) -> dict[str, Any]:
-        """The flow table as JSON."""
-        return self.table.snapshot(asyncio.get_running_loop().time()) if self.table else {}
+    def flows(self, most: int) -> dict[str, Any]:
+        """The flow table as JSON, with so many flows."""
+        return self.table.snapshot(asyncio.get_running_loop().time(), most=most) if self.table else {}
 
     def limits(self) -> dict[str, dict[str, Any]]:
         """Every limit as it is in effect, its unit and, where that can be counted, how much of it is in use, as JSON.

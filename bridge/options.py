@@ -95,6 +95,8 @@ class Options:
     """File that gets every packet of the link."""
     pcap_size: int = _setting(0, values.size)
     """Bytes at which `pcap` becomes FILE.1 and a new one is begun; 0: never."""
+    metrics: str = _setting("", values.listening)
+    """ADDRESS:PORT where Prometheus can read the bridge's numbers; empty: nowhere."""
 
     @classmethod
     def gather(

@@ -45,10 +45,11 @@ from .hostroutes import HostRoutes
 from .lifeline import Lifeline
 from .losses import lost, reason
 from .machine import identity
+from .metrics import MetricsServer
 from .naming import Naming
 from .options import Options
 from .rivals import to_replace
-from .state import describe
+from .state import FLOWS, describe
 from .transport.base import Transport
 from .user import helper_user
 
@@ -109,9 +110,9 @@ class Session:
         """A COMMAND or a shell will have the terminal."""
         return bool(self.options.command) or self.options.target == "sandbox"
 
-    def status(self) -> dict[str, Any]:
-        """All there is to know, as JSON."""
-        return describe(self)
+    def status(self, *, flows: int = FLOWS) -> dict[str, Any]:
+        """All there is to know, as JSON; of the flows so many, those used last."""
+        return describe(self, flows)
 
     async def _trace(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """How one destination travels through this bridge."""
@@ -162,14 +163,19 @@ class Session:
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
+            metrics = MetricsServer(self, self.options.metrics, self._tell) if self.options.metrics else None
             control = Control(
                 reservation, self.status, self.stop, self.back, trace=self._trace, capture=self.captures.serve,
             )
             try:
                 await control.start()
+                if metrics:
+                    await metrics.start()
                 return await self._bridge()
             finally:
                 self.state = "stopped"
+                if metrics:
+                    await metrics.close()
                 await control.close()
                 reservation.release()
 

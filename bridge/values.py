@@ -125,6 +125,25 @@ def size(value: object) -> int:
     return int(found)
 
 
+def listening(value: object) -> str:
+    """[ADDRESS:]PORT as ADDRESS:PORT, IPv6 in brackets; without ADDRESS this machine's loopback."""
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    address, _, port = text.rpartition(":")
+    bare = "127.0.0.1" if address == "localhost" or text == port else address
+    if bare.startswith("[") and bare.endswith("]"):
+        bare = bare[1:-1]
+    elif ":" in bare:
+        bare = ""
+    if port.isascii() and port.isdigit() and int(port) < 65536:
+        try:
+            found = ipaddress.ip_address(bare)
+        except ValueError:
+            pass
+        else:
+            return f"[{found}]:{int(port)}" if found.version == 6 else f"{found}:{int(port)}"
+    raise ValueError(f"{value!r} is no [ADDRESS:]PORT such as 9464, 127.0.0.1:9464 or [::1]:9464")
+
+
 def path(value: object) -> Path:
     if isinstance(value, Path):
         return value

@@ -102,6 +102,9 @@ def up(
     pcap_size: Annotated[str | None, Parameter(name="--pcap-size", help=(
         "Size at which that file becomes FILE.1 and a new one is begun, three old ones being kept (default: never)."
     ))] = None,
+    metrics: Annotated[str | None, Parameter(name="--metrics", help=(
+        "[ADDRESS:]PORT where Prometheus can read the bridge's numbers; without ADDRESS only from this machine."
+    ))] = None,
     config: Annotated[str | None, Parameter(
         name="--config", help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
     command: Annotated[tuple[str, ...], Parameter(parse=False)] = (),
@@ -119,7 +122,7 @@ def up(
         "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
         "take_over": take_over, "mtu": mtu, "gui": gui, "trace_level": trace_level, "log_format": log_format,
         "log_file": log_file, "log_size": log_size, "pcap": pcap, "pcap_size": pcap_size,
-        "config": config,
+        "metrics": metrics, "config": config,
     }, helper_user(), command=command)
     if not options.target:
         options = replace(options, target=choose_target())

@@ -7,6 +7,7 @@ plain integer increments on its fields; nothing here is called per packet.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -152,7 +153,7 @@ class FlowTable:
 
         `now` is the event loop's time, of which the flows keep theirs.
         """
-        latest = sorted(self._flows, key=lambda flow: flow.last_used, reverse=True)[:most]
+        latest = heapq.nlargest(most, self._flows, key=lambda flow: flow.last_used)
         return {
             "totals": self.totals,
             "budget": self.budget,

@@ -145,7 +145,7 @@ async def test_who_reads_too_slowly_misses_packets_and_is_told(
 
 
 def test_old_files_are_counted_and_no_link_is_followed(tmp_path: Path) -> None:
-    path, said = tmp_path / "file", []
+    path, said = tmp_path / "file", list[str]()
     file = CaptureFile(path, 100, b"begin", said.append)
     for number in range(12):
         file.write([b"%02d" % number, bytes(58)])

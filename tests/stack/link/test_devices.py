@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_the_capture_is_what_scapy_reads(tmp_path: Path) -> None:
     with RawPcapNgReader(str(path)) as reader:
         records = list(reader)
     assert [data for data, _ in records] == [segment[10:], QUERY]
-    about = records[0][1]
+    about: Any = records[0][1]
     assert (about.linktype, about.tsresol) == (101, 1_000_000_000)
     assert about.tshigh << 32 | about.tslow == 1_700_000_000_123_456_789
 
