@@ -86,13 +86,16 @@ def truth(value: object) -> bool:
     raise ValueError(f"{value!r} is neither true nor false")
 
 
-def choice(*choices: str) -> Callable[[object], str]:
-    def convert(value: object) -> str:
-        if isinstance(value, str) and value.lower() in choices:
-            return value.lower()
-        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+class choice:  # noqa: N801, one of the converters
+    """One of some words."""
 
-    return convert
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: object) -> str:
+        if isinstance(value, str) and value.lower() in self.choices:
+            return value.lower()
+        raise ValueError(f"{value!r} is none of {', '.join(self.choices)}")
 
 
 def mtu(value: object) -> int:

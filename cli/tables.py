@@ -18,7 +18,7 @@ TARGET_MAX = 40
 def bridges(found: Sequence[Bridge], rates: Rates | None = None) -> list[str]:
     """One line a bridge. FROM and TO count TCP payload from the target and to it; with `rates`, by the second."""
     heads = ["", "TARGET", "STATE", "UPTIME", ">ROUND TRIP", ">FLOWS", ">FROM", ">TO"]
-    return _table(heads, [_bridge(bridge, rates) for bridge in found])
+    return table(heads, [_bridge(bridge, rates) for bridge in found])
 
 
 def _bridge(bridge: Bridge, rates: Rates | None) -> list[str]:
@@ -39,7 +39,7 @@ def _bridge(bridge: Bridge, rates: Rates | None) -> list[str]:
 def flows(bridge: Bridge) -> list[str]:
     """One line a flow, the one used last first."""
     found = bridge.get("flows", [])
-    lines = _table(
+    lines = table(
         ["", "SOURCE", "DESTINATION", "STATE", ">FROM", ">TO", ">AGE", ">IDLE"],
         [[
             flow["protocol"], flow["source"],
@@ -57,7 +57,7 @@ def _short(text: str) -> str:
     return text if len(text) <= TARGET_MAX else f"{text[:TARGET_MAX - 1]}…"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as what stands in them; those whose head begins with `>` end at their right side."""
     right = [head.startswith(">") for head in heads]
     cells = [[head.removeprefix(">") for head in heads], *([clean(cell) for cell in row] for row in rows)]

@@ -11,7 +11,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -85,8 +85,10 @@ def up(
     take_over: Annotated[bool | None, Parameter(
         name="--take-over", negative=(), help="End the bridge that another machine has to the target.")] = None,
     mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
-    gui: Annotated[Literal["true", "false"] | None, Parameter(
-        name="--gui", help="Terminal UI (not in this version: one line an event is printed).")] = None,
+    gui: Annotated[bool | None, Parameter(
+        name="--gui", negative="--no-gui", help=(
+            "Terminal UI; also --gui true|false (not in this version: one line an event is printed)."
+        ))] = None,
     trace_level: Annotated[str | None, Parameter(
         name="--trace-level", help="Verbosity of the log: none, trace, debug, info, warn or error.")] = None,
     log_format: Annotated[str | None, Parameter(name="--log-format", help="text or json.")] = None,
@@ -138,6 +140,17 @@ def up(
     finally:
         output.close()
         manager.close()
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """`--gui true` and `--gui false`, as gh net has them, in one word; `--gui` alone stays, and means true."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] == "--gui" and word.lower() in {"true", "false"}:
+            found[-1] = f"--gui={word.lower()}"
+        else:
+            found.append(word)
+    return found
 
 
 def gathered(given: Mapping[str, Any], user: User, *, command: tuple[str, ...] = ()) -> Options:
