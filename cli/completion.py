@@ -1,8 +1,8 @@
 """`netbridge completion SHELL`: a few lines for the shell, which ask this program at each TAB (`complete`).
 
-So the three shells offer the same, and what only a running program knows: the targets of running bridges. What the
-shell knows better (files, the words of a COMMAND) is left to it: an answer of one line `:files` or `:command N` says so,
-N being the place of the COMMAND's first word.
+So the three shells offer the same, and what only a program knows: the targets of running bridges. What the
+shell knows better (files, the words of a COMMAND) is left to it: an answer of one line `:files` or `:command N` says
+so, N being the place of the COMMAND's first word.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The commented configuration file, made from the settings themselves.
 
-A line `#key = value` is a setting whose value is its default, or where that is nothing an example; `# text` is about it.
+A line `#key = value` is a setting whose value is its default, or where that is nothing an example; `# text` is about
+it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def lines() -> Iterator[str]:
         key, default = key_of(setting), setting.default
         nothing = key in EXAMPLES and default in {None, "", ()}
         yield ""
-        yield from _comment(texts[setting.name].replace("None:", "Unless set:") + (" Not set; for example:" if nothing else ""))
+        text = texts[setting.name].replace("None:", "Unless set:")
+        yield from _comment(f"{text} Not set; for example:" if nothing else text)
         yield f"#{key} = {_toml(EXAMPLES[key] if nothing else default)}"
     yield ""
     yield from _comment(" ".join((texts["limits"], "Each with the range it can be set in.")))

@@ -1,7 +1,7 @@
 """`netbridge gh-extension install|uninstall`: `gh netbridge …` is `netbridge …`.
 
 An extension of gh is a folder gh-NAME with an executable gh-NAME, and installing one from a local folder makes a link
-to it among gh's data (`gh extension install .`). That link is made here without gh, which would want a login for it. The
+to it among gh's data (`gh extension install .`). That link is made here without gh, which wants a login for it. The
 executable is a script of two lines that starts this very program. All of it is the user's, under sudo of the one who
 called sudo; `gh extension list` and `remove` know it.
 """
