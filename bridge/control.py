@@ -311,12 +311,13 @@ def _line(connection: socket.socket) -> dict[str, Any]:
     return answer
 
 
-def statuses(folder: Folder, **fields: object) -> list[dict[str, Any]]:
+def statuses(folder: Folder, *, flows: int | None = None) -> list[dict[str, Any]]:
     """The state of every living bridge of this folder, by number; one that does not answer has only an `error`.
 
-    `fields` go along with the request.
+    With `flows` each state has so many of them at most.
     """
     found = []
+    fields: dict[str, Any] = {} if flows is None else {"flows": flows}
     for number in folder.running():
         try:
             found.append({"number": number, **ask(folder, number, "status", **fields)})

@@ -84,7 +84,7 @@ def _command(app: cyclopts.App, path: tuple[str, ...], help: str) -> Command:
         path, summary=(help or text).partition("\n")[0], text=text,
         arguments=tuple(_argument(item) for item in found if item.show),
         commands=tuple(_command(one, (*path, name), str(one.help)) for name, one in below if one.show),
-        takes_command=bool(function) and "command" in inspect.signature(function).parameters,
+        takes_command=function is not None and "command" in inspect.signature(function).parameters,
     )
 
 

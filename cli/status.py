@@ -68,10 +68,10 @@ class _Watcher:
         from netbridge.bridge import control, runtime
 
         found: list[dict[str, Any]] = []
-        wanted = {} if self._flows or self._as_json else {"flows": 0}
+        most = None if self._flows or self._as_json else 0
         for folder in runtime.folders():
             with folder:
-                found += control.statuses(folder, **wanted)
+                found += control.statuses(folder, flows=most)
         return [
             bridge for bridge in found
             if self._target is None or self._target in {bridge.get("target"), str(bridge["number"])}

@@ -95,8 +95,9 @@ def test_a_running_bridge_as_a_person_and_a_pipe_see_it(machine: Machine) -> Non
                 assert b"\x1b" not in seen
         assert [json.loads(line)["bridges"][0]["target"] for line in seen.splitlines()][:2] == ["sandbox", "sandbox"]
 
-        both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(watched, env=machine.environment, **both) as piped:
+        with subprocess.Popen(
+            watched, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=machine.environment,
+        ) as piped:
             assert piped.stdout
             assert piped.stderr
             os.read(piped.stdout.fileno(), 1)
