@@ -120,7 +120,7 @@ def test_every_line_is_json_where_json_was_asked_for(capsys: Capture, monkeypatc
         raise RuntimeError("surprise")
 
     monkeypatch.setattr(up_module, "_bridge", lambda *_: None)
-    monkeypatch.setattr(up_module, "_run", fail)
+    monkeypatch.setattr(up_module, "run_loop", fail)
     asked = ["--log-format", "json", "--trace-level", "trace"]
     assert run(["up", "sandbox", *asked]) == 1
     assert run(["up", *asked, "--mtu", "1"]) == 2
