@@ -57,8 +57,9 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
 
-man: venv ## docs/netbridge.1 from the commands
+man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1
+	@$(BIN)/python -m netbridge.cli.eventtable >docs/events.md
 
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints
