@@ -29,13 +29,13 @@ def show(
     None of them is a secret: keys and passwords are in the hands of ssh, gh and their agents.
     """
     from netbridge.bridge.forward.limitsettings import FIELDS
-    from netbridge.bridge.options import Options, default_config, key_of
+    from netbridge.bridge.options import PREFIX, Options, default_config, key_of
     from netbridge.bridge.user import helper_user
 
     from .tables import table
 
     user = helper_user()
-    usual = default_config(user)
+    usual, named = default_config(user), config or user.environment.get(f"{PREFIX}CONFIG")
     options, sources = Options.traced(
         {}, user.environment, config=Path(config) if config else None, default_config=usual)
     found: dict[str, Any] = {}
@@ -47,14 +47,14 @@ def show(
         found[f"limits.{name}"] = getattr(options.limits, limit.name)
     if json_:
         print(json.dumps({
-            "config": str(usual),
+            "config": named or str(usual),
             "settings": {key: {"value": it, "source": sources.get(key, DEFAULT)} for key, it in found.items()},
         }))
         return 0
     rows = [[key, _shown(value), sources.get(key, DEFAULT)] for key, value in found.items()]
     for line in table(["SETTING", "VALUE", "FROM"], rows):
         print(line)
-    if not usual.exists():
+    if not named and not usual.exists():
         print(clean(f"\nThere is no {usual}; netbridge config example prints one."))
     return 0
 

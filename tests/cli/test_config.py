@@ -67,6 +67,8 @@ def test_without_a_file_and_with_another(file: Path, tmp_path: Path, capsys: Cap
     other = tmp_path / "other.toml"
     other.write_text("mtu = 1300\n")
     assert shown(capsys, "--config", str(other))["mtu"]["value"] == 1300
+    assert run(["config", "show", "--config", str(other)]) == 0
+    assert "There is no" not in capsys.readouterr().out
     other.write_text("mtuu = 1300\n")
     assert run(["config", "show", "--config", str(other)]) == 2
     assert "mtuu" in capsys.readouterr().err
