@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench load soak survive fuzz constraints clean
+.PHONY: help venv demo test lint bench load soak survive fuzz man constraints clean
 
 BIN := .venv/bin
 
@@ -56,6 +56,10 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+
+man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
+	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1
+	@$(BIN)/python -m netbridge.cli.eventtable >docs/events.md
 
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints

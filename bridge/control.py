@@ -1,13 +1,15 @@
 """A running bridge can be asked for its state and told to stop, over a unix socket of mode 0600.
 
-One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` by
+One JSON object a line each way: `{"ask": "status"}` is answered by the state (`"flows": N`: with so many flows at
+most, since finding the latest of thousands takes its time), `{"ask": "stop"}` by
 `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
 that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
 it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
 "connection": N}` tells afterwards whether it broke. `{"ask": "trace", "host": …, "port": …}` is answered when it is
-known how that destination travels (`bridge/trace`). Anything else is answered by `{"error": "…"}` and closed. Only
-root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the
-modes of folder and socket).
+known how that destination travels (`bridge/trace`). `{"ask": "capture", "filter": …}` is answered by `{"capturing":
+true}` and a pcapng stream (`bridge/captures.py`), or by an `error` and its `code`. Anything else is answered by
+`{"error": "…"}` and closed. Only root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where
+the system has it, besides the modes of folder and socket).
 
 `ask` and `statuses` are the other end; they are plain blocking functions with a timeout.
 """
@@ -61,19 +63,26 @@ class Streams(Protocol):
         """Why a connection broke; empty when it did not."""
 
 
+Capture = Callable[[Mapping[str, Any], End], None]
+"""Takes a request and the connection that gets packets."""
+
+
 class Control:
     """The serving end of one bridge."""
 
     def __init__(
-        self, reservation: Reservation, status: Callable[[], Mapping[str, Any]], stop: Callable[[str], None],
-        streams: Streams | None = None, trace: Trace | None = None,
+        self, reservation: Reservation, status: Callable[..., Mapping[str, Any]], stop: Callable[[str], None],
+        streams: Streams | None = None, trace: Trace | None = None, capture: Capture | None = None,
     ) -> None:
-        """`status` gives a JSON-able mapping at once; `stop` is told the reason; `trace` takes some seconds."""
+        """`status` gives a JSON-able mapping at once, with `flows=N` a short one; `stop` is told the reason; `trace`
+        takes some seconds; `capture` gives packets.
+        """
         self._reservation = reservation
         self._status = status
         self._stop = stop
         self._streams = streams
         self._trace = trace
+        self._capture = capture
         self._carried: set[_Carried] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[_Asker] = set()
@@ -135,8 +144,12 @@ class Control:
         if wish == "trace" and self._trace:
             asker.answer_later(self._trace(request))
             return None, True
+        if wish == "capture" and self._capture:
+            self._capture(request, asker.hand_over())
+            return None, True
         if wish == "status":
-            return self._status(), True
+            most = request.get("flows")
+            return self._status(flows=most) if isinstance(most, int) else self._status(), True
         if wish == "stop":
             self._stop("asked by netbridge down")
             return {"stopping": True}, True
@@ -298,12 +311,16 @@ def _line(connection: socket.socket) -> dict[str, Any]:
     return answer
 
 
-def statuses(folder: Folder) -> list[dict[str, Any]]:
-    """The state of every living bridge of this folder, by number; one that does not answer has only an `error`."""
+def statuses(folder: Folder, *, flows: int | None = None) -> list[dict[str, Any]]:
+    """The state of every living bridge of this folder, by number; one that does not answer has only an `error`.
+
+    With `flows` each state has so many of them at most.
+    """
     found = []
+    fields: dict[str, Any] = {} if flows is None else {"flows": flows}
     for number in folder.running():
         try:
-            found.append({"number": number, **ask(folder, number, "status")})
+            found.append({"number": number, **ask(folder, number, "status", **fields)})
         except TargetUnreachableError as error:
             if isinstance(error.__cause__, (ConnectionRefusedError, FileNotFoundError)):
                 continue  # just starting or just gone

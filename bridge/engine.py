@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from netbridge.stack.link.base import Link
-from netbridge.stack.link.pcap import PcapLink
 from netbridge.stack.stack import Stack
 
 from . import events
 from .addresses import Addresses
 from .audit import Audit
+from .captures import Captures
 from .dns import DnsService, OwnNames, Upstream
 from .dns.service import Ways
-from .errors import UsageError
 from .forward.flows import FlowTable
 from .forward.icmp import IcmpForwarder
 from .forward.limits import Limits, descriptor_budget
@@ -34,7 +32,6 @@ from .forward.poller import Poller
 from .forward.tcp import TcpForwarder, link_tcp
 from .forward.udp import UdpForwarder
 from .limitwatch import LimitWatch
-from .runtime import open_private
 
 
 class Engine:
@@ -42,12 +39,12 @@ class Engine:
 
     def __init__(
         self, link: Link, addresses: Addresses, policy: Policy, upstream: Upstream, *, limits: Limits, own: OwnNames,
-        mtu: int, dns: bool, pcap: Path | None, tell: events.EventSink, on_lost: Callable[[Exception | None], None],
-        sources: Sequence[str] = (), ways: Ways | None = None,
+        mtu: int, dns: bool, tell: events.EventSink, on_lost: Callable[[Exception | None], None],
+        sources: Sequence[str] = (), ways: Ways | None = None, captures: Captures | None = None,
     ) -> None:
         """`mtu` is the TUN's; `dns` says whether names are answered, and `own` which of them without asking anybody;
         `on_lost` is told when the link ends; `sources`: networks packets may come from besides the bridge's own;
-        `ways`: see DnsService.
+        `ways`: see DnsService; `captures`: who looks at the packets.
         """
         self._link = link
         self._addresses = addresses
@@ -57,11 +54,11 @@ class Engine:
         self._upstream = upstream
         self._mtu = mtu
         self._with_dns = dns
-        self._pcap = pcap
         self._tell = tell
         self._on_lost = on_lost
         self._sources = sources
         self._ways = ways
+        self._captures = captures
         self._forwarders = ExitStack()
         self._rest = AsyncExitStack()
         self.stack: Stack | None = None
@@ -85,11 +82,13 @@ class Engine:
             audit = self._audit = Audit(self._tell, loop)
             exits.callback(audit.close)
             self.policy.on_denied = audit.denied
-            link = self._captured(exits) if self._pcap else self._link
             sources = [*self._addresses.networks, *self._sources]
-            stack = Stack(link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits), sources=sources)
+            stack = Stack(self._link, self._addresses.stack, mtu=self._mtu, tcp=link_tcp(limits), sources=sources)
             self.stack = await exits.enter_async_context(stack)
             stack.on_lost = self._on_lost
+            if self._captures is not None:
+                exits.callback(self._captures.close)
+                self._captures.open(stack)
             poller = Poller(loop)
             exits.callback(poller.close)
             self._upstream.sockets.poller = poller
@@ -117,24 +116,6 @@ class Engine:
                     ),
                 )
             self._rest = exits.pop_all()
-
-    def _captured(self, exits: AsyncExitStack) -> Link:
-        assert self._pcap is not None
-        try:
-            file = open(self._pcap, "wb", opener=open_private)
-        except OSError as error:
-            raise UsageError(
-                f"The capture file {self._pcap} cannot be written.", f"{error.strerror}.", "Name another by --pcap.",
-            ) from error
-        def failed(error: OSError) -> None:
-            self._tell(events.Hint(f"the capture {self._pcap} ends here: {error.strerror}; the bridge goes on"))
-
-        def close() -> None:
-            with suppress(OSError):  # a full disk; what could be written is there
-                file.close()
-
-        exits.callback(close)
-        return PcapLink(self._link, file, on_failed=failed)
 
     def pause(self) -> None:
         """The connection broke: time stands still for every flow, so none retransmits or gives up."""
@@ -172,9 +153,9 @@ class Engine:
         """The addresses that flows go to, packed."""
         return {flow.destination for flow in self.table} if self.table else set()
 
-    def flows(self) -> dict[str, Any]:
-        """The flow table as JSON."""
-        return self.table.snapshot(asyncio.get_running_loop().time()) if self.table else {}
+    def flows(self, most: int) -> dict[str, Any]:
+        """The flow table as JSON, with so many flows."""
+        return self.table.snapshot(asyncio.get_running_loop().time(), most=most) if self.table else {}
 
     def limits(self) -> dict[str, dict[str, Any]]:
         """Every limit as it is in effect, its unit and, where that can be counted, how much of it is in use, as JSON.

@@ -166,6 +166,15 @@ class SshAgent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics(Event):
+    """The bridge's numbers can be read."""
+
+    url: str
+    others: bool
+    """Not only by this machine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hint(Event):
     """Something the user may want to mend; the bridge goes on."""
 

@@ -44,7 +44,7 @@ class Options:
     """One bridge. Field values are canonical (networks as CIDR text, suffixes in lower case without outer dots)."""
 
     target: str = _setting("", values.line)
-    """TARGET as it was given, e.g. `ssh://dev` or `sandbox`; the transport parses it."""
+    """TARGET as `up` takes it, e.g. `ssh://dev` or `sandbox`."""
     command: tuple[str, ...] = ()
     """COMMAND to run over there once the bridge is ready; empty: none (in the sandbox: a shell)."""
     route: tuple[str, ...] = _setting((), values.networks)
@@ -93,6 +93,10 @@ class Options:
     """Bytes at which `log_file` becomes FILE.1 and a new one is begun; 0: never."""
     pcap: Path | None = _setting(None, values.path)  # noqa: RUF009, see _setting
     """File that gets every packet of the link."""
+    pcap_size: int = _setting(0, values.size)
+    """Bytes at which `pcap` becomes FILE.1 and a new one is begun; 0: never."""
+    metrics: str = _setting("", values.listening)
+    """ADDRESS:PORT where Prometheus can read the bridge's numbers; empty: nowhere."""
 
     @classmethod
     def gather(
@@ -104,6 +108,17 @@ class Options:
         `flags` maps field names to raw values, None where the flag was not given. `config` must exist;
         `default_config` may be missing. Raises UsageError.
         """
+        return cls.traced(flags, environment, command=command, config=config, default_config=default_config)[0]
+
+    @classmethod
+    def traced(
+        cls, flags: Mapping[str, object], environment: Mapping[str, str], *,
+        command: tuple[str, ...] = (), config: Path | None = None, default_config: Path | None = None,
+    ) -> tuple[Options, dict[str, str]]:
+        """The same, and where each value came from by its key, as `dns-domain` or `limits.tcp-flows`; what is not there
+        has its default.
+        """
+        sources: dict[str, str] = {}
         if config is None and (named := environment.get(PREFIX + "CONFIG")):
             config = Path(named)
         chosen: dict[str, object] = {"command": command}
@@ -118,9 +133,13 @@ class Options:
             name, value = raw
             try:
                 made = settings[name].metadata["convert"](value)
+                key = key_of(settings[name])
                 if name == "limits":
+                    sources |= {f"{key}.{one.replace('_', '-')}": source for one in made}
                     limits = replace(limits, **made)
                     made = limits
+                else:
+                    sources[key] = source
                 chosen[name] = made
             except ValueError as error:
                 raise UsageError(
@@ -137,7 +156,7 @@ class Options:
                 "--capture packet and sandbox contradict each other.", "A sandbox always has a TUN.",
                 "Leave --capture out.",
             )
-        return options
+        return options, sources
 
 
 def default_config(user: User) -> Path:

@@ -32,6 +32,7 @@ from .agent import SILENCE
 from .back.service import WayBack
 from .back.sshagent import auth_socket
 from .bootstrap import AgentHandle, launch
+from .captures import Captures
 from .capturing import Capturing
 from .control import Control, statuses
 from .dns import OwnNames, Upstream
@@ -44,10 +45,11 @@ from .hostroutes import HostRoutes
 from .lifeline import Lifeline
 from .losses import lost, reason
 from .machine import identity
+from .metrics import MetricsServer
 from .naming import Naming
 from .options import Options
 from .rivals import to_replace
-from .state import describe
+from .state import FLOWS, describe
 from .transport.base import Transport
 from .user import helper_user
 
@@ -94,6 +96,7 @@ class Session:
         self.reservation: runtime.Reservation | None = None
         self.addresses: Addresses | None = None
         self.back = WayBack(*auth_socket(options))
+        self.captures = Captures(self._tell, options.target, file=options.pcap, size=options.pcap_size)
         self._ending: asyncio.Future[None] | None = None
         self._loss: BridgeError | None = None
         self._deadline = 0.0
@@ -107,9 +110,9 @@ class Session:
         """A COMMAND or a shell will have the terminal."""
         return bool(self.options.command) or self.options.target == "sandbox"
 
-    def status(self) -> dict[str, Any]:
-        """All there is to know, as JSON."""
-        return describe(self)
+    def status(self, *, flows: int = FLOWS) -> dict[str, Any]:
+        """All there is to know, as JSON; of the flows so many, those used last."""
+        return describe(self, flows)
 
     async def _trace(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """How one destination travels through this bridge."""
@@ -160,12 +163,19 @@ class Session:
         await capturing.look()
         with runtime.own_folder() as folder:
             reservation = self.reservation = folder.reserve(lambda number: Addresses(number).fits(capturing.local))
-            control = Control(reservation, self.status, self.stop, self.back, self._trace)
+            metrics = MetricsServer(self, self.options.metrics, self._tell) if self.options.metrics else None
+            control = Control(
+                reservation, self.status, self.stop, self.back, trace=self._trace, capture=self.captures.serve,
+            )
             try:
                 await control.start()
+                if metrics:
+                    await metrics.start()
                 return await self._bridge()
             finally:
                 self.state = "stopped"
+                if metrics:
+                    await metrics.close()
                 await control.close()
                 reservation.release()
 
@@ -304,9 +314,10 @@ class Session:
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
             own=OwnNames({NAME: alias.answers(policy)} if alias.on else {}), mtu=mtu,
-            dns=options.dns != "off", pcap=options.pcap, on_lost=self._link_lost, tell=self._tell,
-            sources=packetcapture.sources(agent.ready), ways=capturing.hosts,
+            dns=options.dns != "off", on_lost=self._link_lost, tell=self._tell,
+            sources=packetcapture.sources(agent.ready), ways=capturing.hosts, captures=self.captures,
         )
+        self.captures.interface = text(agent.ready, "tun")
         await self.engine.open()
         assert self.engine.stack is not None
         await self.back.open(self.engine.stack, self._tell_agent, self.engine.back_share)

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-def describe(session: Session) -> dict[str, Any]:
-    """All there is to know about a bridge at this moment."""
+FLOWS = 1000
+"""Shown unless another number is asked for."""
+
+
+def describe(session: Session, flows: int = FLOWS) -> dict[str, Any]:
+    """All there is to know about a bridge at this moment, with at most so many flows."""
     options, engine, agent, capturing = session.options, session.engine, session.agent, session.capturing
-    table = engine.flows() if engine else {}
+    table = engine.flows(flows) if engine else {}
     limits = engine.limits() if engine else {}
     if engine:
         limits["back-connections"] |= {"limit": engine.back_share, "used": session.back.used}

@@ -86,13 +86,16 @@ def truth(value: object) -> bool:
     raise ValueError(f"{value!r} is neither true nor false")
 
 
-def choice(*choices: str) -> Callable[[object], str]:
-    def convert(value: object) -> str:
-        if isinstance(value, str) and value.lower() in choices:
-            return value.lower()
-        raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+class choice:  # noqa: N801, one of the converters
+    """One of some words."""
 
-    return convert
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: object) -> str:
+        if isinstance(value, str) and value.lower() in self.choices:
+            return value.lower()
+        raise ValueError(f"{value!r} is none of {', '.join(self.choices)}")
 
 
 def mtu(value: object) -> int:
@@ -123,6 +126,25 @@ def size(value: object) -> int:
     if found is None or found < 0:
         raise ValueError(f"{value!r} is not a size such as 10MiB")
     return int(found)
+
+
+def listening(value: object) -> str:
+    """[ADDRESS:]PORT as ADDRESS:PORT, IPv6 in brackets; without ADDRESS this machine's loopback."""
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    address, _, port = text.rpartition(":")
+    bare = "127.0.0.1" if address == "localhost" or text == port else address
+    if bare.startswith("[") and bare.endswith("]"):
+        bare = bare[1:-1]
+    elif ":" in bare:
+        bare = ""
+    if port.isascii() and port.isdigit() and int(port) < 65536:
+        try:
+            found = ipaddress.ip_address(bare)
+        except ValueError:
+            pass
+        else:
+            return f"[{found}]:{int(port)}" if found.version == 6 else f"{found}:{int(port)}"
+    raise ValueError(f"{value!r} is no [ADDRESS:]PORT such as 9464, 127.0.0.1:9464 or [::1]:9464")
 
 
 def path(value: object) -> Path:

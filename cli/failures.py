@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
+import traceback
 from collections.abc import Sequence
 
 import cyclopts
 
 from netbridge.bridge.errors import BridgeError, UsageError
+
+from .text import clean
 
 
 def told(error: BaseException) -> BridgeError:
@@ -32,6 +37,14 @@ def told(error: BaseException) -> BridgeError:
         f"netbridge failed in a way it should not: {type(error).__name__}.", text,
         "Run it again with --trace-level trace and report what it prints.",
     )
+
+
+def traced(error: BaseException, form: str) -> list[str]:
+    """Where it failed, line by line, for `--trace-level trace`."""
+    lines = [line for text in traceback.format_exception(error) for line in text.splitlines()]
+    if form != "json":
+        return [clean(line) for line in lines]
+    return [json.dumps({"time": round(time.time(), 3), "event": "traceback", "line": line}) for line in lines]
 
 
 def peek(words: Sequence[str], option: str) -> str:

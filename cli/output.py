@@ -22,7 +22,7 @@ from netbridge.bridge.options import Options
 
 from . import render
 from .calm import Calm
-from .failures import told
+from .failures import told, traced
 from .logfile import LogFile
 from .text import clean
 
@@ -54,6 +54,7 @@ class Output:
                     f"The log file {options.log_file} cannot be written.", f"{error.strerror}.",
                     "Name another by --log-file.",
                 ) from error
+        logging.captureWarnings(True)  # Python would print them, in a form of its own
         logging.addLevelName(TRACE, "TRACE")
         root = logging.getLogger()
         for handler in list(root.handlers):
@@ -76,10 +77,8 @@ class Output:
     def failure(self, error: Exception) -> int:
         """Tell why it failed, with `--trace-level trace` also where; the exit code."""
         if self._traced:
-            for text in traceback.format_exception(error):
-                for line in text.splitlines():
-                    as_json = self._form == "json"
-                    self.write(json.dumps({"event": "traceback", "line": line}) if as_json else clean(line))
+            for line in traced(error, self._form):
+                self.write(line)
         shown = told(error)
         self._manager.tell(STATUS=clean(str(shown)))
         self.write(render.failure(shown, self._form))
@@ -114,6 +113,7 @@ class Output:
             self._file.write(f"{stamp}{line}")
 
     def close(self) -> None:
+        logging.captureWarnings(False)
         if self._file:
             self._file.close()
             self._file = None

@@ -9,24 +9,23 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 import cyclopts
 
-from netbridge import __version__
 from netbridge.bridge.errors import UsageError
 
 from . import standard
-from .failures import peek, told
+from .failures import peek, told, traced
 from .render import failure
+from .versions import versions
 
 HELP = """Let a remote development environment reach whatever this machine reaches."""
 
 app = cyclopts.App(
     name="netbridge", help=HELP, help_format="plaintext",
-    version=f"netbridge {__version__}", version_flags=["--version"],
+    version=versions, version_flags=["--version"],
 )
 # Named rather than imported: each command's module is loaded when it is asked for.
 app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.")
@@ -34,12 +33,17 @@ app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and t
 app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
 app.command("netbridge.cli.trace:trace", help="Show how one destination travels, and what stops it.")
 app.command("netbridge.cli.doctor:doctor", help="Check everything a bridge needs, with the mend for each fault.")
+app.command("netbridge.cli.capture:capture", help="Show the packets of a running bridge to Wireshark or tshark.")
 app.command("netbridge.cli.connect:connect", help="Connect standard input and output to a port over there.")
 app.command("netbridge.cli.forward:forward", help="Listen on this machine, and reach into the codespace.")
 app.command("netbridge.cli.forward:socks", help="Serve SOCKS5 into the codespace's network.")
 app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NAME.netbridge` work.")
 app.command("netbridge.cli.status:down", help="Stop running bridges.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
+app.command("netbridge.cli.config:app", name="config", help="Show the settings and where they come from.")
+app.command("netbridge.cli.completion:completion", help="Print what completes netbridge's command line in a shell.")
+app.command("netbridge.cli.ghextension:app", name="gh-extension", help="Make `gh netbridge` work.")
+app.command("netbridge.cli.completion:complete", show=False)
 
 
 def main() -> NoReturn:
@@ -63,10 +67,12 @@ def run(words: Sequence[str]) -> int:
         return 0
     except Exception as error:
         shown = told(error)
-        if peek(words, "trace-level") == "trace":
-            traceback.print_exception(error)
+        form = peek(words, "log-format")
         try:
-            print(failure(shown, peek(words, "log-format")), file=sys.stderr)
+            if peek(words, "trace-level") == "trace":
+                for line in traced(error, form):
+                    print(line, file=sys.stderr)
+            print(failure(shown, form), file=sys.stderr)
         except OSError:
             pass  # a terminal that was closed, a full disk: the exit status says it
         return shown.exit_code
@@ -93,6 +99,10 @@ def _dispatch(words: Sequence[str]) -> int:
     if "--" in words:
         cut = words.index("--")
         words, command = words[:cut], tuple(words[cut + 1:])
+    if "--gui" in words:
+        from .up import joined
+
+        words = joined(words)
     function, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
     extra = {}
     if "command" in unparsed:

@@ -69,6 +69,8 @@ def _sentence(event: events.Event) -> str:
             if not path:
                 return f"the ssh-agent cannot be used over there: {why or 'the agent gave no reason'}"
             return f"the ssh-agent can be used over there: export SSH_AUTH_SOCK={path}"
+        case events.Metrics(url=url, others=others):
+            return f"metrics: {url}{'; mind: whoever reaches that address can read them' if others else ''}"
         case events.Hint(text=text):
             return f"hint: {text}"
         case events.CommandStarted(command=command):
@@ -162,7 +164,6 @@ def state(status: dict[str, Any]) -> list[str]:
     """One bridge's state in a few lines."""
     if "error" in status:
         return [clean(f"bridge {status.get('number')}: {status['error']}")]
-    flows = status.get("flows", [])
     about = f"{status['state']}, process {status['pid']}, {span(status['uptime'])}"
     lines = [f"bridge {status['number']}: {status['target']} ({about})"]
     overlapping = tuple(events.Network(it["network"], it["reason"]) for it in status.get("overlapping", ()))
@@ -191,8 +192,9 @@ def state(status: dict[str, Any]) -> list[str]:
         lines.append(f"  names: {_names(dns, agent)}")
     if path := agent.get("ssh_agent"):
         lines.append(f"  ssh-agent: over there at {path}")
-    lines.append(f"  flows: {len(flows)} open")
-    lines += [f"    {flow_line(flow)}" for flow in flows[:NETWORKS_SHOWN]]
+    totals = status.get("totals", {})
+    by_protocol = ", ".join(f"{count} {name}" for name, count in totals.items())
+    lines.append(f"  flows: {sum(totals.values())} open{f' ({by_protocol})' if by_protocol else ''}")
     if denied := status.get("counters", {}).get("policy", {}).get("denied"):
         lines.append(f"  denied: {denied} flow{'' if denied == 1 else 's'}")
     full = [
@@ -226,11 +228,3 @@ def host_line(host: dict[str, Any]) -> str:
     rest = f"refused: {host['refused']}" if host.get("refused") else f"{span(host.get('seconds', 0))} left"
     used = ", in use" if host.get("in_use") else ""
     return f"{host.get('address')} in {host.get('network')} ({names}), {rest}{used}"
-
-
-def flow_line(flow: dict[str, Any]) -> str:
-    """One flow of a state."""
-    return (
-        f"{flow.get('protocol')} {flow.get('source')} > {flow.get('destination')} {flow.get('state')},"
-        f" {size(flow.get('bytes_up', 0))} up, {size(flow.get('bytes_down', 0))} down, {span(flow.get('age', 0))}"
-    )

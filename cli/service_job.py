@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,8 @@ from netbridge.bridge.options import PREFIX, Options, key_of
 from netbridge.bridge.transport.target import FORMS, SandboxTarget, parse_target
 from netbridge.bridge.user import User, in_person
 
-from .up import gathered, up
+from .itself import program
+from .up import gathered, joined, up
 
 LONGEST_NAME = 60
 """Characters of a target in a file's name, whose limit is 255 bytes."""
@@ -49,7 +49,7 @@ def job(words: Sequence[str], user: User) -> Job:
     """The service that runs `up` with these words. Raises UsageError, NotPermittedError, cyclopts.CycloptsError."""
     parser = cyclopts.App(help_flags=(), version_flags=())
     parser.default(up)
-    _, bound, _ = parser.parse_args(list(words), exit_on_error=False, print_error=False)
+    _, bound, _ = parser.parse_args(joined(words), exit_on_error=False, print_error=False)
     given = {name: value for name, value in bound.arguments.items() if value is not None}
     options = gathered(given, user)
     target = options.target
@@ -63,15 +63,15 @@ def job(words: Sequence[str], user: User) -> Job:
         raise UsageError(
             "The sandbox cannot be a service.", "It lives as long as the shell or the COMMAND in it.", FORMS
         )
-    program = _program()
+    itself = program()
     with in_person(user):
-        runs = os.access(program[0], os.X_OK)
+        runs = os.access(itself[0], os.X_OK)
     if not runs:
         raise NotPermittedError(
-            f"{user.name} may not run {program[0]}.", "The service is to run it as that user.",
+            f"{user.name} may not run {itself[0]}.", "The service is to run it as that user.",
             "Install netbridge where that user can reach it.",
         )
-    line = (*program, "up", target, "--gui=false", *_flags(given))
+    line = (*itself, "up", target, "--gui=false", *_flags(given))
     return Job(service_name(target), target, line, _environment(user.environment))
 
 
@@ -80,14 +80,6 @@ def service_name(target: str) -> str:
     word = re.sub(r"[^A-Za-z0-9_.-]+", "-", target)[:LONGEST_NAME].strip("-.")
     mark = "" if word == target else f"-{hashlib.sha256(target.encode(errors='replace')).hexdigest()[:6]}"
     return f"netbridge-{word}{mark}"
-
-
-def _program() -> tuple[str, ...]:
-    """The words that start this program, as it was started: its script (also by a link, which outlives an update)."""
-    script = os.path.abspath(sys.argv[0])
-    if os.path.basename(script) == "netbridge" and os.path.isfile(script) and os.access(script, os.X_OK):
-        return (script,)
-    return (sys.executable, "-P", "-m", "netbridge")  # -P: a folder netbridge in the home folder is not meant
 
 
 def _flags(given: Mapping[str, object]) -> list[str]:

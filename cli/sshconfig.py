@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from typing import Annotated
 
@@ -11,6 +10,8 @@ import cyclopts
 from cyclopts import Parameter
 
 from netbridge.bridge.errors import UsageError
+
+from .itself import program
 
 app = cyclopts.App(name="ssh-config", help="Make `ssh NAME.netbridge` work through a running bridge.",
                    help_format="plaintext", version_flags=[])
@@ -42,7 +43,7 @@ def install(
         with contextlib.suppress(UsageError):  # what the target calls its user is no name
             block = sshconfig.block(target, name=name, port=port, user=found)
     folder = sshconfig.SshFolder(helper_user())
-    changed = folder.install(block, _program())
+    changed = folder.install(block, list(program()))
     host = block.name + sshconfig.SUFFIX
     done = "installed" if changed else "was installed already"
     print(f"{host} {done} in {folder.path}: ssh {host}, while a bridge to {target} runs.", file=sys.stderr)
@@ -83,11 +84,3 @@ def _user_over_there(target: str) -> str:
                 if bridge.get("target") == target:
                     return str(bridge.get("agent", {}).get("user", ""))
     return ""
-
-
-def _program() -> list[str]:
-    """The words that run this very netbridge from anywhere."""
-    script = os.path.abspath(sys.argv[0])
-    if os.path.basename(script) == "netbridge" and os.access(script, os.X_OK):
-        return [script]
-    return [sys.executable, "-m", "netbridge"]

@@ -4,42 +4,105 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from netbridge.bridge.errors import BridgeError, TargetUnreachableError, UsageError
 
-from . import render
+from . import render, tables
 from .text import clean
 
 STOP_SECONDS = 10.0
 """A bridge stops within 5 s; twice that is a bridge that hangs."""
 
 
-def status(*, json_: Annotated[bool, Parameter(name="--json", negative=())] = False) -> int:
-    """Show running bridges, their flows and counters.
+def status(
+    target: str | None = None, /, *,
+    flows: Annotated[bool, Parameter(name="--flows", negative=(), help="Show each flow.")] = False,
+    json_: Annotated[bool, Parameter(name="--json", negative=(), help=(
+        "Everything there is to know, as JSON on standard output."
+    ))] = False,
+    watch: Annotated[bool, Parameter(name=["--watch", "-w"], negative=(), help=(
+        "Show it anew every second, until ctrl-c, with what is carried by the second."
+    ))] = False,
+) -> int:
+    """Show running bridges and what they carry.
 
     Parameters
     ----------
-    json_
-        Everything there is to know, as JSON on standard output.
+    target
+        Only the bridge to this TARGET, or of this number.
     """
-    from netbridge.bridge import control, runtime
+    from .watching import watch as watched
 
-    found: list[dict[str, Any]] = []
-    for folder in runtime.folders():
-        with folder:
-            found += control.statuses(folder)
-    if json_:
-        print(json.dumps({"bridges": found}))
+    watcher = _Watcher(target, flows=flows, as_json=json_)
+    if watch:
+        watched(watcher.again)
         return 0
-    for bridge in found:
-        for line in render.state(bridge):
-            print(line, file=sys.stderr)
-    if not found:
+    found = watcher.look()
+    if target is not None and not found:
+        raise TargetUnreachableError(
+            f"No bridge to {target} is running.", "None of the running ones is it.", "See netbridge status.")
+    if not found and not json_:
         print("No bridge is running.", file=sys.stderr)
+        return 0
+    for line in watcher.shown(found):
+        print(line)
     return 0
+
+
+class _Watcher:
+    """What `status` shows, once or again and again."""
+
+    def __init__(self, target: str | None, *, flows: bool, as_json: bool) -> None:
+        self._target = target
+        self._flows = flows
+        self._as_json = as_json
+        self._before: dict[int, tuple[float, float, float]] = {}
+        """By number: when, and the bytes each way."""
+
+    def look(self) -> list[dict[str, Any]]:
+        """The state of the bridges that are meant."""
+        from netbridge.bridge import control, runtime
+
+        found: list[dict[str, Any]] = []
+        most = None if self._flows or self._as_json else 0
+        for folder in runtime.folders():
+            with folder:
+                found += control.statuses(folder, flows=most)
+        return [
+            bridge for bridge in found
+            if self._target is None or self._target in {bridge.get("target"), str(bridge["number"])}
+        ]
+
+    def shown(self, found: list[dict[str, Any]], rates: tables.Rates | None = None) -> list[str]:
+        """As lines."""
+        if self._as_json:
+            return [json.dumps({"bridges": found})]
+        lines = tables.bridges(found, rates)
+        for bridge in found:
+            lines += ["", *render.state(bridge)]
+            if self._flows and (table := tables.flows(bridge)):
+                lines += ["", *(f"  {line}" for line in table)]
+        return lines
+
+    def again(self) -> list[str]:
+        """The same with what was carried by the second since the last time; on no terminal it has a time."""
+        found, now = self.look(), time.monotonic()
+        rates: dict[int, tuple[float, float]] = {}
+        for bridge in found:
+            tcp = bridge.get("counters", {}).get("tcp", {})
+            number, sums = bridge["number"], (tcp.get("bytes_in", 0), tcp.get("bytes_out", 0))
+            if before := self._before.get(number):
+                seconds = max(now - before[0], 0.001)
+                rates[number] = max(0.0, sums[0] - before[1]) / seconds, max(0.0, sums[1] - before[2]) / seconds
+            self._before[number] = (now, *sums)
+        if self._as_json:
+            return self.shown(found)
+        at = time.strftime("%Y-%m-%d %H:%M:%S")
+        return [f"{at}  ctrl-c ends it", "", *(self.shown(found, rates) if found else ["No bridge is running."]), ""]
 
 
 def down(target: str | None = None, /, *, all_: Annotated[bool, Parameter(name="--all", negative=())] = False) -> int:

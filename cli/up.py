@@ -11,7 +11,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -85,8 +85,10 @@ def up(
     take_over: Annotated[bool | None, Parameter(
         name="--take-over", negative=(), help="End the bridge that another machine has to the target.")] = None,
     mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
-    gui: Annotated[Literal["true", "false"] | None, Parameter(
-        name="--gui", help="Terminal UI (not in this version: one line an event is printed).")] = None,
+    gui: Annotated[bool | None, Parameter(
+        name="--gui", negative="--no-gui", help=(
+            "Terminal UI; also --gui true|false (not in this version: one line an event is printed)."
+        ))] = None,
     trace_level: Annotated[str | None, Parameter(
         name="--trace-level", help="Verbosity of the log: none, trace, debug, info, warn or error.")] = None,
     log_format: Annotated[str | None, Parameter(name="--log-format", help="text or json.")] = None,
@@ -96,7 +98,15 @@ def up(
             "Size at which the log file becomes FILE.1 and a new one is begun, three old ones being kept; 0: never"
             " (default: 10MiB)."
         ))] = None,
-    pcap: Annotated[str | None, Parameter(name="--pcap", help="Write every packet of the link to this file.")] = None,
+    pcap: Annotated[str | None, Parameter(name="--pcap", help=(
+        "Write every packet of the link to this file (pcapng, as Wireshark and tshark read it)."
+    ))] = None,
+    pcap_size: Annotated[str | None, Parameter(name="--pcap-size", help=(
+        "Size at which that file becomes FILE.1 and a new one is begun, three old ones being kept (default: never)."
+    ))] = None,
+    metrics: Annotated[str | None, Parameter(name="--metrics", help=(
+        "[ADDRESS:]PORT where Prometheus can read the bridge's numbers; without ADDRESS only from this machine."
+    ))] = None,
     config: Annotated[str | None, Parameter(
         name="--config", help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
     command: Annotated[tuple[str, ...], Parameter(parse=False)] = (),
@@ -113,7 +123,8 @@ def up(
         "forward_agent": forward_agent, "limit": limit,
         "ssh": ssh, "capture": capture, "grace": grace, "ping_interval": ping_interval, "keep_awake": keep_awake,
         "take_over": take_over, "mtu": mtu, "gui": gui, "trace_level": trace_level, "log_format": log_format,
-        "log_file": log_file, "log_size": log_size, "pcap": pcap, "config": config,
+        "log_file": log_file, "log_size": log_size, "pcap": pcap, "pcap_size": pcap_size,
+        "metrics": metrics, "config": config,
     }, helper_user(), command=command)
     if not options.target:
         options = replace(options, target=choose_target())
@@ -129,6 +140,17 @@ def up(
     finally:
         output.close()
         manager.close()
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """`--gui true` and `--gui false`, as gh net has them, in one word; `--gui` alone stays, and means true."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1] == "--gui" and word.lower() in {"true", "false"}:
+            found[-1] = f"--gui={word.lower()}"
+        else:
+            found.append(word)
+    return found
 
 
 def gathered(given: Mapping[str, Any], user: User, *, command: tuple[str, ...] = ()) -> Options:

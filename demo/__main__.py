@@ -59,10 +59,11 @@ def without_bridge() -> bool:
 def show_status() -> bool:
     """The flow table, from outside, while the bridge carries something."""
     done = subprocess.run(
-        [*NETBRIDGE, "status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
-    for row in done.stderr.splitlines():  # stdout is for machines (--json)
+        [*NETBRIDGE, "status", "--flows"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10,
+        check=False)
+    for row in done.stdout.splitlines():
         aside("netbridge status", row)
-    return done.returncode == 0 and SERVERS["iperf3"][0] in done.stderr
+    return done.returncode == 0 and SERVERS["iperf3"][0] in done.stdout
 
 
 def through_bridge(folder: Path) -> bool:

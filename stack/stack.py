@@ -133,6 +133,10 @@ class Stack:
         self.timers = Timers(self._loop, self.clock)
         self.link.start(self)
 
+    def stand_on(self, link: Link) -> None:
+        """Send by this link from now on: a device that was put in between, or what is left when it is taken out."""
+        self.link = self.output.link = link
+
     def close(self) -> None:
         """Reset all connections and close the link."""
         if self._closed:

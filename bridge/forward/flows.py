@@ -7,6 +7,7 @@ plain integer increments on its fields; nothing here is called per packet.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -93,6 +94,7 @@ class FlowTable:
         self.budget = budget
         self.counters = ForwardCounters()
         self._flows: dict[Flow, None] = {}
+        self._totals: dict[int, int] = {}
         self._recyclers: list[Recycler] = []
 
     def __len__(self) -> int:
@@ -109,10 +111,13 @@ class FlowTable:
     def add(self, flow: Flow) -> None:
         """Show `flow` from now on and count its descriptor."""
         self._flows[flow] = None
+        self._totals[flow.protocol] = self._totals.get(flow.protocol, 0) + 1
 
     def remove(self, flow: Flow) -> None:
         """Forget `flow`; does nothing when it is not there."""
-        self._flows.pop(flow, None)
+        if flow in self._flows:
+            del self._flows[flow]
+            self._totals[flow.protocol] -= 1
 
     def add_recycler(self, recycler: Recycler) -> None:
         """Register who has flows that can be missed."""
@@ -142,9 +147,10 @@ class FlowTable:
     def totals(self) -> dict[str, int]:
         """Flows by the name of their protocol."""
         totals: dict[str, int] = {}
-        for flow in self._flows:
-            name = NAMES.get(flow.protocol, str(flow.protocol))
-            totals[name] = totals.get(name, 0) + 1
+        for protocol, count in self._totals.items():
+            if count:
+                name = NAMES.get(protocol, str(protocol))
+                totals[name] = totals.get(name, 0) + count
         return totals
 
     def snapshot(self, now: float, *, most: int = 1000) -> dict[str, Any]:
@@ -152,7 +158,7 @@ class FlowTable:
 
         `now` is the event loop's time, of which the flows keep theirs.
         """
-        latest = sorted(self._flows, key=lambda flow: flow.last_used, reverse=True)[:most]
+        latest = heapq.nlargest(most, self._flows, key=lambda flow: flow.last_used)
         return {
             "totals": self.totals,
             "budget": self.budget,

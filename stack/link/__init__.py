@@ -4,7 +4,7 @@ from .base import Link, LinkError, LinkUser
 from .fault import FaultCounters, FaultLink, Faults
 from .memory import MemoryLink, memory_link
 from .offload import finish
-from .pcap import PcapLink
+from .pcap import PcapLink, Tap
 from .stream import StreamLink
 from .tracer import TracerLink, describe
 from .tun import TunLink, open_tun
@@ -20,6 +20,7 @@ __all__ = [
     "MemoryLink",
     "PcapLink",
     "StreamLink",
+    "Tap",
     "TracerLink",
     "TunLink",
     "Wrapper",

@@ -44,7 +44,11 @@ class Link(abc.ABC):
 
     @abc.abstractmethod
     def start(self, user: LinkUser) -> None:
-        """Begin to deliver packets to `user`. Called once, from inside the running event loop."""
+        """Begin to deliver packets to `user`. Called from inside the running event loop.
+
+        Where a device is put in between later (`Tap`) it is called again, never while a packet is delivered: from then
+        on the new user gets everything.
+        """
 
     @abc.abstractmethod
     def send(self, header: Buffer, payload: Buffer = b"") -> None:

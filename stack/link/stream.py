@@ -49,8 +49,9 @@ class StreamLink(Link):
         writer.transport.set_write_buffer_limits(HIGH, LOW)
 
     def start(self, user: LinkUser) -> None:
-        self._user = user
-        self._spawn(self._read(user))
+        first, self._user = self._user is None, user
+        if first:
+            self._spawn(self._read())
 
     def send(self, header: Buffer, payload: Buffer = b"") -> None:
         waiting = self._writer.transport.get_write_buffer_size()
@@ -89,10 +90,12 @@ class StreamLink(Link):
         if self._user is not None:
             self._user.link_ready()
 
-    async def _read(self, user: LinkUser) -> None:
+    async def _read(self) -> None:
         pending = b""
         try:
             while data := await self._reader.read(READ):
+                user = self._user
+                assert user is not None
                 pending = self._deliver(user, pending + data if pending else data)
                 user.burst_ended()
             error = None if not pending else LinkError("the stream ended inside a packet")

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import sys
 from pathlib import Path
 
 import pytest
 
 from netbridge.bridge import capturing
 from netbridge.bridge.engine import Engine
+from netbridge.bridge.sentences import sentences
 from tests.bridge.fake_target import FakeTarget
 from tests.bridge.life import Life, QuietNetworks
-
-
-def sentences(kind: type) -> dict[str, str]:
-    """The texts beneath the fields of a dataclass and of those it inherits from."""
-    found: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        if not dataclasses.is_dataclass(each):
-            continue
-        (body,) = (
-            node.body for node in ast.parse(inspect.getsource(sys.modules[each.__module__])).body
-            if isinstance(node, ast.ClassDef) and node.name == each.__name__
-        )
-        for field, text in zip(body, body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                told = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-                found[field.target.id] = str(text.value.value) if told else ""  # type: ignore[attr-defined]
-    return found
 
 
 async def test_each_counter_has_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

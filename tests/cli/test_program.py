@@ -230,8 +230,8 @@ def test_down_stops_it_and_waits(machine: Machine, place: str) -> None:
         assert (bridge["target"], bridge["state"], bridge["number"]) == (place, "running", 0)
         assert bridge["captured"] == [{"network": "10.88.0.0/24", "reason": "connected to corp0"}]
         shown = machine.netbridge("status")
-        assert (shown.returncode, shown.stdout) == (0, "")
-        assert "captured: 10.88.0.0/24" in shown.stderr
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "captured: 10.88.0.0/24" in shown.stdout
         wrong = machine.netbridge("down", "sandbox")
         assert wrong.returncode == 3
         assert "No bridge to sandbox is running." in wrong.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ def what_would_be_started(monkeypatch: pytest.MonkeyPatch) -> list[Options]:
 
 def test_version_and_help_are_for_standard_output(capsys: Capture) -> None:
     assert run(["--version"]) == 0
-    assert capsys.readouterr().out == f"netbridge {__version__}\n"
+    first, *libraries = capsys.readouterr().out.splitlines()
+    assert first == f"netbridge {__version__}"
+    assert {line.split()[0] for line in libraries} >= {"python", "asyncssh", "dnslib", "uvloop"}
+    assert all(line.split()[1][0].isdigit() for line in libraries)
     assert run(["up", "--help"]) == 0
     shown = capsys.readouterr().out
     for option in ("--route", "--exclude", "--all", "--dns-domain", "--allow", "--deny", "--ssh", "--mtu", "--pcap"):
@@ -85,6 +89,45 @@ def test_nothing_behind_the_dashes_is_ours(started: list[Options]) -> None:
 def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capture) -> None:
     assert run(["up", "sandbox", "--gui", "true"]) == 0
     assert "not in this version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "gui"), [
+    ("", None), ("--gui", True), ("--gui true", True), ("--gui=true", True), ("--gui TRUE", True),
+    ("--gui false", False), ("--gui=false", False), ("--no-gui", False), ("--gui --mtu 1400", True),
+])
+def test_forms_of_gui(words: str, gui: bool | None, started: list[Options]) -> None:
+    """Those of gh net, and a flag's own; wherever it stands, the target is the target."""
+    assert run(["up", "sandbox", *words.split()]) == 0
+    assert run(["up", *words.split(), "sandbox"]) == 0
+    assert run(["up", *words.split(), "sandbox", "--", "--gui", "false"]) == 0
+    assert [(options.gui, options.target) for options in started] == [(gui, "sandbox")] * 3
+    assert started[2].command == ("--gui", "false")
+
+
+@pytest.mark.parametrize("level", ["none", "trace", "debug", "info", "warn", "error"])
+def test_trace_levels_of_gh_net(level: str, started: list[Options]) -> None:
+    assert run(["up", "sandbox", "--trace-level", level]) == 0
+    assert run(["up", "sandbox", f"--trace-level={level.upper()}"]) == 0
+    assert [options.trace_level for options in started] == [level, level]
+
+
+def test_every_line_is_json_where_json_was_asked_for(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracebacks, and what Python itself would print."""
+    def fail(*_: object) -> int:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("a library is old", DeprecationWarning, stacklevel=1)
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(up_module, "_bridge", lambda *_: None)
+    monkeypatch.setattr(up_module, "run_loop", fail)
+    asked = ["--log-format", "json", "--trace-level", "trace"]
+    assert run(["up", "sandbox", *asked]) == 1
+    assert run(["up", *asked, "--mtu", "1"]) == 2
+    records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {record["event"] for record in records} == {"log", "traceback", "failed"}
+    assert all(record["time"] > 1_700_000_000 for record in records)
+    assert [record["event"] for record in records].count("failed") == 2
 
 
 @pytest.mark.parametrize(("words", "said"), [

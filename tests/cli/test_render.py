@@ -51,6 +51,8 @@ EXAMPLES: list[tuple[events.Event, str]] = [
     (events.SshAgent("/tmp/a.sock", ""), "can be used over there: export SSH_AUTH_SOCK=/tmp/a.sock"),
     (events.SshAgent("", EVIL), "the ssh-agent cannot be used over there: evil"),
     (events.SshAgent("", ""), "gave no reason"),
+    (events.Metrics("http://127.0.0.1:9464/metrics", False), "metrics: http://127.0.0.1:9464/metrics"),
+    (events.Metrics("http://10.1.2.3:80/metrics", True), "mind: whoever reaches that address can read them"),
     (events.Hint("mend it"), "hint: mend it"),
     (events.CommandStarted(("curl", "x")), "running curl x"),
     (events.CommandStarted(()), "a shell"),
@@ -157,15 +159,12 @@ def test_a_state_is_told_in_lines() -> None:
             "udp-flows": {"limit": 10, "unit": "flows", "used": 8},
             "icmp-idle": {"limit": 60.0, "unit": "seconds"},
         },
-        "flows": [{
-            "protocol": "tcp", "source": "198.18.0.2:5", "destination": "10.0.0.1:80", "state": "open",
-            "bytes_up": 10, "bytes_down": 2000, "packets_up": 0, "packets_down": 0, "age": 1.5, "idle": 0.1,
-        }],
+        "totals": {"tcp": 2, "udp": 1},
     }
     lines = render.state(state)
     assert all(line.isprintable() for line in lines)
     text = "\n".join(lines)
-    for part in ("running", "1 min 1 s", "10.0.0.0/8 (by tun0)", "1 open", "10.0.0.1:80", "2.0 kB", "50.0 MB"):
+    for part in ("running", "1 min 1 s", "10.0.0.0/8 (by tun0)", "3 open (2 tcp, 1 udp)", "50.0 MB"):
         assert part in text
     assert "denied: 12 flows\n" in text
     assert "nearly used up: tcp-flows (91 of 100)\n" in text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
-from scapy.utils import RawPcapReader
+from scapy.utils import RawPcapNgReader
 
 from netbridge.stack.link import PcapLink, TracerLink, describe
 from netbridge.stack.link.base import Link
@@ -32,13 +33,14 @@ def test_the_capture_is_what_scapy_reads(tmp_path: Path) -> None:
     link.packet_received(memoryview(NO_OFFLOAD + QUERY))
     assert inner.sent == [segment]
     assert user.packets == [NO_OFFLOAD + QUERY]
-    path = tmp_path / "capture.pcap"
+    path = tmp_path / "capture.pcapng"
     path.write_bytes(file.getvalue())
-    with RawPcapReader(str(path)) as reader:
-        assert (reader.linktype, reader.nano) == (101, True)
+    with RawPcapNgReader(str(path)) as reader:
         records = list(reader)
     assert [data for data, _ in records] == [segment[10:], QUERY]
-    assert (records[0][1].sec, records[0][1].usec) == (1_700_000_000, 123_456_789)
+    about: Any = records[0][1]
+    assert (about.linktype, about.tsresol) == (101, 1_000_000_000)
+    assert about.tshigh << 32 | about.tslow == 1_700_000_000_123_456_789
 
 
 @pytest.mark.parametrize("kind", ["pcap", "tracer"])
