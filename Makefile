@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench load soak survive fuzz man constraints clean
+.PHONY: help venv demo test lint docs bench load soak survive fuzz man constraints clean
 
 BIN := .venv/bin
 
@@ -27,10 +27,14 @@ test: ## every test; those that need root or a missing program say so and are sk
 		$(BIN)/pytest --last-failed --last-failed-no-failures none --no-header; }
 	@$(BIN)/pytest -m alone --no-header
 
-lint: venv ## ruff, mypy --strict and the import contracts
+lint: venv docs ## ruff, mypy --strict, the import contracts, and the documentation without a warning
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
+
+# What mkdocs prints about its own next version is no fault of these pages.
+docs: venv ## the documentation as a site in build/site; a warning is a failure
+	@DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: ## throughput, round trips, CPU and memory, side by side with other tools (root)
 	@scripts/system-packages bench

@@ -88,7 +88,10 @@ class _Marker(ChannelUser):
         end = self._seen.find(b"\n", begin)
         if end < 0:
             if len(self._seen) - begin > MAX_MARKER:
-                self.line.set_exception(TargetUnreachableError("The agent's first line has no end."))
+                self.line.set_exception(TargetUnreachableError(
+                    "The agent did not start.", "Its first line has no end.",
+                    "See with --trace-level debug what the target prints.",
+                ))  # fmt: skip
             return
         self.rest += self._seen[end + 1 :]
         self.line.set_result(self._seen[begin + len(self._marker) : end].decode("utf-8", "replace"))
@@ -282,7 +285,10 @@ class AgentHandle:
         finally:
             self._answer = None
         if hello.get("protocol") != PROTOCOL or not isinstance(hello.get("facts"), dict):
-            raise BridgeError("The agent speaks another protocol.", f"It says {hello.get('protocol')!r:.20}.")
+            raise BridgeError(
+                "The agent speaks another protocol.", f"It says {hello.get('protocol')!r:.20}.",
+                "See what changes bytes on the way to the target, and start again.",
+            )  # fmt: skip
         return hello
 
     def _tun_link(self, mtu: int) -> Link:
@@ -290,7 +296,10 @@ class AgentHandle:
 
         descriptors = self.channel.received_descriptors()
         if len(descriptors) != 1:
-            raise TargetLacksError("The agent did not hand its TUN over.", f"{len(descriptors)} descriptors came.")
+            raise TargetLacksError(
+                "The agent did not hand its TUN over.", f"{len(descriptors)} descriptors came.",
+                "See with `netbridge doctor` whether a sandbox is possible here.",
+            )  # fmt: skip
         return TunLink(descriptors[0], mtu=mtu, offload=self.framed.offload)
 
     def _control(self, message: dict[str, Any]) -> None:

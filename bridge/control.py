@@ -289,11 +289,11 @@ def ask(
                 except TimeoutError:
                     raise BridgeError(
                         f"Bridge {number} was told to stop and is still there.",
-                        f"It took more than {until_gone:.0f} s.", "Look at its own output, or end its process.",
+                        f"It has taken more than {until_gone:.0f} s.", "Look at its own output, or end its process.",
                     ) from None
     except (OSError, ValueError) as error:
         raise TargetUnreachableError(
-            f"Bridge {number} does not answer.", f"{error}.", "Look whether its process still runs (netbridge status).",
+            f"Bridge {number} does not answer.", f"{error}.", "Look whether it still runs (`netbridge status`).",
         ) from error
     return answer
 

@@ -36,7 +36,7 @@ def to_replace(
             state = "" if bridge.get("attached") else " (its connection is down at present)"
             raise BridgeError(
                 f"{target} is bridged by {who} already{state}.", "A target has one bridge at a time.",
-                "End it there (netbridge down), or say --take-over to end it from here.",
+                "End it there (`netbridge down`), or say --take-over to end it from here.",
             )
         found.append(session)
     return found

@@ -105,7 +105,7 @@ class Folder:
             raise NotPermittedError(
                 f"The folder of running bridges, {self.path}, belongs to user {state.st_uid}.",
                 "A control socket there could be replaced by someone else.",
-                "Remove the folder or set NETBRIDGE_RUNTIME_DIR.",
+                "Remove it, or set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
             )
         if state.st_uid == me and stat.S_IMODE(state.st_mode) != 0o700:
             os.fchmod(self.descriptor, 0o700)
@@ -146,7 +146,7 @@ class Folder:
                 return lock
         raise BridgeError(
             "No number is free for another bridge.", f"All of 198.18.0.0/30 to 198.18.{NUMBERS - 1}.0/30 are in use.",
-            "Stop bridges that are not needed (netbridge down --all).",
+            "Stop bridges that are not needed (`netbridge down --all`).",
         )
 
     def running(self) -> list[int]:

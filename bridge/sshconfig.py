@@ -88,11 +88,13 @@ def block(target: str, *, name: str | None = None, port: int | None = None, user
     name = (name or target).removesuffix(SUFFIX)
     if not _NAME.match(name):
         raise UsageError(
-            f"{name!r} cannot be a name for ssh.", "It holds other than letters, digits, dots, dashes.",
+            f"{name!r} cannot be a name for ssh.", "It holds other characters than letters, digits, dots and dashes.",
             "Choose one by --name.",
         )
     if user is not None and not _USER.match(user):
-        raise UsageError(f"{user!r} is no user name.", "It holds characters user names do not have.", "See --user.")
+        raise UsageError(
+            f"{user!r} is no user name.", "It holds characters that user names do not have.", "Name one by --user.",
+        )
     return Block(name, target, port or (CODESPACE_PORT if codespace else SSH_PORT), user, codespace)
 
 
@@ -145,7 +147,7 @@ class SshFolder:
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise BridgeError(
-                f"The SSH configuration in {self.path} cannot be changed.", f"{why}.", "See to its owner and mode.",
+                f"The SSH configuration in {self.path} cannot be changed.", f"{why}.", "Check its owner and mode.",
             ) from error
 
 

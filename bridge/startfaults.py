@@ -54,7 +54,10 @@ def refused_start(line: str, mend: Mend = IN_GENERAL) -> BridgeError:
             f"sudo does not let {first} in without a password ({second}).",
             mend.root_for(first),
         )
-    return BridgeError("The agent did not start.", f"The target answered {printable(line)!r}.")
+    return BridgeError(
+        "The agent did not start.", f"The target answered {printable(line)!r}.",
+        "See with --trace-level debug what the target says, and that python3 runs there.",
+    )  # fmt: skip
 
 
 def refused_setup(message: dict[str, Any], mend: Mend = IN_GENERAL) -> BridgeError:
@@ -74,12 +77,13 @@ def refused_setup(message: dict[str, Any], mend: Mend = IN_GENERAL) -> BridgeErr
     if code == "packets_held":
         return BridgeError(
             "Another bridge captures the packets of this target.", f"{detail}.",
-            f"End it where it runs (netbridge down), or give the target a TUN, of which there may be many: {mend.tun}",
+            "End it where it runs (`netbridge down`), or give the target a TUN, of which there may be many:"
+            f" {mend.tun}",
         )  # fmt: skip
     if code == "busy":
         return BridgeError(
             "The network interface could not be made.", f"{detail}.",
-            "Stop the other bridge to this target, or give this one another name.",
+            "Stop the other bridge to this target (`netbridge down`), or remove the interface over there.",
         )  # fmt: skip
     if code in {"no_bridge", "not_resumed"}:
         return BridgeGoneError(
@@ -91,9 +95,12 @@ def refused_setup(message: dict[str, Any], mend: Mend = IN_GENERAL) -> BridgeErr
     if code == "held":
         return BridgeError(
             "Another bridge holds all networks that were to be captured.", f"Its interface over there is {detail}.",
-            f"End it where it runs (netbridge down); if that machine is gone, start again in {SILENCE:.0f} s.",
+            f"End it where it runs (`netbridge down`); if that machine is gone, start again in {SILENCE:.0f} s.",
         )  # fmt: skip
-    return BridgeError("The agent could not do what it was asked.", f"It says {code}: {detail}.")
+    return BridgeError(
+        "The agent could not do what it was asked.", f"It says {code}: {detail}.",
+        "See with `netbridge doctor TARGET` what the target lacks.",
+    )  # fmt: skip
 
 
 def timed_out(what: str, seconds: float, channel: Channel) -> BridgeError:
@@ -101,7 +108,7 @@ def timed_out(what: str, seconds: float, channel: Channel) -> BridgeError:
     said = printable(channel.diagnostics()[-MAX_TEXT:])
     return TargetUnreachableError(
         f"The agent {what} within {seconds:g} s.", f"The target said: {said}." if said else "The target said nothing.",
-        "Try again, or see with `--trace-level debug` how far it came.",
+        "Try again, or see with --trace-level debug how far it came.",
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def capture(
     if write is None and os.isatty(sys.stdout.fileno()):
         raise UsageError(
             "Packets are not for a terminal.", "They are written as pcapng.",
-            "Let a program read them (netbridge capture | tshark -r -), or name a file by --write.",
+            "Let a program read them (`netbridge capture | tshark -r -`), or name a file by --write.",
         )
     folders = runtime.folders()
     try:

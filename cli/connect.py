@@ -22,11 +22,12 @@ INTERRUPTED = 128 + signal.SIGINT
 def connect(
     host: str, port: str, /, *,
     target: Annotated[str | None, Parameter(
-        name="--target", help="TARGET of the running bridge, or its number; not needed when only one runs.")] = None,
+        name="--target", metavar="TARGET",
+        help="TARGET of the running bridge, or its number; not needed when only one runs.")] = None,
 ) -> int:
     """Connect standard input and output to a port inside the codespace.
 
-    Made for scripts and as ssh's ProxyCommand: netbridge connect %h %p.
+    Made for scripts and as ssh's ProxyCommand: `netbridge connect %h %p`.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ def connect(
     from netbridge.bridge.back.door import Door
 
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):
-        raise UsageError(f"{port!r} is no port.", "A port is a number from 1 to 65535.", "Name one.")
+        raise UsageError(f"{port!r} is no port.", "A port is a number from 1 to 65535.", "Name one of those.")
     with Door(target) as door:
         connection, number = door.open(host, int(port))
         with connection:

@@ -25,9 +25,11 @@ MARKS = {"ok": "ok", "note": "-", "warning": "warning", "fault": "FAULT"}
 def doctor(
     target: str | None = None, /, *,
     codespace: Annotated[str | None, Parameter(
-        name=["--codespace", "-c"], help="The codespace to examine; the same as TARGET.")] = None,
-    ssh: Annotated[str | None, Parameter(name="--ssh", help="As of up: asyncssh, openssh, or auto.")] = None,
-    capture: Annotated[str | None, Parameter(name="--capture", help="As of up: tun, packet, or auto.")] = None,
+        name=["--codespace", "-c"], metavar="NAME", help="The codespace to examine; the same as TARGET.")] = None,
+    ssh: Annotated[str | None, Parameter(
+        name="--ssh", metavar="WHICH", help="As of `up`: asyncssh, openssh, or auto.")] = None,
+    capture: Annotated[str | None, Parameter(
+        name="--capture", metavar="HOW", help="As of `up`: tun, packet, or auto.")] = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
     """Check everything a bridge needs, with the exact mend for each fault.

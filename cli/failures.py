@@ -27,10 +27,10 @@ def told(error: BaseException) -> BridgeError:
         words = " ".join(error.unused_tokens or ())
         return UsageError(
             "The command line could not be understood.", f"Nothing is expected where {words!r} stands.",
-            f"A COMMAND stands behind --, as in: netbridge up TARGET -- {words}",
+            f"A COMMAND stands behind --, as in `netbridge up TARGET -- {words}`",
         )
     if isinstance(error, cyclopts.CycloptsError):
-        return UsageError("The command line could not be understood.", text, "See netbridge --help.")
+        return UsageError("The command line could not be understood.", text, "See `netbridge --help`.")
     if isinstance(error, BrokenPipeError):
         return BridgeError("Not everything could be printed.", "The reader of the output went away.", "Keep it open.")
     return BridgeError(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from netbridge.bridge.back.listening import Listener, Visitor
 
 Target = Annotated[str | None, Parameter(
-    name="--target", help="TARGET of the running bridge, or its number; not needed when only one runs.")]
+    name="--target", metavar="TARGET",
+    help="TARGET of the running bridge, or its number; not needed when only one runs.")]
 SOCKS = "127.0.0.1:1080"
 Served = tuple[list[socket.socket], "Callable[[Listener], Visitor]", str]
 """Listening sockets, what serves a client of them, and what they do, in words."""
@@ -38,7 +39,9 @@ def forward(*places: str, target: Target = None) -> int:
     from netbridge.bridge.back.places import parse_forward
 
     if not places:
-        raise UsageError("No place was named.", "netbridge forward needs one or more.", "As in 5432:localhost:5432.")
+        raise UsageError(
+            "No place was named.", "`netbridge forward` needs one or more.", "Name one, as in 5432:localhost:5432.",
+        )
     wanted = [parse_forward(place) for place in places]
 
     def open_all() -> list[Served]:
@@ -53,8 +56,11 @@ def forward(*places: str, target: Target = None) -> int:
     return _serve(target, open_all)
 
 
-def socks(*, listen: Annotated[str, Parameter(name="--listen", help="[ADDRESS:]PORT.")] = SOCKS,
-          target: Target = None) -> int:
+def socks(
+    *, listen: Annotated[str, Parameter(
+        name="--listen", metavar="WHERE", help=f"[ADDRESS:]PORT (default {SOCKS}).")] = SOCKS,
+    target: Target = None,
+) -> int:
     """Serve SOCKS5 on this machine, leading into the codespace's network, until ctrl-c.
 
     CONNECT by name and address; names are resolved over there when the client leaves that to the proxy (socks5h).

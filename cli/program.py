@@ -21,24 +21,66 @@ from .failures import peek, told, traced
 from .render import failure
 from .versions import versions
 
-HELP = """Let a remote development environment reach whatever this machine reaches."""
+HELP = """Let a remote development environment reach whatever this machine reaches.
+
+`netbridge up TARGET` makes a bridge; `netbridge COMMAND --help` says what there is to each command."""
 
 app = cyclopts.App(
     name="netbridge", help=HELP, help_format="plaintext",
     version=versions, version_flags=["--version"],
+    default_parameter=cyclopts.Parameter(show_default=False),  # texts say it where it tells something
 )
-# Named rather than imported: each command's module is loaded when it is asked for.
-app.command("netbridge.cli.up:up", help="Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.")
-app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and their state.")
-app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
-app.command("netbridge.cli.trace:trace", help="Show how one destination travels, and what stops it.")
-app.command("netbridge.cli.doctor:doctor", help="Check everything a bridge needs, with the mend for each fault.")
-app.command("netbridge.cli.capture:capture", help="Show the packets of a running bridge to Wireshark or tshark.")
-app.command("netbridge.cli.connect:connect", help="Connect standard input and output to a port over there.")
-app.command("netbridge.cli.forward:forward", help="Listen on this machine, and reach into the codespace.")
-app.command("netbridge.cli.forward:socks", help="Serve SOCKS5 into the codespace's network.")
+
+
+def _command(place: str, words: str, help_: str, more: str = "") -> None:
+    """Name a command rather than import it: its module is loaded when it is asked for.
+
+    `words`: its name and what follows it, as the first line of its help shows them. `help_` stands in the list of
+    commands and, with `more`, above its options.
+    """
+    name, _, rest = words.partition(" ")
+    app.command(
+        f"netbridge.cli.{place}", name=name, help=f"{help_}\n\n{more}" if more else help_,
+        usage=f"Usage: netbridge {name} {rest}".rstrip(),
+    )
+
+
+_command(
+    "up:up", "up [OPTIONS] [TARGET] [-- COMMAND …]", "Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.",
+    "What follows -- is COMMAND: it runs over there once the bridge is ready, and the bridge ends with it, with its"
+    " exit status. Options can also stand in a TOML file and in the environment as NETBRIDGE_*.",
+)
+_command("list:list_", "list [OPTIONS]", "Show codespaces and their state, running ones first.")
+_command("status:status", "status [OPTIONS]", "Show running bridges, their flows and counters.")
+_command(
+    "trace:trace", "trace [OPTIONS] HOST[:PORT]", "Show how one destination travels, and what stops it.",
+    "Name, route, policy, resolver, connect. Exit status 1 when it would not work. Without a bridge, what this machine"
+    " alone can say.",
+)
+_command(
+    "doctor:doctor", "doctor [OPTIONS] [TARGET]", "Check everything a bridge needs, with the mend for each fault.",
+    "Exit status 0 only when a bridge would work, else the one that `netbridge up` would end with. Settings of `up` are"
+    " taken from its file and its variables. A codespace that is stopped is started, as by `up`; nothing is changed"
+    " over there.",
+)
+_command(
+    "capture:capture", "capture [OPTIONS] [TARGET]", "Show the packets of a running bridge to Wireshark or tshark.",
+)
+_command(
+    "connect:connect", "connect [--target TARGET] HOST PORT", "Connect standard input and output to a port over there.",
+    "Made for scripts and as ssh's ProxyCommand: `netbridge connect %h %p`.",
+)
+_command(
+    "forward:forward", "forward [--target TARGET] [LOCAL:]HOST:PORT …",
+    "Listen on this machine, and lead each client to a place inside the codespace, until ctrl-c.",
+)
+_command(
+    "forward:socks", "socks [OPTIONS]",
+    "Serve SOCKS5 on this machine, leading into the codespace's network, until ctrl-c.",
+    "CONNECT by name and address; names are resolved over there when the client leaves that to the proxy (socks5h).",
+)
 app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NAME.netbridge` work.")
-app.command("netbridge.cli.status:down", help="Stop running bridges.")
+_command("status:down", "down [TARGET | --all]", "Stop running bridges and wait until they are gone.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
 app.command("netbridge.cli.config:app", name="config", help="Show the settings and where they come from.")
 app.command("netbridge.cli.completion:completion", help="Print what completes netbridge's command line in a shell.")

@@ -60,7 +60,8 @@ def _sentence(event: events.Event) -> str:
             times = f" ({it.times} times now)" if it.times > 1 else ""
             return f"denied: {it.protocol}{origin} to {it.destination}{final}{port}: {it.reason}{times}"
         case events.FlowsDenied() as it:
-            return f"denied: {it.count} more flows in the last {span(it.seconds)}, {it.total} in all"
+            more = f"{it.count} more flow{'' if it.count == 1 else 's'}"
+            return f"denied: {more} in the last {span(it.seconds)}, {it.total} in all"
         case events.HostAlias() as it:
             nothing = "but no rule opens a port of it; --allow 127.0.0.1:PORT does"
             opened = f"as far as opened: {', '.join(it.rules)}" if it.rules else nothing
@@ -82,7 +83,8 @@ def _sentence(event: events.Event) -> str:
         case events.Interrupted() as it:
             return f"the connection broke, flows wait up to {span(it.grace)} while it is made anew: {it.why}"
         case events.Reconnecting() as it:
-            return f"no connection yet ({it.tries} tries, the next in {span(it.wait)}): {it.why}"
+            tries = "one try" if it.tries == 1 else f"{it.tries} tries"
+            return f"no connection yet ({tries}, the next in {span(it.wait)}): {it.why}"
         case events.Resumed() as it:
             return f"the connection is there again after {span(it.seconds)}; every flow goes on"
         case events.Stopping(reason=reason):

@@ -198,5 +198,5 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         failure = NotPermittedError if isinstance(error, PermissionError) else BridgeError
         raise failure(
-            f"The service {path} cannot be read or written.", f"{error.strerror}.", "See whose folder that is."
+            f"The service {path} cannot be read or written.", f"{error.strerror}.", "Check who owns it and its folder."
         ) from error

@@ -119,7 +119,7 @@ class ServiceManager(ABC):
         except (OSError, subprocess.TimeoutExpired) as error:
             why, failed = str(error), True
         if failed and not command.may_fail:
-            raise BridgeError(f"`{command}` failed.", why, "See netbridge service status.")
+            raise BridgeError(f"`{command}` failed.", why, "See `netbridge service status`.")
 
 
 def service_manager(user: User) -> ServiceManager:

@@ -20,18 +20,21 @@ app = cyclopts.App(name="ssh-config", help="Make `ssh NAME.netbridge` work throu
 @app.command
 def install(
     target: str, /, *,
-    name: Annotated[str | None, Parameter(name="--name", help="NAME (default: from TARGET).")] = None,
+    name: Annotated[str | None, Parameter(
+        name="--name", metavar="NAME", help="NAME of `ssh NAME.netbridge` (default: from TARGET).")] = None,
     port: Annotated[int | None, Parameter(
-        name="--port", help="Where sshd listens there (default: 2222 in a codespace, else TARGET's, or 22).")] = None,
+        name="--port", metavar="PORT",
+        help="Where sshd listens there (default: 2222 in a codespace, else TARGET's, or 22).")] = None,
     user: Annotated[str | None, Parameter(
-        name="--user", help="Who logs in (default: from TARGET, else who did for a running bridge).")] = None,
+        name="--user", metavar="USER",
+        help="Who logs in (default: from TARGET, else who did for a running bridge).")] = None,
 ) -> int:
     """Add a block to ~/.ssh that reaches TARGET's sshd through the bridge to it.
 
     Parameters
     ----------
     target
-        TARGET as it is given to netbridge up.
+        TARGET as it is given to `netbridge up`.
     """
     from netbridge.bridge import sshconfig
     from netbridge.bridge.user import helper_user

@@ -127,17 +127,20 @@ def down(target: str | None = None, /, *, all_: Annotated[bool, Parameter(name="
             if target is None or target in {bridge.get("target"), str(bridge["number"])}
         ]
         if not chosen and not all_:
-            names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in running) or "none"
+            names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in running)
             what = f"No bridge to {target} is running." if target else "No bridge is running."
-            raise TargetUnreachableError(what, f"Running: {names}.", "See netbridge status.")
+            why = f"Running: {names}." if names else "You have started none, or it has ended."
+            raise TargetUnreachableError(what, why, "See `netbridge status`.")
         if target is None and not all_ and len(chosen) > 1:
             names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in running)
-            raise UsageError(f"{len(chosen)} bridges are running.", f"They are {names}.", "Name one, or stop --all.")
+            raise UsageError(f"{len(chosen)} bridges are running.", f"They are {names}.", "Name one, or say --all.")
         failed: BridgeError | None = None
         for folder, bridge in chosen:
+            named = clean(str(bridge.get("target", bridge["number"])))
             try:
+                print(f"Stopping the bridge to {named} …", file=sys.stderr, flush=True)
                 control.ask(folder, bridge["number"], "stop", until_gone=STOP_SECONDS)
-                print(clean(f"Stopped the bridge to {bridge.get('target', bridge['number'])}."), file=sys.stderr)
+                print(f"Stopped the bridge to {named}.", file=sys.stderr)
             except BridgeError as error:
                 failed = error
         if failed:

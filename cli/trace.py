@@ -23,7 +23,8 @@ PATIENCE = 40.0
 def trace(
     place: str, /, *,
     target: Annotated[str | None, Parameter(
-        name="--target", help="TARGET of the running bridge, or its number; not needed when only one runs.")] = None,
+        name="--target", metavar="TARGET",
+        help="TARGET of the running bridge, or its number; not needed when only one runs.")] = None,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
     """Show how one destination travels: name, route, policy, resolver, connect; exit status 1 when it would not work.
@@ -40,12 +41,14 @@ def trace(
     from netbridge.bridge.trace.place import parse_place
 
     wanted = parse_place(place)
+    if not json_:
+        print("tracing; where nobody answers it takes some twenty seconds …", file=sys.stderr, flush=True)
     try:
         found = _ask(wanted.host, wanted.port, target)
     except KeyboardInterrupt:
         return INTERRUPTED
     if "error" in found:
-        raise BridgeError("The bridge could not trace it.", f"{found['error']}.", "See netbridge status.")
+        raise BridgeError("The bridge could not trace it.", f"{found['error']}.", "See `netbridge status`.")
     if json_:
         print(json.dumps(found))
     else:

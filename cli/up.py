@@ -40,21 +40,25 @@ def up(
     /,
     *,
     codespace: Annotated[str | None, Parameter(
-        name=["--codespace", "-c"], help="The codespace to bridge; the same as TARGET.")] = None,
+        name=["--codespace", "-c"], metavar="NAME", help="The codespace to bridge; the same as TARGET.")] = None,
     route: Annotated[List, Parameter(
-        name=["--route", "-r"], negative=(), help="Capture this network (CIDR) too. Repeatable.")] = None,
+        name=["--route", "-r"], metavar="CIDR", negative=(),
+        help="Capture this network (CIDR) too. Repeatable.")] = None,
     exclude: Annotated[List, Parameter(
-        name=["--exclude", "-x"], negative=(), help="Never capture this network (CIDR). Repeatable.")] = None,
+        name=["--exclude", "-x"], metavar="CIDR", negative=(),
+        help="Never capture this network (CIDR). Repeatable.")] = None,
     capture_all: Annotated[bool | None, Parameter(
         name="--all", negative="--no-all", help="Capture everything but the tunnel itself.")] = None,
     dns: Annotated[str | None, Parameter(
-        name="--dns", help="Who is asked for which name: auto, all or off.")] = None,
+        name="--dns", metavar="WHO", help="Who is asked for which name: auto, all or off.")] = None,
     dns_domain: Annotated[List, Parameter(
-        name="--dns-domain", negative=(), help="Names below this suffix are always asked here. Repeatable.")] = None,
+        name="--dns-domain", metavar="SUFFIX", negative=(),
+        help="Names below this suffix are always asked here. Repeatable.")] = None,
     allow: Annotated[List, Parameter(
-        name="--allow", negative=(), help="Allow CIDR[:PORTS], also where the default denies. Repeatable.")] = None,
+        name="--allow", metavar="RULE", negative=(),
+        help="Allow CIDR[:PORTS], also where the default denies. Repeatable.")] = None,
     deny: Annotated[List, Parameter(
-        name="--deny", negative=(), help=(
+        name="--deny", metavar="RULE", negative=(), help=(
             "Deny CIDR[:PORTS], or local[:PORTS]: this machine's own addresses; wins over --allow. Repeatable."
         ))] = None,
     host_alias: Annotated[bool | None, Parameter(
@@ -66,17 +70,18 @@ def up(
             "Let the user over there (and root) use this machine's ssh-agent, SSH_AUTH_SOCK, while the bridge runs."
         ))] = None,
     limit: Annotated[List, Parameter(
-        name="--limit", negative=(), help=(
+        name="--limit", metavar="NAME=VALUE", negative=(), help=(
             "How much a bridge may use: NAME=VALUE, names as in docs/limits.md and status --json. Repeatable."
         ))] = None,
     ssh: Annotated[str | None, Parameter(
-        name="--ssh", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
+        name="--ssh", metavar="WHICH", help="Which SSH carries the link: asyncssh, openssh, or auto.")] = None,
     capture: Annotated[str | None, Parameter(
-        name="--capture", help="How packets are captured over there: by a tun, by a packet socket, or auto.")] = None,
-    grace: Annotated[str | None, Parameter(name="--grace", help=(
+        name="--capture", metavar="HOW",
+        help="How packets are captured over there: by a tun, by a packet socket, or auto.")] = None,
+    grace: Annotated[str | None, Parameter(name="--grace", metavar="SECONDS", help=(
         "Seconds the target keeps flows while the connection is down (default 600; 0: the bridge ends with it)."
     ))] = None,
-    ping_interval: Annotated[str | None, Parameter(name="--ping-interval", help=(
+    ping_interval: Annotated[str | None, Parameter(name="--ping-interval", metavar="SECONDS", help=(
         "Seconds of silence after which the target is asked whether it is there (default 3)."
     ))] = None,
     keep_awake: Annotated[Literal["yes", "no"] | None, Parameter(name="--keep-awake", negative=(), help=(
@@ -84,31 +89,34 @@ def up(
     ))] = None,
     take_over: Annotated[bool | None, Parameter(
         name="--take-over", negative=(), help="End the bridge that another machine has to the target.")] = None,
-    mtu: Annotated[str | None, Parameter(name="--mtu", help="MTU of the TUN over there.")] = None,
+    mtu: Annotated[str | None, Parameter(name="--mtu", metavar="BYTES", help="MTU of the TUN over there.")] = None,
     gui: Annotated[bool | None, Parameter(
         name="--gui", negative="--no-gui", help=(
             "Terminal UI; also --gui true|false (not in this version: one line an event is printed)."
         ))] = None,
     trace_level: Annotated[str | None, Parameter(
-        name="--trace-level", help="Verbosity of the log: none, trace, debug, info, warn or error.")] = None,
-    log_format: Annotated[str | None, Parameter(name="--log-format", help="text or json.")] = None,
-    log_file: Annotated[str | None, Parameter(name="--log-file", help="Write events and log to this file too.")] = None,
+        name="--trace-level", metavar="LEVEL",
+        help="Verbosity of the log: none, trace, debug, info, warn or error.")] = None,
+    log_format: Annotated[str | None, Parameter(name="--log-format", metavar="FORM", help="text or json.")] = None,
+    log_file: Annotated[str | None, Parameter(name="--log-file", metavar="FILE",
+        help="Write events and log to this file too.")] = None,
     log_size: Annotated[str | None, Parameter(
-        name="--log-size", help=(
+        name="--log-size", metavar="SIZE", help=(
             "Size at which the log file becomes FILE.1 and a new one is begun, three old ones being kept; 0: never"
             " (default: 10MiB)."
         ))] = None,
-    pcap: Annotated[str | None, Parameter(name="--pcap", help=(
+    pcap: Annotated[str | None, Parameter(name="--pcap", metavar="FILE", help=(
         "Write every packet of the link to this file (pcapng, as Wireshark and tshark read it)."
     ))] = None,
-    pcap_size: Annotated[str | None, Parameter(name="--pcap-size", help=(
+    pcap_size: Annotated[str | None, Parameter(name="--pcap-size", metavar="SIZE", help=(
         "Size at which that file becomes FILE.1 and a new one is begun, three old ones being kept (default: never)."
     ))] = None,
-    metrics: Annotated[str | None, Parameter(name="--metrics", help=(
+    metrics: Annotated[str | None, Parameter(name="--metrics", metavar="[ADDRESS:]PORT", help=(
         "[ADDRESS:]PORT where Prometheus can read the bridge's numbers; without ADDRESS only from this machine."
     ))] = None,
     config: Annotated[str | None, Parameter(
-        name="--config", help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
+        name="--config", metavar="FILE",
+        help="TOML file with settings (default: netbridge/config.toml among the user's).")] = None,
     command: Annotated[tuple[str, ...], Parameter(parse=False)] = (),
 ) -> int:
     """Bridge TARGET to this machine until q, ctrl-c or COMMAND ends.

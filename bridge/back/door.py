@@ -25,7 +25,7 @@ _TODO = {
     "ECONNREFUSED": "See that something listens there, on that address: ss -ltn over there tells.",
     "EAI_NONAME": "Names are resolved over there: see its hosts file and resolver.",
     "EAI_AGAIN": "The resolver over there does not answer; try again.",
-    "EAGAIN": "Wait until netbridge up says that it is ready.",
+    "EAGAIN": "Wait until `netbridge up` says that it is ready.",
     "EMFILE": "Close some of them.",
 }
 
@@ -50,14 +50,15 @@ def find(folders: list[runtime.Folder], target: str | None) -> tuple[runtime.Fol
     if target is None and len(running) == 1:
         return running[0]
     bridges = [(folder, bridge) for folder in folders for bridge in control.statuses(folder)]
-    names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in bridges) or "none"
+    names = ", ".join(str(bridge.get("target", bridge["number"])) for _, bridge in bridges)
     chosen = [
         (folder, bridge["number"]) for folder, bridge in bridges
         if target is None or target in {bridge.get("target"), str(bridge["number"])}
     ]
     if not chosen:
         what = f"No bridge to {target} is running." if target else "No bridge is running."
-        raise TargetUnreachableError(what, f"Running: {names}.", "Start it with netbridge up.")
+        why = f"Running: {names}." if names else "You have started none, or it has ended."
+        raise TargetUnreachableError(what, why, "Start it with `netbridge up`.")
     if len(chosen) > 1:
         raise UsageError(
             f"{len(chosen)} bridges could be meant.", f"They are {names}.", "Name one by --target, or by its number.",
@@ -211,7 +212,7 @@ def gone(error: Exception) -> TargetUnreachableError:
     """The bridge itself does not answer."""
     return TargetUnreachableError(
         "The bridge does not answer.", f"{str(error) or type(error).__name__}.",
-        "Look whether it still runs (netbridge status).",
+        "Look whether it still runs (`netbridge status`).",
     )
 
 

@@ -67,4 +67,4 @@ def _port(text: str, part: str, least: int = 1) -> int:
 
 
 def _wrong(text: str, why: str) -> UsageError:
-    return UsageError(f"{text!r} is not understood.", f"{why}.", "As in 5432:localhost:5432, or localhost:5432.")
+    return UsageError(f"{text!r} is not understood.", f"{why}.", "Write it as 5432:localhost:5432, or localhost:5432.")

@@ -168,7 +168,7 @@ def containers(interfaces: Sequence[object]) -> Check:
 def held(error: BridgeError, *, ours: bool) -> Check:
     """Another bridge has it; one of this machine's works already."""
     if ours:
-        return note("other bridges", "this machine bridges it already (netbridge status)")
+        return note("other bridges", "this machine bridges it already (`netbridge status`)")
     return fault("other bridges", error)
 
 

@@ -95,7 +95,7 @@ async def _ask_agent(session: Session, place: Place) -> tuple[dict[str, Any], Br
     if agent is None or session.state != "running" or not agent.framed.carrying:
         return {}, TargetUnreachableError(
             f"The bridge to {session.options.target} carries nothing at the moment.", f"It is {session.state}.",
-            "Wait until it is there again (netbridge status), or see its output.",
+            "Wait until it is there again (`netbridge status`), or see its output.",
         )
     service = list(session.addresses.gateways) if agent.ready.get("dns") and session.addresses else []
     tun = str(agent.ready.get("tun") or "") if agent.ready.get("capture") != "packet" else ""
@@ -105,7 +105,7 @@ async def _ask_agent(session: Session, place: Place) -> tuple[dict[str, Any], Br
     except (OSError, TimeoutError) as error:
         return {}, TargetUnreachableError(
             "The target did not answer.", f"{str(error) or f'Not within {AGENT_SECONDS:g} s'}.",
-            "See netbridge status: the connection may be down at the moment.",
+            "See `netbridge status`: the connection may be down at the moment.",
         )
 
 

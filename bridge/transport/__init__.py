@@ -49,7 +49,8 @@ def make_transport(
     """
     parsed = parse_target(target)
     if ssh is not None and ssh not in SSH_CHOICES:
-        raise UsageError(f"There is no SSH called {ssh!r}.", "", f"Choose one of {', '.join(SSH_CHOICES)}.")
+        known = ", ".join(SSH_CHOICES)
+        raise UsageError(f"There is no SSH called {ssh!r}.", f"Known are {known}.", "Choose one by --ssh.")
     user = helper_user()
     match parsed:
         case SshTarget():

@@ -75,7 +75,7 @@ def explain(target: DockerTarget, user: User, text: str) -> BridgeError:
             f"There is no container {name}.", _said(text, _NOT_FOUND), "See `docker ps --all`."
         )
     if _PAUSED.search(text):
-        return TargetUnreachableError(f"{start} is paused.", "", f"Run `docker unpause {name}`.")
+        return TargetUnreachableError(f"{start} is paused.", "Nothing runs in it.", f"Run `docker unpause {name}`.")
     if _RESTARTING.search(text):
         return TargetUnreachableError(
             f"{start} is restarting.", _said(text, _RESTARTING),

@@ -144,14 +144,14 @@ def explain(user: User, label: str, status: int | None, text: str) -> BridgeErro
             "gh wants to ask something, and nobody can answer it here.", said(_QUESTION),
             "Run `gh codespace list` on a terminal, answer, and try again.",
         )
+    last = f"gh says: {lines[-1][:MAX_TEXT]}" if lines else "It gave no reason."
     if status == CANCELLED:
-        return BridgeError("gh was cancelled.", f"gh says: {lines[-1][:MAX_TEXT]}" if lines else "", "Try again.")
+        return BridgeError("gh was cancelled.", last, "Try again.")
     if TUNNEL_CLOSED in text:
         return TargetUnreachableError(
             f"The tunnel to {label} was closed before the login was complete.", said(any_of(TUNNEL_CLOSED)),
             "See with `netbridge list` whether it runs, and try again.",
         )
-    last = f"gh says: {lines[-1][:MAX_TEXT]}" if lines else "It gave no reason."
     return TargetUnreachableError(
         f"{label[:1].upper()}{label[1:]} could not be reached through gh.", last,
         "See what `gh codespace list` and `gh codespace ssh` say.",

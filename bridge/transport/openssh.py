@@ -93,7 +93,9 @@ class OpenSshTransport(Transport):
                 argv, user=self._user, log=self._log, interactive=self._interactive, explain=self._explain
             )
         except OSError as error:
-            raise TargetUnreachableError("ssh could not be started.", f"{error}.", "") from error
+            raise TargetUnreachableError(
+                "ssh could not be started.", f"{error}.", "Check that `ssh -V` runs.",
+            ) from error
         await greeting.wait(channel, self._log)
         channel.explain = self._explain_loss
         return channel
@@ -140,7 +142,9 @@ class OpenSshTransport(Transport):
         try:
             answer = await asyncio.get_running_loop().run_in_executor(None, ask)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise TargetUnreachableError("ssh could not be asked for its configuration.", f"{error}.", "") from error
+            raise TargetUnreachableError(
+                "ssh could not be asked for its configuration.", f"{error}.", "Check that `ssh -G HOST` works.",
+            ) from error
         if answer.returncode:
             raise ssh_errors.from_stderr(
                 self._target, "\n".join(map(clean, answer.stderr.decode(errors="replace").splitlines()))

@@ -109,8 +109,9 @@ class SandboxTransport(Transport):
 
     def _enter(self) -> list[str]:
         if self._holder is None or self._holder.child.status is not None:
+            said = self._holder.diagnostics() if self._holder else ""
             raise TargetLacksError(
-                "The sandbox has ended.", self._holder.diagnostics() if self._holder else "", "Start the bridge again."
+                "The sandbox has ended.", said or "The process that held it is gone.", "Start the bridge again.",
             )
         namespaces = (
             ["--net", "--mount", "--pid"]

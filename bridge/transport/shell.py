@@ -68,7 +68,9 @@ class ShellTransport(Transport):
                 inherit_stderr=inherit_stderr,
             )
         except OSError as error:
-            raise TargetUnreachableError(f"{self._argv[0]} could not be started.", f"{error}.", "") from error
+            raise TargetUnreachableError(
+                f"{self._argv[0]} could not be started.", f"{error}.", "Check that it runs by hand.",
+            ) from error
         script = f"if [ -t 0 ]; then exit {HAS_TERMINAL}; fi; {greeting.shell()}; {command}"
         channel.write([f"exec sh -c {shlex.quote(script)}\n".encode()])
         await greeting.wait(channel, self._log)

@@ -134,9 +134,8 @@ def from_stderr(target: SshTarget, text: str) -> BridgeError:
     for line in lines:
         if _CONFIGURATION.search(line):
             return UsageError("ssh does not accept its configuration.", line, "Correct ~/.ssh/config.")
-    return TargetUnreachableError(
-        f"ssh could not reach {target}.", f"ssh: {lines[-1]}" if lines else "", f"Check with `{ssh_command(target)}`."
-    )
+    why = f"ssh: {lines[-1]}" if lines else "ssh gave no reason."
+    return TargetUnreachableError(f"ssh could not reach {target}.", why, f"Check with `{ssh_command(target)}`.")
 
 
 def _fingerprint(text: str) -> str:

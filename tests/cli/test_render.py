@@ -59,6 +59,8 @@ EXAMPLES: list[tuple[events.Event, str]] = [
     (events.CommandEnded(7), "status 7"),
     (events.Lost(EVIL), "the connection is lost: evil"),
     (events.Interrupted(EVIL, 600.0), "flows wait up to 10 min 0 s while it is made anew: evil"),
+    (events.FlowsDenied(1, 5.0, 1000), "denied: 1 more flow in the last 5.0 s, 1000 in all"),
+    (events.Reconnecting(1, 2.0, EVIL), "no connection yet (one try, the next in 2.0 s): evil"),
     (events.Reconnecting(3, 4.0, EVIL), "no connection yet (3 tries, the next in 4.0 s): evil"),
     (events.Resumed(2.5, 1, 17), "there again after 2.5 s; every flow goes on"),
     (events.Stopping("q was pressed"), "stopping: q was pressed"),

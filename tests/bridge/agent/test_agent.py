@@ -296,7 +296,7 @@ async def test_the_name_that_is_taken_is_named(place: Place) -> None:
     with pytest.raises(BridgeError, match="nb0") as caught:
         await agent.setup(SETUP)
     assert caught.value.exit_code == 1
-    assert "another name" in caught.value.todo
+    assert "remove the interface" in caught.value.todo
     await agent.stop()
 
 
