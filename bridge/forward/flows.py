@@ -7,6 +7,7 @@ plain integer increments on its fields; nothing here is called per packet.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from .counters import ForwardCounters
 
 Key = tuple[bytes, int, bytes, int]
 """(source, source port, destination, destination port), addresses packed, as the codespace sees the flow."""
+
+GONE = 256
+"""Flows that are over and can still be looked at: most connections live for milliseconds, less than a glance."""
 
 NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 
@@ -69,6 +73,10 @@ class Flow:
             "idle": round(now - self.last_used, 3),
         }
 
+    def details(self) -> dict[str, Any]:
+        """What the flow's machinery knows of it, as JSON, besides `describe`; looked up when somebody asks."""
+        return {}
+
     def __repr__(self) -> str:
         source, destination = endpoint(self.source, self.source_port), endpoint(self.destination, self.destination_port)
         return f"<{type(self).__name__} {NAMES.get(self.protocol)} {source} > {destination} {self.state}>"
@@ -93,6 +101,8 @@ class FlowTable:
         self.budget = budget
         self.counters = ForwardCounters()
         self._flows: dict[Flow, None] = {}
+        self.gone: deque[Flow] = deque(maxlen=GONE)
+        """Those that ended last, the latest at the end."""
         self._recyclers: list[Recycler] = []
 
     def __len__(self) -> int:
@@ -111,8 +121,10 @@ class FlowTable:
         self._flows[flow] = None
 
     def remove(self, flow: Flow) -> None:
-        """Forget `flow`; does nothing when it is not there."""
-        self._flows.pop(flow, None)
+        """Count `flow` no more; does nothing when it is not there."""
+        if flow in self._flows:
+            del self._flows[flow]
+            self.gone.append(flow)
 
     def add_recycler(self, recycler: Recycler) -> None:
         """Register who has flows that can be missed."""
