@@ -1,15 +1,14 @@
 """A running bridge can be asked for its state and told to stop, over a unix socket of mode 0600.
 
-One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` by
-`{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
-that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
-it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
+One JSON object a line each way: `{"ask": "status"}` is answered by the state, `{"ask": "stop"}` (with `why`, if the
+asker likes) by `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells
+the asker that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`,
+and then it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
 "connection": N}` tells afterwards whether it broke. `{"ask": "trace", "host": …, "port": …}` is answered when it is
 known how that destination travels (`bridge/trace`). `{"ask": "watch", …}` is answered by a stream of lines until one
-side hangs up (`bridge/feed.py`); the same request again changes what is sent, and a `stop` may say `why`. Anything else
-is answered by `{"error": "…"}` and closed. Only
-root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where the system has it, besides the
-modes of folder and socket).
+side hangs up (`bridge/feed.py`); the same request again changes what is sent. Anything else is answered by
+`{"error": "…"}` and closed. Only root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where
+the system has it, besides the modes of folder and socket).
 
 `ask` and `statuses` are the other end; they are plain blocking functions with a timeout.
 """

@@ -167,6 +167,8 @@ class Feed:
         if agent := session.agent:
             found |= {"host": str(agent.hello.get("host") or ""), "user": str(agent.hello.get("user") or "")}
             found |= {"tun": str(agent.ready.get("tun") or ""), "dns": bool(agent.ready.get("dns"))}
+        if session.addresses:
+            found["addresses"] = [address.partition("/")[0] for address in session.addresses.tun]
         if session.capturing:
             found["captured"] = [network.network for network in session.capturing.captured[:ROWS_MAX]]
         return found

@@ -34,6 +34,7 @@ app.command("netbridge.cli.list:list_", name="list", help="Show codespaces and t
 app.command("netbridge.cli.status:status", help="Show running bridges, their flows and counters.")
 app.command("netbridge.cli.trace:trace", help="Show how one destination travels, and what stops it.")
 app.command("netbridge.cli.doctor:doctor", help="Check everything a bridge needs, with the mend for each fault.")
+app.command("netbridge.cli.attach:attach", help="Show the terminal UI of a running bridge.")
 app.command("netbridge.cli.connect:connect", help="Connect standard input and output to a port over there.")
 app.command("netbridge.cli.forward:forward", help="Listen on this machine, and reach into the codespace.")
 app.command("netbridge.cli.forward:socks", help="Serve SOCKS5 into the codespace's network.")
