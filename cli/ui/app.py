@@ -93,6 +93,8 @@ class Screen(App[Left]):
 
     def on_mount(self) -> None:
         self.query_one("#flows").focus()
+        # After a suspension the terminal is empty, and the widgets think that they stand there.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.listen()
 
     # -- the bridge
