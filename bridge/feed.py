@@ -1,9 +1,9 @@
 """What a running bridge shows to those who watch it: a stream of JSON lines, a few a second, each of bounded size.
 
 A watcher says what it looks at (`Wish`): how many rows, in which order, with which words in them. Only that is sent,
-and of it only what changed; so 5,000 flows cost a look at each and some fifty rows. The look goes in slices
-(`sampling.py`) and takes a hundredth of the time at most: where it is dearer, it comes less often. A watcher that does
-not read misses frames, it gets no queue. Nothing here runs while nobody watches, but for a ring of the last events.
+and of it only what changed; so 5,000 flows cost a look at each and some fifty rows (`sampling.py`), and all looks take
+a hundredth of the time at most: where one is dearer, the next comes later. A watcher that does not read misses frames,
+it gets no queue. Nothing here runs while nobody watches, but for a ring of the last events.
 
 A frame holds `now` (the clock of all times in it), `bridge`, `header`, `order` (numbers of the flows to show, in order)
 and `rows` (those of them that changed), `matching` (flows that the words fit), `questions` and `log` (what is new), and
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import logging
 import time
@@ -87,6 +88,7 @@ class Feed:
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
         self._sampler: Sampler | None = None
+        self._numbers = itertools.count(1)
         self._throughput = _Throughput()
         self._resumed = 0
 
@@ -120,21 +122,24 @@ class Feed:
         if not self._watchers and self._task is not None:
             self._task.cancel()
             self._task = None
+            if self._sampler is not None:
+                self._sampler.close()
+                self._sampler = None
+            self._throughput = _Throughput()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            spent = self._sampler.spent if self._sampler else 0.0
+            began = time.thread_time()
             engine = self._session.engine
             if engine is not None and engine.table is not None:
                 if self._sampler is None:
-                    self._sampler = Sampler(engine.table, engine.questions)
-                await self._sampler.look(loop.time)
-            began = time.perf_counter()
+                    self._sampler = Sampler(engine.table, engine.questions, self._numbers, loop.time)
+                self._sampler.look()
             header = self._header(loop.time())
             for watcher in list(self._watchers):
                 watcher.tell(self._sampler, header)
-            cost = time.perf_counter() - began + (self._sampler.spent - spent if self._sampler else 0.0)
+            cost = time.thread_time() - began
             await asyncio.sleep(max(EVERY, min(cost / SHARE, RAREST)))
 
     def _header(self, now: float) -> dict[str, Any]:
@@ -153,7 +158,7 @@ class Feed:
             "state": session.state, "uptime": round(time.monotonic() - session.began, 1),
             "rtt": agent.framed.rtt if agent else None,
             "up": round(up), "down": round(down), "bytes_up": totals[0], "bytes_down": totals[1],
-            "flows": dict(self._sampler.counts) if self._sampler else {},
+            "flows": self._sampler.counts if self._sampler else {},
             "questions": engine.questions.total if engine else 0,
             "reconnects": self._resumed, "dropped": dropped, "denied": denied,
         }
@@ -223,11 +228,11 @@ class Watcher:
         rows: dict[int, dict[str, Any]] = {}
         if sampler is not None:
             top, frame["matching"] = sampler.top(
-                wish.rows, wish.sort, reverse=wish.reverse, words=list(wish.words)
+                wish.rows, wish.sort, reverse=wish.reverse, words=wish.words
             )
             rows = {seen.number: sampler.row(seen) for seen in top}
             frame["order"] = list(rows)
-            frame["rows"] = [row for number, row in rows.items() if self._rows.get(number) != row]
+            frame["rows"] = [row for number, row in rows.items() if self._rows.get(number) is not row]
         questions, entries = self._feed.news(self._asked, self._logged, wish.questions)
         frame["questions"], frame["log"] = questions, entries
         if wish.details:

@@ -7,8 +7,7 @@ plain integer increments on its fields; nothing here is called per packet.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -18,9 +17,6 @@ from .counters import ForwardCounters
 
 Key = tuple[bytes, int, bytes, int]
 """(source, source port, destination, destination port), addresses packed, as the codespace sees the flow."""
-
-GONE = 256
-"""Flows that are over and can still be looked at: most connections live for milliseconds, less than a glance."""
 
 NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 
@@ -101,8 +97,9 @@ class FlowTable:
         self.budget = budget
         self.counters = ForwardCounters()
         self._flows: dict[Flow, None] = {}
-        self.gone: deque[Flow] = deque(maxlen=GONE)
-        """Those that ended last, the latest at the end."""
+        self._totals: dict[int, int] = {}
+        self.on_removed: Callable[[Flow], None] | None = None
+        """Is told of each flow that ends, while somebody watches."""
         self._recyclers: list[Recycler] = []
 
     def __len__(self) -> int:
@@ -119,12 +116,15 @@ class FlowTable:
     def add(self, flow: Flow) -> None:
         """Show `flow` from now on and count its descriptor."""
         self._flows[flow] = None
+        self._totals[flow.protocol] = self._totals.get(flow.protocol, 0) + 1
 
     def remove(self, flow: Flow) -> None:
         """Count `flow` no more; does nothing when it is not there."""
         if flow in self._flows:
             del self._flows[flow]
-            self.gone.append(flow)
+            self._totals[flow.protocol] -= 1
+            if self.on_removed is not None:
+                self.on_removed(flow)
 
     def add_recycler(self, recycler: Recycler) -> None:
         """Register who has flows that can be missed."""
@@ -154,9 +154,10 @@ class FlowTable:
     def totals(self) -> dict[str, int]:
         """Flows by the name of their protocol."""
         totals: dict[str, int] = {}
-        for flow in self._flows:
-            name = NAMES.get(flow.protocol, str(flow.protocol))
-            totals[name] = totals.get(name, 0) + 1
+        for protocol, count in self._totals.items():
+            if count:
+                name = NAMES.get(protocol, str(protocol))
+                totals[name] = totals.get(name, 0) + count
         return totals
 
     def snapshot(self, now: float, *, most: int = 1000) -> dict[str, Any]:
