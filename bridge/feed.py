@@ -70,8 +70,8 @@ class Wish:
         for name in ("rows", "questions", "details"):
             if isinstance(value := request.get(name), int):
                 setattr(self, name, max(0, min(value, ROWS_MAX) if name != "details" else value))
-        if request.get("sort") in SORTS:
-            self.sort = request["sort"]
+        if isinstance(value := request.get("sort"), str) and value in SORTS:
+            self.sort = value
         if isinstance(value := request.get("reverse"), bool):
             self.reverse = value
         if isinstance(value := request.get("filter"), str):

@@ -94,7 +94,7 @@ def addresses(answer: Answer) -> list[bytes]:
     """The packed addresses of its A and AAAA records."""
     try:
         return [
-            answer.tail[start:end] for rtype, _, start, end in _records(answer)
+            bytes(answer.tail[start:end]) for rtype, _, start, end in _records(answer)
             if (rtype, end - start) in ((A, 4), (AAAA, 16))
         ]
     except (MessageError, struct.error):  # what was cut off has no records worth a name
