@@ -419,9 +419,14 @@ class Session:
     def _stage_times(self) -> tuple[tuple[str, float], ...]:
         """How long each stage of the start took."""
         ends = [*[began for _, began in self._stages[1:]], time.monotonic()]
-        return tuple(
-            (stage, round(end - began, 3)) for (stage, began), end in zip(self._stages, ends, strict=True)
-        )
+        took = [(stage, round(end - began, 3)) for (stage, began), end in zip(self._stages, ends, strict=True)]
+        there = self.agent.ready.get("took") if self.agent else None
+        if isinstance(there, dict):  # what the agent did after the last word of ours
+            took += [
+                (name, round(seconds, 3)) for name in ("TUN", "routes", "names")
+                if isinstance(seconds := there.get(name), float)
+            ]
+        return tuple(took)
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 

@@ -46,9 +46,9 @@ class Questions:
         self._ring.append((self.total, time.monotonic(), query, kept, rcode, seconds, source, age))
         self.total += 1
         if answer is not None and source != "cache" and query.rtype in (A, AAAA):
-            for address in addresses(answer):
-                self._names[address] = query.name
-                self._names.move_to_end(address)
+            for address, _ in answer.addresses():
+                self._names[bytes(address)] = query.name
+                self._names.move_to_end(bytes(address))
             while len(self._names) > NAMES:
                 self._names.popitem(last=False)
 
@@ -88,17 +88,6 @@ def _records(answer: Answer) -> Iterator[tuple[int, int, int, int]]:
         rtype, _, ttl, length = RECORD.unpack_from(tail, position)
         position += RECORD.size + length
         yield rtype, ttl, position - length, position
-
-
-def addresses(answer: Answer) -> list[bytes]:
-    """The packed addresses of its A and AAAA records."""
-    try:
-        return [
-            bytes(answer.tail[start:end]) for rtype, _, start, end in _records(answer)
-            if (rtype, end - start) in ((A, 4), (AAAA, 16))
-        ]
-    except (MessageError, struct.error):  # what was cut off has no records worth a name
-        return []
 
 
 def readable(query: Query, answer: Answer) -> tuple[list[str], int]:

@@ -130,12 +130,16 @@ class _Job:
             self._give_terminal(os.getpgrp())
             # To our whole group, as the terminal would have sent it. Returns when someone continues us.
             os.killpg(os.getpgrp(), signal.SIGTSTP)
-            while self._waits and not self.ending and not has_terminal():
-                time.sleep(LOOK_ROUND)
+            if self._waits:
+                self._wait_for_terminal()
         # SIGTTIN and SIGTTOU: it asked for the terminal before it had been given to it.
         if self._terminal:
             self._give_terminal(self._process.pid)
             self.signal(signal.SIGCONT)
+
+    def _wait_for_terminal(self) -> None:
+        while not self.ending and not has_terminal():
+            time.sleep(LOOK_ROUND)
 
     @staticmethod
     def _give_terminal(group: int) -> None:

@@ -90,7 +90,8 @@ async def test_a_watcher_sees_the_bridge_its_flows_and_what_happened() -> None:
         changed = await watch.until(lambda frame: frame["rows"])
         assert changed["rows"][0]["bytes_up"] == 500_000
         assert changed["rows"][0]["rate_up"] > 0
-        assert [entry.get("text") or entry["fields"]["text"] for entry in changed["log"]] == ["mind the gap", "a record"]
+        said = [entry.get("text") or entry["fields"]["text"] for entry in changed["log"]]
+        assert said == ["mind the gap", "a record"]
         await watch.close()
 
     assert await life.during(act) == 0
@@ -128,7 +129,8 @@ async def test_several_watch_and_when_the_last_has_gone_nothing_is_done() -> Non
         one, two = await Watch.begin(), await Watch.begin(filter="nothing fits")
         assert (await one.frame())["order"] == [1]
         assert (await two.frame())["order"] == []
-        table = life.session.engine and life.session.engine.table
+        assert life.session.engine is not None
+        table = life.session.engine.table
         assert table is not None
         assert table.on_removed
         await one.close()

@@ -35,7 +35,9 @@ class World:
         self.now += after
         self.sampler.look()
 
-    def order(self, sort: str = "rate", *, reverse: bool = False, words: tuple[str, ...] = (), rows: int = 10) -> list[int]:
+    def order(
+        self, sort: str = "rate", *, reverse: bool = False, words: tuple[str, ...] = (), rows: int = 10,
+    ) -> list[int]:
         """The last octets of the destinations."""
         top, self.count = self.sampler.top(rows, sort, reverse=reverse, words=words)
         return [seen.flow.destination[3] for seen in top]
