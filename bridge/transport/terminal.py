@@ -138,8 +138,10 @@ class _Job:
             self.signal(signal.SIGCONT)
 
     def _wait_for_terminal(self) -> None:
-        while not self.ending and not has_terminal():
-            time.sleep(LOOK_ROUND)
+        while True:
+            time.sleep(LOOK_ROUND)  # first: the signal may reach this thread a moment later than another
+            if self.ending or has_terminal():
+                return
 
     @staticmethod
     def _give_terminal(group: int) -> None:

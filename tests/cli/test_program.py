@@ -183,7 +183,7 @@ def test_the_end_of_standard_input_does_not_stop_it(machine: Machine, place: str
 
 @pytest.mark.parametrize("key", [b"q", b"Q", b"\x03"])
 def test_a_key_on_a_terminal_stops_it_and_the_terminal_is_as_before(machine: Machine, place: str, key: bytes) -> None:
-    with machine.running("up", place, terminal=True) as program:
+    with machine.running("up", place, "--gui", "false", terminal=True) as program:
         program.until(b"ready")
         wait_until(lambda: program.terminal_settings() != program.settings, "single keys")
         program.until(b"q or ctrl-c stops the bridge")

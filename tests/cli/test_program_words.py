@@ -82,9 +82,13 @@ def test_nothing_behind_the_dashes_is_ours(started: list[Options]) -> None:
     assert (started[1].target, started[1].command) == ("sandbox", ("true",))
 
 
-def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capture) -> None:
+def test_gui_true_says_why_it_is_not_shown(started: list[Options], capsys: Capture) -> None:
     assert run(["up", "sandbox", "--gui", "true"]) == 0
-    assert "not in this version" in capsys.readouterr().err
+    assert "the terminal is the command's" in capsys.readouterr().err
+    assert run(["up", "ssh://box", "--gui", "true"]) == 0
+    assert "there is no terminal for the UI" in capsys.readouterr().err
+    assert run(["up", "ssh://box", "--gui", "false"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("words", "said"), [
