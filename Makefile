@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench load soak survive fuzz constraints clean
+.PHONY: help venv demo test lint bench load soak survive fuzz pictures watch constraints clean
 
 BIN := .venv/bin
 
@@ -56,6 +56,16 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+
+pictures: ## docs/pictures anew: the terminal UI of a real bridge at work (root)
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m demo.pictures
+
+watch: ## what a terminal UI costs a bridge with 5,000 flows and 2,000 new ones a second (root)
+	@scripts/system-packages bench
+	@scripts/venv
+	@$(BIN)/python bench/watch.py $(ARGS)
 
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints

@@ -41,6 +41,8 @@ SHARE = 0.01
 """Of the event loop's time that watchers may cost, all together."""
 REMEMBERED = 500
 """Events and log records that a new watcher is told."""
+ASK_EVERY = 2.0
+"""Seconds between questions to the target whose answers tell the round trip; a link that carries is not asked else."""
 ROWS_MAX = 500
 """Rows of each kind that a watcher can ask for; a tall terminal has a hundred."""
 WORDS_MAX = 8
@@ -91,6 +93,7 @@ class Feed:
         self._numbers = itertools.count(1)
         self._throughput = _Throughput()
         self._resumed = 0
+        self._asked = 0.0
 
     def event(self, event: events.Event) -> None:
         """Something happened."""
@@ -131,6 +134,7 @@ class Feed:
         loop = asyncio.get_running_loop()
         while True:
             began = time.thread_time()
+            self._ask(loop.time())
             engine = self._session.engine
             if engine is not None and engine.table is not None:
                 if self._sampler is None:
@@ -141,6 +145,16 @@ class Feed:
                 watcher.tell(self._sampler, header)
             cost = time.thread_time() - began
             await asyncio.sleep(max(EVERY, min(cost / SHARE, RAREST)))
+
+    def _ask(self, now: float) -> None:
+        """Have the round trip measured, unless that would keep a codespace awake."""
+        session = self._session
+        if session.state != "running" or session.agent is None or now - self._asked < ASK_EVERY:
+            return
+        framed = session.agent.framed
+        if framed.carrying and (session.options.keep_awake or time.monotonic() - framed.heard_at < ASK_EVERY):
+            self._asked = now
+            framed.ping()
 
     def _header(self, now: float) -> dict[str, Any]:
         session = self._session

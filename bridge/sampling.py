@@ -26,7 +26,8 @@ LINGER = 10.0
 GONE = 256
 """So many of them at most."""
 NEVER = 1e12
-"""More than any clock shows: subtracted, the idle ones rank behind all others, the latest first."""
+"""More than any clock shows: subtracted, the idle ones rank behind all others, the latest first; twice, those that
+are over."""
 
 
 class Seen:
@@ -148,7 +149,7 @@ class Sampler:
         seen.gone = self._clock()
         seen.up, seen.down = flow.bytes_up, flow.bytes_down
         seen.rate_up = seen.rate_down = 0.0
-        seen.rank = seen.gone - NEVER
+        seen.rank = seen.gone - 2 * NEVER
         self._gone.append(seen)
 
     def top(self, rows: int, sort: str, *, reverse: bool, words: Iterable[str]) -> tuple[list[Seen], int]:

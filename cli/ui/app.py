@@ -17,10 +17,10 @@ from netbridge.bridge.errors import TargetUnreachableError
 from netbridge.bridge.runtime import Folder
 
 from .details import Details
-from .entries import EntryList
+from .entries import EntryList, words
 from .flows import SORTS, FlowList
 from .heading import Heading
-from .help import Help
+from .help import Help, Whole
 from .listing import Listing
 from .model import Model
 from .questions import QuestionList, answer
@@ -115,11 +115,11 @@ class Screen(App[Left]):
     def draw(self) -> None:
         """Show what was heard."""
         model = self.model
-        words = self.filter_words
+        wanted = self.filter_words
         self.query_one("#heading", Heading).refresh()
-        self.query_one("#flows", FlowList).take(model, self.sort, reverse=self.reverse, words=words)
-        self.query_one("#questions", QuestionList).take(model, words)
-        self.query_one("#entries", EntryList).take(model, words)
+        self.query_one("#flows", FlowList).take(model, self.sort, reverse=self.reverse, words=wanted)
+        self.query_one("#questions", QuestionList).take(model, wanted)
+        self.query_one("#entries", EntryList).take(model, wanted)
         if isinstance(self.screen, Details):
             self.screen.refresh_facts()
 
@@ -172,10 +172,16 @@ class Screen(App[Left]):
             self.query_one(f"#{name}").set_class(alone and panel is not None and panel.id == name, "shown")
 
     def action_details(self) -> None:
-        flows = self.query_one("#flows", FlowList)
-        if flows.has_focus and (row := flows.selected):
-            self.push_screen(Details(self.model, row), lambda _: self._ask())
-            self._ask()
+        panel = self._panel()
+        row: dict[str, Any] | None = panel.selected if panel else None
+        match panel:
+            case FlowList() if row:
+                self.push_screen(Details(self.model, row), lambda _: self._ask())
+                self._ask()
+            case QuestionList() if row:
+                self.push_screen(Whole("name", f"{row['name']} {row['type']}: {answer(row)}"))
+            case EntryList() if row:
+                self.push_screen(Whole("log", words(row)))
 
     def action_copy(self) -> None:
         if text := self._address():

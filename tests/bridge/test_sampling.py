@@ -110,15 +110,17 @@ def test_a_flow_that_ended_is_shown_for_a_while_even_if_nobody_saw_it_live(world
     world.moves(short, up=70, down=30)
     world.table.remove(short)
     world.look()
-    assert sorted(world.order()) == [1, 2]
+    world.flow(3)
+    world.look(0.0)
+    assert world.order() == [3, 2, 1], "those that live stand first"
     assert world.order(words=("closed", "udp")) == [2]
     (seen,), _ = world.sampler.top(1, "rate", reverse=False, words=("udp",))
     row = world.sampler.row(seen)
     assert (row["state"], row["bytes_up"], row["bytes_down"]) == ("closed", 70, 30)
-    assert world.sampler.counts == {}
+    assert world.sampler.counts == {"tcp": 1}
     assert world.sampler.others == [70, 30]
     world.look(LINGER + 1)
-    assert world.order() == []
+    assert world.order() == [3]
 
 
 def test_numbers_stay_and_rows_are_the_same_until_something_changes(world: World) -> None:

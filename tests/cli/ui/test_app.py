@@ -194,6 +194,16 @@ async def test_details_of_a_flow_follow_it(seen: Seen) -> None:
     assert seen.source.wishes[-1]["details"] == 0
 
 
+async def test_enter_shows_an_entry_as_a_whole(seen: Seen) -> None:
+    end = "the end of it"
+    long = question(1, answer="10.0.0.1, " * 9 + end, name="[/x] [red]")
+    await seen.show(log=[event(1, "Hint", text="long " * 30 + end)], questions=[long])
+    assert end not in seen.text
+    assert end in re.sub(r"[│\s]+", " ", await seen.press("tab", "enter"))
+    await seen.press("escape")
+    assert end in re.sub(r"[│\s]+", " ", await seen.press("tab", "enter"))
+
+
 async def test_the_cursor_stays_on_its_flow_while_others_come(seen: Seen) -> None:
     await seen.show(flows=[flow(1), flow(2), flow(3)])
     await seen.press("down")
