@@ -26,8 +26,6 @@ from .model import Model
 from .questions import QuestionList, answer
 from .source import BridgeSource, Source
 
-PANELS = ("flows", "questions", "entries")
-
 
 class Left(IntEnum):
     """Why the screen was left; the exit status of its process."""
@@ -76,6 +74,12 @@ class Screen(App[Left]):
         self.theme = "ansi-dark"
         self.model = Model()
         self.source = source
+        # Held here rather than looked up: a frame may come while the screen is being taken down.
+        self.heading = Heading("heading", self.model)
+        self.flows = FlowList("flows", self.model)
+        self.questions = QuestionList("questions", self.model)
+        self.entries = EntryList("entries")
+        self.filter_box = Input(placeholder="words that must all occur; enter keeps, esc clears", id="filter")
         self.filter_words = ""
         self.sort, self.reverse = SORTS[0], False
         self.paused = False
@@ -84,15 +88,15 @@ class Screen(App[Left]):
         self._stopping = False
 
     def compose(self) -> ComposeResult:
-        yield Heading("heading", self.model)
-        yield FlowList("flows", self.model)
-        yield QuestionList("questions", self.model)
-        yield EntryList("entries")
-        yield Input(placeholder="words that must all occur; enter keeps, esc clears", id="filter")
+        yield self.heading
+        yield self.flows
+        yield self.questions
+        yield self.entries
+        yield self.filter_box
         yield Footer()
 
     def on_mount(self) -> None:
-        self.query_one("#flows").focus()
+        self.flows.focus()
         # After a suspension the terminal is empty, and the widgets think that they stand there.
         self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         self.listen()
@@ -116,19 +120,19 @@ class Screen(App[Left]):
         """Show what was heard."""
         model = self.model
         wanted = self.filter_words
-        self.query_one("#heading", Heading).refresh()
-        self.query_one("#flows", FlowList).take(model, self.sort, reverse=self.reverse, words=wanted)
-        self.query_one("#questions", QuestionList).take(model, wanted)
-        self.query_one("#entries", EntryList).take(model, wanted)
+        self.heading.refresh()
+        self.flows.take(model, self.sort, reverse=self.reverse, words=wanted)
+        self.questions.take(model, wanted)
+        self.entries.take(model, wanted)
         if isinstance(self.screen, Details):
             self.screen.refresh_facts()
 
     @on(Listing.Scrolled)
     def _ask(self) -> None:
         details = self.screen.row["number"] if self.is_running and isinstance(self.screen, Details) else 0
-        rows = self.query_one("#flows", FlowList).wanted if self.is_running else 50
         self.source.wish(
-            rows=max(20, rows), sort=self.sort, reverse=self.reverse, filter=self.filter_words, details=details,
+            rows=max(20, self.flows.wanted), sort=self.sort, reverse=self.reverse, filter=self.filter_words,
+            details=details,
         )
 
     # -- keys
@@ -168,8 +172,8 @@ class Screen(App[Left]):
         panel = self._panel()
         alone = not self.screen.has_class("alone")
         self.screen.set_class(alone, "alone")
-        for name in PANELS:
-            self.query_one(f"#{name}").set_class(alone and panel is not None and panel.id == name, "shown")
+        for one in (self.flows, self.questions, self.entries):
+            one.set_class(alone and one is panel, "shown")
 
     def action_details(self) -> None:
         panel = self._panel()
@@ -209,20 +213,20 @@ class Screen(App[Left]):
     # -- the filter
 
     def action_filter(self) -> None:
-        box = self.query_one("#filter", Input)
+        box = self.filter_box
         box.add_class("open")
         box.focus()
 
     def action_clear(self) -> None:
-        box = self.query_one("#filter", Input)
+        box = self.filter_box
         box.value = ""
         self._close_filter()
 
     def _close_filter(self) -> None:
-        box = self.query_one("#filter", Input)
+        box = self.filter_box
         box.set_class(bool(box.value), "open")
         if box.has_focus:
-            self.query_one("#flows").focus()
+            self.flows.focus()
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self, event: Input.Changed) -> None:
