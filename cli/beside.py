@@ -2,8 +2,9 @@
 
 The child is a job as COMMAND is (`bridge/transport/terminal.py`): in the foreground, with its own process group. So
 nothing here can ask on the terminal meanwhile: a passphrase that a reconnect wants is refused with a sentence, which is
-in the log. Lines for the screen wait until the UI is gone. It may leave (`d`), crash or be killed: the bridge goes on
-and tells by lines, `u` shows it again. It stops the bridge as anybody does, by the control socket.
+in the log. After `d` it is asked for, and the keys are the question's until the connection is there again. Lines for
+the screen wait until the UI is gone. It may leave (`d`), crash or be killed: the bridge goes on and tells by lines, `u`
+shows it again. It stops the bridge as anybody does, by the control socket.
 """
 
 from __future__ import annotations
@@ -80,6 +81,15 @@ class Beside:
         else:
             self._listen()
 
+    def interrupted(self) -> None:
+        """The connection is made anew, which may want a passphrase: where no UI is shown, keys are not ours."""
+        self._be_deaf()
+
+    def resumed(self) -> None:
+        """The connection is there again."""
+        if self._task is None or self._task.done():
+            self._listen()
+
     def show(self) -> None:
         """Give the terminal to the UI."""
         self._be_deaf()
@@ -111,14 +121,19 @@ class Beside:
             if status not in (0, 4):
                 self._output.write_raw(RESET)
             self._output.let_go()
-        if self._closing or self._session.state not in {"running", "reconnecting"}:
+        state = self._session.state
+        if self._closing or state not in {"running", "reconnecting"}:
             return
         if status:
             how = signal.Signals(status - 128).name if status > 128 else f"status {status}"
             self._output.event(events.Hint(f"the terminal UI ended with {how}; the bridge goes on"))
+        if state == "reconnecting":
+            self._output.event(events.Hint("ctrl-c stops the bridge; there are keys again when it is connected"))
         self._listen()
 
     def _listen(self) -> None:
+        if self._session.state != "running":
+            return
         keys = {"q": lambda: self._stop("q was pressed")}
         if self._gui:
             keys["u"] = self.show

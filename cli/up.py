@@ -155,6 +155,10 @@ async def _bridge(options: Options, output: Output, manager: Notify) -> int:
             match event:
                 case events.Ready() if not session.takes_terminal:
                     screen.begin()
+                case events.Interrupted() if not session.takes_terminal:
+                    screen.interrupted()
+                case events.Resumed() if not session.takes_terminal:
+                    screen.resumed()
                 case events.CommandStarted():
                     signals.command_has_terminal = sys.stdin is not None and sys.stdin.isatty()
                 case events.CommandEnded() | events.Stopping():

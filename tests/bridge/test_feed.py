@@ -132,11 +132,11 @@ async def test_several_watch_and_when_the_last_has_gone_nothing_is_done() -> Non
         assert life.session.engine is not None
         table = life.session.engine.table
         assert table is not None
-        assert table.on_removed
+        assert table.on_removed is not None
         await one.close()
         assert (await two.frame())["header"]
         await two.close()
-        while table.on_removed:
+        while table.on_removed is not None:
             await asyncio.sleep(0.01)
         table.remove(flow)
 

@@ -42,7 +42,11 @@ class Tmux:
 
     def run(self, *words: str) -> None:
         """Type a command line and Enter."""
-        self._tmux("send-keys", "-l", shlex.join(words))
+        self.say(shlex.join(words))
+
+    def say(self, text: str) -> None:
+        """Type a line and Enter."""
+        self._tmux("send-keys", "-l", text)
         self.press("Enter")
 
     def press(self, *keys: str) -> None:
@@ -66,12 +70,12 @@ class Tmux:
         """A value of tmux's formats, such as `#{alternate_on}`."""
         return self._tmux("display-message", "-p", form).strip()
 
-    def until(self, *wanted: str, timeout: float = 30.0, gone: bool = False) -> str:
-        """Wait until all of `wanted` are on the screen (`gone`: none of them); the screen."""
+    def until(self, *wanted: str, timeout: float = 30.0, gone: bool = False, times: int = 1) -> str:
+        """Wait until all of `wanted` are on the screen, so many times (`gone`: none of them); the screen."""
         deadline = time.monotonic() + timeout
         while True:
             screen = self.screen
-            if all((text in screen) is not gone for text in wanted):
+            if all((screen.count(text) >= times) is not gone for text in wanted):
                 return screen
             if time.monotonic() > deadline:
                 raise AssertionError(f"{wanted} {'still' if gone else 'not'} on the screen:\n{screen}")
