@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from textual.pilot import Pilot
 
 from netbridge.cli.ui.app import Left, Screen
 from netbridge.cli.ui.flows import SORTS
 from tests.cli.ui.made_up import MadeUp, event, flow, question
+from tests.cli.ui.seen import Seen
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-
-
-class Seen:
-    """One screen under test."""
-
-    def __init__(self, source: MadeUp, app: Screen, pilot: Pilot[Any]) -> None:
-        self.source, self.app, self.pilot = source, app, pilot
-
-    async def show(self, **fields: Any) -> str:
-        """Send a frame, and the screen when it was drawn."""
-        before = self.app.model.up.copy()
-        self.source.send(up=fields.pop("up", len(before)), **fields)
-        while self.source.queue.qsize():
-            await asyncio.sleep(0)
-        return await self.settled()
-
-    async def press(self, *keys: str) -> str:
-        await self.pilot.press(*keys)
-        return await self.settled()
-
-    async def settled(self) -> str:
-        await self.pilot.pause()
-        return self.text
-
-    @property
-    def lines(self) -> list[str]:
-        strips = self.app.screen._compositor.render_strips()
-        return ["".join(segment.text for segment in strip) for strip in strips]
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
 
 
 @pytest.fixture(name="seen")
