@@ -4,9 +4,10 @@ Needs root. On a sandbox bridge in namespaces made for it:
 
     bulk    iperf3 down while many flows are open and talk, by turns without and with a UI attached: throughput, and the
             bridge's processor time for a gigabyte, which other loads of this machine disturb less
+    resting the bridge's share of a core with these flows alone
     churn   so many new connections a second besides, with a UI attached
 
-and in both what the UI itself takes of a core, and how often it drew. The UI is the real one, on a terminal of
+and in all what the UI itself takes of a core, and how often it drew. The UI is the real one, on a terminal of
 120×40 that is read as fast as it comes.
 """
 
@@ -99,6 +100,13 @@ def watched(ui: Attached, seconds: float) -> dict[str, float]:
     }
 
 
+def resting(stage: Stage, seconds: float) -> float:
+    """The bridge's share of a core while its flows say a word now and then."""
+    cpu = stage.gauge.cpu()
+    time.sleep(2 * seconds)
+    return round((stage.gauge.cpu() - cpu) / (2 * seconds), 4)
+
+
 def churn(stage: Stage, rate: float, seconds: float, ui: Attached | None = None) -> dict[str, Any]:
     """New connections, with a UI that watches or without."""
     client = stage.client("churn", addresses=stage.addresses, rate=rate, seconds=seconds + 2)
@@ -123,7 +131,8 @@ def measure(world: World, flows: int, rate: float, seconds: float, rounds: int) 
         stage = Stage(world, bridge)
         place = loads.Place(world.laptop, world.corp, stage.enter)
         holding = stage.client(
-            "hold", addresses=stage.addresses, flows=flows, rate=0.05, seconds=rounds * 2 * (seconds + 8) + seconds + 30
+            "hold", addresses=stage.addresses, flows=flows, rate=0.05,
+            seconds=rounds * 2 * (seconds + 8) + 6 * seconds + 40,
         )
         result["opened"] = holding.expect("opened", 90)["opened"]
         bulk: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
@@ -157,6 +166,15 @@ def measure(world: World, flows: int, rate: float, seconds: float, rounds: int) 
             "core": round(statistics.median(core for core, _ in seen), 3),
             "drawn": round(max(drawn for _, drawn in seen), 2),
         }
+        shares = {"without": resting(stage, seconds)}
+        ui = Attached(world.laptop)
+        try:
+            ui.ready()
+            time.sleep(1)
+            shares["with"] = resting(stage, seconds)
+        finally:
+            ui.close()
+        result["bridge's core, flows open, nothing else"] = shares
         result["churn without"] = churn(stage, rate, seconds)
         ui = Attached(world.laptop)
         try:

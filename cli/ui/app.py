@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -25,6 +26,9 @@ from .listing import Listing
 from .model import Model
 from .questions import QuestionList, answer
 from .source import BridgeSource, Source
+
+YIELDING = 5
+"""Niceness: where cores are short, packets come first."""
 
 
 class Left(IntEnum):
@@ -245,6 +249,7 @@ def _host(row: dict[str, Any]) -> str:
 
 def run(folder: Folder, number: int) -> Left:
     """Watch bridge `number` on this terminal. Raises BridgeError when there is none."""
+    os.nice(YIELDING)
     screen = Screen(BridgeSource(folder, number))
     left = screen.run()
     if screen.fault:
