@@ -83,11 +83,12 @@ class Beside:
 
     def interrupted(self) -> None:
         """The connection is made anew, which may want a passphrase: where no UI is shown, keys are not ours."""
-        self._be_deaf()
+        if self._keyboard is not None and self._keyboard.single_keys:
+            self._be_deaf()
 
     def resumed(self) -> None:
         """The connection is there again."""
-        if self._task is None or self._task.done():
+        if self._keyboard is None and (self._task is None or self._task.done()):
             self._listen()
 
     def show(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from netbridge.bridge.runtime import Folder
-from netbridge.cli.ui.app import Screen
+from netbridge.cli.ui.app import BridgeApp
 from netbridge.cli.ui.source import BridgeSource
 from tests.world import Bridge, World, missing
 from tests.world.addresses import CODESPACE, CORP, SSH_PORT
@@ -42,7 +42,7 @@ def work(world: World) -> None:
 
 async def take(folder: Folder, number: int, name: str, size: tuple[int, int], keys: Sequence[str] = ()) -> None:
     """One picture of the screen, after some keys."""
-    app = Screen(BridgeSource(folder, number))
+    app = BridgeApp(BridgeSource(folder, number))
     async with app.run_test(size=size) as pilot:
         await pilot.pause(SECONDS)
         for key in keys:

@@ -39,13 +39,12 @@ class Left(IntEnum):
     """The bridge is not there any more."""
 
 
-class Screen(App[Left]):
+class BridgeApp(App[Left]):
     """One bridge on one terminal."""
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "netbridge"
     CSS = """
-    Screen { layers: base; }
     Heading { height: 3; }
     #flows { height: 5fr; min-height: 4; }
     #questions { height: 3fr; min-height: 3; }
@@ -90,6 +89,8 @@ class Screen(App[Left]):
         self.fault = ""
         """Why the bridge could not be heard."""
         self._stopping = False
+        self._details: Details | None = None
+        """Shown over the lists."""
 
     def compose(self) -> ComposeResult:
         yield self.heading
@@ -128,15 +129,14 @@ class Screen(App[Left]):
         self.flows.take(model, self.sort, reverse=self.reverse, words=wanted)
         self.questions.take(model, wanted)
         self.entries.take(model, wanted)
-        if isinstance(self.screen, Details):
-            self.screen.refresh_facts()
+        if self._details:
+            self._details.refresh_facts()
 
     @on(Listing.Scrolled)
     def _ask(self) -> None:
-        details = self.screen.row["number"] if self.is_running and isinstance(self.screen, Details) else 0
         self.source.wish(
             rows=max(20, self.flows.wanted), sort=self.sort, reverse=self.reverse, filter=self.filter_words,
-            details=details,
+            details=self._details.row["number"] if self._details else 0,
         )
 
     # -- keys
@@ -184,12 +184,17 @@ class Screen(App[Left]):
         row: dict[str, Any] | None = panel.selected if panel else None
         match panel:
             case FlowList() if row:
-                self.push_screen(Details(self.model, row), lambda _: self._ask())
+                self._details = Details(self.model, row)
+                self.push_screen(self._details, self._details_closed)
                 self._ask()
             case QuestionList() if row:
                 self.push_screen(Whole("name", f"{row['name']} {row['type']}: {answer(row)}"))
             case EntryList() if row:
                 self.push_screen(Whole("log", words(row)))
+
+    def _details_closed(self, _result: None) -> None:
+        self._details = None
+        self._ask()
 
     def action_copy(self) -> None:
         if text := self._address():
@@ -198,8 +203,8 @@ class Screen(App[Left]):
 
     def _address(self) -> str:
         """What `c` copies: the address without its port, or the first one that a name has."""
-        if isinstance(self.screen, Details):
-            return _host(self.screen.row)
+        if self._details:
+            return _host(self._details.row)
         panel = self._panel()
         row: dict[str, Any] | None = panel.selected if panel else None
         if row is None:
@@ -250,7 +255,7 @@ def _host(row: dict[str, Any]) -> str:
 def run(folder: Folder, number: int) -> Left:
     """Watch bridge `number` on this terminal. Raises BridgeError when there is none."""
     os.nice(YIELDING)
-    screen = Screen(BridgeSource(folder, number))
+    screen = BridgeApp(BridgeSource(folder, number))
     left = screen.run()
     if screen.fault:
         raise TargetUnreachableError(

@@ -68,12 +68,13 @@ class Details(ModalScreen[None]):
         super().__init__()
         self._model = model
         self.row = row
+        self._facts = Static()
 
     def compose(self) -> ComposeResult:
         with VerticalScroll() as box:
             box.border_title = f"{self.row['protocol']} flow {self.row['number']}"
             box.border_subtitle = "esc closes · c copies the address"
-            yield Static(id="facts")
+            yield self._facts
 
     def on_mount(self) -> None:
         self.refresh_facts()
@@ -90,4 +91,4 @@ class Details(ModalScreen[None]):
             else:
                 text.append(f"{word}\n", style="bold")
         text.rstrip()
-        self.query_one("#facts", Static).update(text)
+        self._facts.update(text)

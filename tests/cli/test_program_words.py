@@ -211,3 +211,10 @@ def test_told_keeps_a_bridge_error_and_opens_groups_of_one() -> None:
     error = NotPermittedError("What.")
     assert told(error) is error
     assert told(BaseExceptionGroup("g", [ExceptionGroup("h", [error])])) is error
+
+
+def test_the_terminal_ui_is_loaded_only_when_it_is_shown() -> None:
+    modules = ", ".join(f"netbridge.{name}" for name in ("cli.program", "cli.up", "cli.attach", "bridge.session"))
+    code = f"import sys, {modules}\nsys.exit('textual' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

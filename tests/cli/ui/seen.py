@@ -7,14 +7,14 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from netbridge.cli.ui.app import Screen
+from netbridge.cli.ui.app import BridgeApp
 from tests.cli.ui.made_up import MadeUp
 
 
 class Seen:
     """One screen."""
 
-    def __init__(self, source: MadeUp, app: Screen, pilot: Pilot[Any]) -> None:
+    def __init__(self, source: MadeUp, app: BridgeApp, pilot: Pilot[Any]) -> None:
         self.source, self.app, self.pilot = source, app, pilot
 
     async def show(self, **fields: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from netbridge.cli.ui.app import Left, Screen
+from netbridge.cli.ui.app import BridgeApp, Left
 from netbridge.cli.ui.flows import SORTS
 from tests.cli.ui.made_up import MadeUp, event, flow, question
 from tests.cli.ui.seen import Seen
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 @pytest.fixture(name="seen")
 async def screen_under_test(request: pytest.FixtureRequest) -> AsyncIterator[Seen]:
     source = MadeUp()
-    app = Screen(source)
+    app = BridgeApp(source)
     async with app.run_test(size=getattr(request, "param", (80, 24))) as pilot:
         yield Seen(source, app, pilot)
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from netbridge.cli.ui import model
-from netbridge.cli.ui.app import Screen
+from netbridge.cli.ui.app import BridgeApp
 from tests.cli.ui import made_up
 from tests.cli.ui.made_up import MadeUp, event, flow, question
 from tests.cli.ui.seen import Seen
@@ -89,7 +89,7 @@ def compare(seen: Seen, name: str) -> None:
 ])
 async def test_the_screen_is_as_it_was(name: str, size: tuple[int, int], keys: list[str]) -> None:
     source = MadeUp()
-    app = Screen(source)
+    app = BridgeApp(source)
     async with app.run_test(size=size) as pilot:
         app.filter_box.cursor_blink = False
         seen = Seen(source, app, pilot)
@@ -101,7 +101,7 @@ async def test_the_screen_is_as_it_was(name: str, size: tuple[int, int], keys: l
 async def test_without_colour_nothing_is_told_by_colour_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     source = MadeUp()
-    app = Screen(source)
+    app = BridgeApp(source)
     async with app.run_test(size=(80, 24)) as pilot:
         seen = Seen(source, app, pilot)
         await afternoon(seen)
