@@ -96,9 +96,12 @@ def test_json_events_are_json_and_a_pcap_is_written(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines()]
     kinds = [event["event"] for event in events]
-    assert kinds[:3] == ["starting", "starting", "connected"]
+    assert kinds[:4] == ["starting", "starting", "starting", "connected"]
     assert kinds[-4:] == ["command_started", "command_ended", "stopping", "stopped"]
-    assert events[2]["mtu"] == 1400
+    assert events[3]["mtu"] == 1400
+    took = dict(events[3]["stages"])
+    assert {"reaching the target", "starting the agent", "TUN", "routes", "names"} <= took.keys()
+    assert 0 < took["starting the agent"] < events[3]["seconds"]
     assert events[-1]["clean"]
     assert (machine.folder / "log").read_text().splitlines() == done.stderr.splitlines()
     assert b"GET / HTTP" in (machine.folder / "packets.pcap").read_bytes()
