@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak survive fuzz man constraints clean
+.PHONY: help venv demo test lint docs bench load soak survive fuzz man pictures watch constraints clean
 
 BIN := .venv/bin
 
@@ -64,6 +64,16 @@ fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1
 	@$(BIN)/python -m netbridge.cli.eventtable >docs/events.md
+
+pictures: ## docs/pictures anew: the terminal UI of a real bridge at work (root)
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m demo.pictures
+
+watch: ## what a terminal UI costs a bridge with 5,000 flows and 2,000 new ones a second (root)
+	@scripts/system-packages bench
+	@scripts/venv
+	@$(BIN)/python bench/watch.py $(ARGS)
 
 constraints: venv ## pin the newest versions anew
 	@scripts/constraints

@@ -1,13 +1,15 @@
 """A running bridge can be asked for its state and told to stop, over a unix socket of mode 0600.
 
 One JSON object a line each way: `{"ask": "status"}` is answered by the state (`"flows": N`: with so many flows at
-most, since finding the latest of thousands takes its time), `{"ask": "stop"}` by
+most, since finding the latest of thousands takes its time), `{"ask": "stop"}` (with `why`, if the asker likes) by
 `{"stopping": true}`, and then the connection stays open until the bridge is gone, so end of file tells the asker
 that it is. `{"ask": "connect", "host": …, "port": …}` is answered by `{"connected": true, "connection": N}`, and then
 it carries the bytes of a place over there (`bridge/back`), or by an `error` and its `code`; `{"ask": "ended",
 "connection": N}` tells afterwards whether it broke. `{"ask": "trace", "host": …, "port": …}` is answered when it is
 known how that destination travels (`bridge/trace`). `{"ask": "capture", "filter": …}` is answered by `{"capturing":
-true}` and a pcapng stream (`bridge/captures.py`), or by an `error` and its `code`. Anything else is answered by
+true}` and a pcapng stream (`bridge/captures.py`), or by an `error` and its `code`. `{"ask": "watch", …}` is answered by
+a stream of lines until one side hangs up (`bridge/feed.py`); the same request again changes what is sent. Anything
+else is answered by
 `{"error": "…"}` and closed. Only root, the bridge's own user and the user who called sudo are heard (SO_PEERCRED where
 the system has it, besides the modes of folder and socket).
 
@@ -34,6 +36,8 @@ REQUEST_MAX = 4096
 """Bytes of one request; with a host name it has three hundred."""
 REQUEST_SECONDS = 5.0
 """A connection that asks nothing for so long is closed."""
+REASON_MAX = 100
+"""Characters of the reason for a stop."""
 CONNECTIONS_MAX = 16
 """At most so many askers at once; one more is closed unheard."""
 ANSWER_MAX = 64 << 20
@@ -67,12 +71,27 @@ Capture = Callable[[Mapping[str, Any], End], None]
 """Takes a request and the connection that gets packets."""
 
 
+class Watching(Protocol):
+    """One asker's stream."""
+
+    def change(self, request: Mapping[str, Any]) -> None:
+        """Send something else from now on."""
+
+    def close(self) -> None:
+        """Send no more."""
+
+
+Watch = Callable[[Mapping[str, Any], Callable[[bytes], bool]], Watching]
+"""Takes a request and who takes its lines; that says False, and drops the line, while one before is not read."""
+
+
 class Control:
     """The serving end of one bridge."""
 
     def __init__(
         self, reservation: Reservation, status: Callable[..., Mapping[str, Any]], stop: Callable[[str], None],
         streams: Streams | None = None, trace: Trace | None = None, capture: Capture | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """`status` gives a JSON-able mapping at once, with `flows=N` a short one; `stop` is told the reason; `trace`
         takes some seconds; `capture` gives packets.
@@ -83,6 +102,7 @@ class Control:
         self._streams = streams
         self._trace = trace
         self._capture = capture
+        self._watch = watch
         self._carried: set[_Carried] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[_Asker] = set()
@@ -147,11 +167,14 @@ class Control:
         if wish == "capture" and self._capture:
             self._capture(request, asker.hand_over())
             return None, True
+        if wish == "watch" and self._watch:
+            asker.watch(self._watch, request)
+            return None, True
         if wish == "status":
             most = request.get("flows")
             return self._status(flows=most) if isinstance(most, int) else self._status(), True
         if wish == "stop":
-            self._stop("asked by netbridge down")
+            self._stop(str(request.get("why") or "asked by netbridge down")[:REASON_MAX])
             return {"stopping": True}, True
         return {"error": f"nothing is known about {str(wish)[:40]!r}"}, False
 
@@ -165,6 +188,7 @@ class _Asker(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.Task[Mapping[str, Any]] | None = None
+        self._watching: Watching | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
@@ -189,14 +213,31 @@ class _Asker(asyncio.Protocol):
             self._buffer = bytearray(rest)
             answer, stays = self._control._answer(line, self)
             if answer is None:
+                if self._watching:
+                    continue
                 return
             transport.write(json.dumps(answer, default=str).encode() + b"\n")
             if not stays:
                 self.hang_up()
-            else:
+            elif not self._watching:
                 self._wait()
                 if "stopping" in answer and self._timer:
                     self._timer.cancel()
+
+    def watch(self, begin: Watch, request: Mapping[str, Any]) -> None:
+        """Lines are sent from now on; there is time for further requests."""
+        if self._watching:
+            self._watching.change(request)
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._watching = begin(request, self._take_line)
+
+    def _take_line(self, line: bytes) -> bool:
+        if self._transport is None or self._transport.is_closing() or self._transport.get_write_buffer_size():
+            return False
+        self._transport.write(line)
+        return True
 
     def hand_over(self) -> End:
         """From now on the connection carries bytes; what there is of them already goes along."""
@@ -234,6 +275,8 @@ class _Asker(asyncio.Protocol):
             self._timer.cancel()
         if self._later:
             self._later.cancel()
+        if self._watching:
+            self._watching.close()
         self._control._connections.discard(self)
 
 

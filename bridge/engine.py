@@ -20,7 +20,7 @@ from . import events
 from .addresses import Addresses
 from .audit import Audit
 from .captures import Captures
-from .dns import DnsService, OwnNames, Upstream
+from .dns import DnsService, OwnNames, Questions, Upstream
 from .dns.service import Ways
 from .forward.flows import FlowTable
 from .forward.icmp import IcmpForwarder
@@ -67,6 +67,8 @@ class Engine:
         """Connections that the way back may have, known once it is open."""
         self.tcp: TcpForwarder | None = None
         self.dns: DnsService | None = None
+        self.questions = Questions()
+        """What was asked last, and the names of addresses."""
         self._audit: Audit | None = None
 
     async def open(self) -> None:
@@ -113,6 +115,7 @@ class Engine:
                     DnsService(
                         stack, self._addresses.gateways, self._upstream,
                         max_questions=limits.dns_questions, own=self._own, ways=self._ways,
+                        on_answer=self.questions.told,
                     ),
                 )
             self._rest = exits.pop_all()

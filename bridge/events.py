@@ -60,6 +60,8 @@ class Connected(Event):
     """From the start until now."""
     capture: str = "tun"
     """How packets are captured: tun, or packet, and then `tun` and `addresses` are an interface's that was there."""
+    stages: tuple[tuple[str, float], ...] = ()
+    """What was done for it, as `Starting` said it, and the seconds that each took."""
 
 
 @dataclass(frozen=True, slots=True)

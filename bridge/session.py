@@ -39,6 +39,7 @@ from .dns import OwnNames, Upstream
 from .dns.own import ZONE
 from .engine import Engine
 from .errors import BridgeError, BridgeGoneError
+from .feed import Feed
 from .forward.policy import Policy
 from .hostalias import NAME, HostAlias
 from .hostroutes import HostRoutes
@@ -84,9 +85,19 @@ class Session:
         self.name = secrets.token_hex(16)
         """What the target knows this bridge by."""
         self.began = time.monotonic()
-        self._tell = on_event
+        self.feed = Feed(self)
+        self._stages: list[tuple[str, float]] = []
+        """What the start did, and when it began to."""
+
+        def tell(event: events.Event) -> None:
+            if isinstance(event, events.Starting) and self.engine is None:
+                self._stages.append((event.stage, time.monotonic()))
+            self.feed.event(event)
+            on_event(event)
+
+        self._tell = tell
         self.line = Lifeline(
-            options, self._tell, (lambda: transport) if transport else (lambda: _transport_for(options, on_event)),
+            options, self._tell, (lambda: transport) if transport else (lambda: _transport_for(options, tell)),
             carries_command=self.takes_terminal,
         )
         self.agent: AgentHandle | None = None
@@ -166,6 +177,7 @@ class Session:
             metrics = MetricsServer(self, self.options.metrics, self._tell) if self.options.metrics else None
             control = Control(
                 reservation, self.status, self.stop, self.back, trace=self._trace, capture=self.captures.serve,
+                watch=self.feed.watch,
             )
             try:
                 await control.start()
@@ -286,6 +298,7 @@ class Session:
         names = await self.naming.look()
         self.naming.told(names)
         self.naming.on_private = self._tell_names
+        self._tell(events.Starting("setting up TUN, routes and names", options.target))
         await agent.setup({
             "tun": f"nb{addresses.number}",
             "mtu": mtu,
@@ -404,7 +417,7 @@ class Session:
             kernel=text(hello, "kernel"), python=text(hello, "python"), tun=text(ready, "tun"), mtu=mtu,
             offload=bool(ready.get("offload")), capture=text(ready, "capture") or "tun",
             addresses=packetcapture.sources(ready) if packetcapture.by_packets(ready) else self.addresses.tun,
-            seconds=round(time.monotonic() - self.began, 3),
+            seconds=round(time.monotonic() - self.began, 3), stages=self._stage_times(),
         ))
         if packetcapture.by_packets(ready):
             asked = self.options.capture == "packet"
@@ -421,6 +434,18 @@ class Session:
             self._tell(events.Hint(f"names in containers on {networks} are not asked here: {why}{mend}"))
         if self.options.forward_agent:
             self._tell(events.SshAgent(text(ready, "ssh_agent"), text(ready, "ssh_agent_reason")))
+
+    def _stage_times(self) -> tuple[tuple[str, float], ...]:
+        """How long each stage of the start took."""
+        ends = [*[began for _, began in self._stages[1:]], time.monotonic()]
+        took = [(stage, round(end - began, 3)) for (stage, began), end in zip(self._stages, ends, strict=True)]
+        there = self.agent.ready.get("took") if self.agent else None
+        if isinstance(there, dict):  # what the agent did after the last word of ours
+            took += [
+                (name, round(seconds, 3)) for name in ("TUN", "routes", "names")
+                if isinstance(seconds := there.get(name), float)
+            ]
+        return tuple(took)
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""`q` stops a bridge: a single key on a terminal, `q` and Enter where lines are read from something else.
+"""Keys for a running bridge, such as `q`: single ones on a terminal, with Enter where lines are read from elsewhere.
 
 On a terminal that is ours (we are its foreground process group; a background job that touched it would be stopped
 by SIGTTOU) line editing and echo are switched off and restored at the end, at exit, and around a suspension by
@@ -13,15 +13,16 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
 class Keyboard:
     """Watches standard input while in use as a context manager, inside a running event loop."""
 
-    def __init__(self, quit_pressed: Callable[[], None]) -> None:
-        self._quit_pressed = quit_pressed
+    def __init__(self, keys: Mapping[str, Callable[[], object]]) -> None:
+        """`keys`: what each does, by its letter in lower case."""
+        self._keys = keys
         self._loop = asyncio.get_running_loop()
         self._descriptor = -1
         self._saved: list[Any] | None = None
@@ -76,13 +77,19 @@ class Keyboard:
         if not data:
             self._forget()
         elif self._saved is not None:
-            if b"q" in data.lower():
-                self._quit_pressed()
+            self._pressed(data.lower())
         else:
             *lines, self._line = (self._line + data).split(b"\n")
             self._line = self._line[-16:]
-            if any(line.strip().lower() == b"q" for line in lines):
-                self._quit_pressed()
+            for line in lines:
+                if len(key := line.strip().lower()) == 1:
+                    self._pressed(key)
+
+    def _pressed(self, keys: bytes) -> None:
+        for key, does in self._keys.items():
+            if key.encode() in keys:
+                does()
+                return
 
     def _forget(self) -> None:
         if self._descriptor >= 0:

@@ -14,6 +14,8 @@ import sys
 import termios
 import time
 import traceback
+from collections import deque
+from collections.abc import Callable
 
 from netbridge.bridge.errors import UsageError
 from netbridge.bridge.events import Event, Hint
@@ -36,6 +38,10 @@ _TALKATIVE = {"asyncssh": logging.INFO, "asyncio": logging.INFO, "pyroute2": log
 """Libraries whose records up to this level are for `--trace-level trace` (pyroute2 logs each netlink message)."""
 
 
+HELD = 10
+"""Lines that are told late: who had the screen showed them, but the last ones may say why it is gone."""
+
+
 class Output:
     """Events and errors of one run of the program."""
 
@@ -46,6 +52,10 @@ class Output:
         self._calm = Calm()
         self._traced = options.trace_level == "trace"
         self._file: LogFile | None = None
+        self._held: deque[str] | None = None
+        """What waits for the screen, while somebody else has it."""
+        self.watcher: Callable[[str, str, str], None] | None = None
+        """Is told every log record: level, logger and text."""
         if options.log_file:
             try:
                 self._file = LogFile(options.log_file, options.log_size, lambda text: self.event(Hint(text)))
@@ -92,6 +102,8 @@ class Output:
             text += f" ({type(error).__name__}: {error})"
             if self._traced:
                 text += " " + " | ".join("".join(traceback.format_exception(error)).splitlines())
+        if self.watcher is not None:
+            self.watcher(record.levelname.lower(), record.name, text)
         if self._form == "json":
             self.write(json.dumps({
                 "time": round(record.created, 3), "event": "log", "level": record.levelname.lower(),
@@ -102,15 +114,31 @@ class Output:
 
     def write(self, line: str, *, screen: bool = True) -> None:
         """One line to standard error (nobody there is no reason to fail) and to the log file."""
-        if screen:
-            try:
-                sys.stderr.write(line + _line_end())
-                sys.stderr.flush()
-            except (OSError, ValueError):
-                pass
+        if screen and self._held is not None:
+            self._held.append(line)
+        elif screen:
+            self.write_raw(line + _line_end())
         if self._file:
             stamp = "" if self._form == "json" else time.strftime("%Y-%m-%dT%H:%M:%S ")
             self._file.write(f"{stamp}{line}")
+
+    def write_raw(self, text: str) -> None:
+        """Characters to standard error, as they are."""
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass
+
+    def hold(self) -> None:
+        """Somebody else has the screen: lines for it wait, the last HELD of them."""
+        self._held = deque(maxlen=HELD)
+
+    def let_go(self) -> None:
+        """The screen is ours again."""
+        held, self._held = self._held, None
+        for line in held or ():
+            self.write_raw(line + _line_end())
 
     def close(self) -> None:
         logging.captureWarnings(False)

@@ -79,6 +79,7 @@ _command(
     "Serve SOCKS5 on this machine, leading into the codespace's network, until ctrl-c.",
     "CONNECT by name and address; names are resolved over there when the client leaves that to the proxy (socks5h).",
 )
+_command("attach:attach", "attach [TARGET]", "Show the terminal UI of a running bridge.")
 app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NAME.netbridge` work.")
 _command("status:down", "down [TARGET | --all]", "Stop running bridges and wait until they are gone.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")

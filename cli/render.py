@@ -35,8 +35,10 @@ def _sentence(event: events.Event) -> str:
         case events.Connected() as it:
             carried = "super-segments" if it.offload else "plain packets"
             means = f"a packet socket on {it.tun}" if it.capture == "packet" else it.tun
+            stages = ", ".join(f"{stage} {span(seconds)}" for stage, seconds in it.stages)
             return (f"connected to {it.host or it.target} as {it.user} (Linux {it.kernel}, Python {it.python}) "
-                    f"by {means} {', '.join(it.addresses)}, MTU {it.mtu}, {carried}, in {it.seconds:.1f} s")
+                    f"by {means} {', '.join(it.addresses)}, MTU {it.mtu}, {carried}, in {it.seconds:.1f} s"
+                    f"{f' ({stages})' if stages else ''}")
         case events.Captured(networks=networks):
             return f"captured: {_networks(networks)}" if networks else "captured: nothing (name networks by --route)"
         case events.Skipped(networks=networks):

@@ -1,4 +1,4 @@
-"""`netbridge up`: one bridge in the foreground, told line by line.
+"""`netbridge up`: one bridge in the foreground, shown by the terminal UI or told line by line.
 
 It lives until `q`, ctrl-c, SIGTERM, SIGHUP, `netbridge down`, the end of COMMAND or the loss of the target.
 """
@@ -23,8 +23,8 @@ from netbridge.bridge.notify import Notify
 from netbridge.bridge.options import Options, default_config
 from netbridge.bridge.user import User, helper_user
 
+from . import beside
 from .choose import choose_target, named
-from .keyboard import Keyboard
 from .output import Output
 
 List = list[str] | None
@@ -92,7 +92,8 @@ def up(
     mtu: Annotated[str | None, Parameter(name="--mtu", metavar="BYTES", help="MTU of the TUN over there.")] = None,
     gui: Annotated[bool | None, Parameter(
         name="--gui", negative="--no-gui", help=(
-            "Terminal UI; also --gui true|false (not in this version: one line an event is printed)."
+            "Terminal UI, or (false) a line for each event; true on a terminal that no COMMAND has."
+            " Also --gui true|false."
         ))] = None,
     trace_level: Annotated[str | None, Parameter(
         name="--trace-level", metavar="LEVEL",
@@ -140,8 +141,8 @@ def up(
     if manager.watchdog:
         faulthandler.enable()  # killed for its silence, it says where it hung
     try:
-        if options.gui:
-            output.event(events.Hint("the terminal UI is not in this version; one line is printed for each event"))
+        if options.gui and (reason := beside.why_not(options)):
+            output.event(events.Hint(reason))
         return run_loop(_bridge(options, output, manager))
     except Exception as error:
         return output.failure(error)
@@ -177,14 +178,17 @@ def gathered(given: Mapping[str, Any], user: User, *, command: tuple[str, ...] =
 async def _bridge(options: Options, output: Output, manager: Notify) -> int:
     from netbridge.bridge.session import Session
 
+    gui = not beside.why_not(options) if options.gui else options.gui is None and beside.suits(options)
     with contextlib.ExitStack() as terminal, manager:
         def tell(event: events.Event) -> None:
             output.event(event)
             match event:
                 case events.Ready() if not session.takes_terminal:
-                    keyboard = terminal.enter_context(Keyboard(lambda: session.stop("q was pressed")))
-                    if keyboard.single_keys:
-                        output.event(events.Hint("q or ctrl-c stops the bridge"))
+                    screen.begin()
+                case events.Interrupted() if not session.takes_terminal:
+                    screen.interrupted()
+                case events.Resumed() if not session.takes_terminal:
+                    screen.resumed()
                 case events.CommandStarted():
                     signals.command_has_terminal = sys.stdin is not None and sys.stdin.isatty()
                 case events.CommandEnded() | events.Stopping():
@@ -192,7 +196,12 @@ async def _bridge(options: Options, output: Output, manager: Notify) -> int:
 
         session = Session(options, tell)
         signals = terminal.enter_context(_Signals(session.stop, session.hurry))
-        return await session.run()
+        screen = beside.Beside(session, output, session.stop, gui=gui)
+        output.watcher = session.feed.log
+        try:
+            return await session.run()
+        finally:
+            await screen.close()
 
 
 class _Signals:

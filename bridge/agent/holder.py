@@ -13,6 +13,7 @@ import functools
 import ipaddress
 import os
 import socket
+import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import meeting, resets
@@ -171,7 +172,9 @@ class Holder:
             self._undo.append(self.tether.open_door(session).close)
         if message.get("loopback_up", True):
             self._loopback_up()
+        times = [time.monotonic()]
         routes, capture = self._capture(message, interfaces)
+        times.append(time.monotonic())
         captured.start(routes, self._index, self._addresses, message.get("explicit", []))
         first = captured.wish(message["routes"], message["exclude"])
         holders = sorted({item["holder"] for item in first["skipped"] if "holder" in item})
@@ -179,11 +182,15 @@ class Holder:
             raise SetupError("held", ", ".join(holders))
         self._captured = captured
         captured.watch()
+        times.append(time.monotonic())
         ready = {"type": "ready", **capture, **first}
         tun = ("", 0) if self._packets else (capture["tun"], self._index)
         self._names = Names(self._loop, self._netlink, self._undo, tun, message["dns"], self._fail)
         self._names.on_other_nameservers = captured.look
         ready.update(self._names.start())
+        times.append(time.monotonic())
+        stages = zip(("TUN", "routes", "names"), times, times[1:])
+        ready["took"] = {name: round(end - begin, 4) for name, begin, end in stages}
         if "back" in message:
             back = self._back = Back(self._loop, message["back"])
             self._undo.append(back.close)

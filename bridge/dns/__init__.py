@@ -12,14 +12,16 @@
 - :mod:`.exchange`: one question to one nameserver, over UDP or TCP.
 - :mod:`.upstream`, :mod:`.lookup`, :mod:`.nameserver`: the local machine's resolver as a whole: whom to ask, in
   which order, for how long.
+- :mod:`.questions`: what was asked last, for people, and the names of addresses.
 - :mod:`.service`: the DNS service itself, on UDP and TCP.
 """
 
 from __future__ import annotations
 
 from .own import OwnNames
+from .questions import Questions
 from .service import DnsCounters, DnsService
 from .systemnames import Names
 from .upstream import Upstream
 
-__all__ = ["DnsCounters", "DnsService", "Names", "OwnNames", "Upstream"]
+__all__ = ["DnsCounters", "DnsService", "Names", "OwnNames", "Questions", "Upstream"]

@@ -34,9 +34,7 @@ from .message import (
     Query,
     bare_failure,
     failure,
-    name_text,
     parse_query,
-    type_text,
 )
 from .own import OwnNames
 from .streams import StreamServer
@@ -52,9 +50,17 @@ GIVES_WAY = 1.0
 MAX_WAITING = 4096
 """Clients that wait for them; each costs some hundred bytes."""
 
-OnAnswer = Callable[[str, str, int, float, str], None]
-"""Called with name, type, rcode, seconds taken and source: "cache", "bridge" (its own names), "hosts", "system", or a
-nameserver's address."""
+class OnAnswer(Protocol):
+    """Hears of every answer that is given; it must be quick."""
+
+    def __call__(
+        self, query: Query, answer: Answer | None, rcode: int, seconds: float, source: str, age: int = 0, /
+    ) -> None:
+        """`seconds` it took; `source`: "cache", "bridge" (its own names), "hosts", "system", or a nameserver's address;
+        `age`: seconds since the answer was received.
+        """
+
+
 Deliver = Callable[[Query, Answer | None], None]
 """Takes the answer to a question that had to be asked; None: SERVFAIL."""
 
@@ -212,7 +218,7 @@ class DnsService:
         answer, age = found
         self.counters.cache_hits += 1
         if self.on_answer is not None:
-            self._tell(query, answer.rcode, 0.0, "cache")
+            self._tell(query, answer, 0.0, "cache", age)
         return self.fit(query, answer, age, query.limit if limit is None else limit)
 
     def fit(self, query: Query, answer: Answer | None, age: int = 0, limit: int = 65535) -> bytes:
@@ -234,7 +240,7 @@ class DnsService:
         if answer is not None:
             self.counters.own += 1
             if self.on_answer is not None:
-                self._tell(query, answer.rcode, 0.0, "bridge")
+                self._tell(query, answer, 0.0, "bridge")
         return answer
 
     def _reject(self, data: bytes, error: MessageError) -> bytes:
@@ -308,7 +314,7 @@ class DnsService:
             except OSError as error:  # the way back is gone; the others still wait
                 log.debug("an answer to %r could not be sent: %s", client, error)
             if self.on_answer is not None:
-                self._tell(client, SERVFAIL if answer is None else answer.rcode, now - since, source)
+                self._tell(client, answer, now - since, source)
 
     def _count(self, answer: Answer | None) -> None:
         if answer is not None and answer.rcode == NOERROR:
@@ -318,11 +324,11 @@ class DnsService:
         else:
             self.counters.failed += 1
 
-    def _tell(self, query: Query, rcode: int, seconds: float, source: str) -> None:
+    def _tell(self, query: Query, answer: Answer | None, seconds: float, source: str, age: int = 0) -> None:
         if self.on_answer is None:
             return
         try:
-            self.on_answer(name_text(query.name), type_text(query.rtype), rcode, seconds, source)
+            self.on_answer(query, answer, SERVFAIL if answer is None else answer.rcode, seconds, source, age)
         except Exception:  # who watches must not break what is watched
             log.exception("the DNS observer failed; it is not called again")
             self.on_answer = None

@@ -8,7 +8,7 @@ plain integer increments on its fields; nothing here is called per packet.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -70,6 +70,10 @@ class Flow:
             "idle": round(now - self.last_used, 3),
         }
 
+    def details(self) -> dict[str, Any]:
+        """What the flow's machinery knows of it, as JSON, besides `describe`; looked up when somebody asks."""
+        return {}
+
     def __repr__(self) -> str:
         source, destination = endpoint(self.source, self.source_port), endpoint(self.destination, self.destination_port)
         return f"<{type(self).__name__} {NAMES.get(self.protocol)} {source} > {destination} {self.state}>"
@@ -95,6 +99,8 @@ class FlowTable:
         self.counters = ForwardCounters()
         self._flows: dict[Flow, None] = {}
         self._totals: dict[int, int] = {}
+        self.on_removed: Callable[[Flow], None] | None = None
+        """Is told of each flow that ends, while somebody watches."""
         self._recyclers: list[Recycler] = []
 
     def __len__(self) -> int:
@@ -114,10 +120,12 @@ class FlowTable:
         self._totals[flow.protocol] = self._totals.get(flow.protocol, 0) + 1
 
     def remove(self, flow: Flow) -> None:
-        """Forget `flow`; does nothing when it is not there."""
+        """Count `flow` no more; does nothing when it is not there."""
         if flow in self._flows:
             del self._flows[flow]
             self._totals[flow.protocol] -= 1
+            if self.on_removed is not None:
+                self.on_removed(flow)
 
     def add_recycler(self, recycler: Recycler) -> None:
         """Register who has flows that can be missed."""

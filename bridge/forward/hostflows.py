@@ -16,13 +16,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from socket import SO_ERROR, SOL_SOCKET, socket
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.link.base import Buffer
 from netbridge.stack.packet import IpPacket
 
 from .counters import SocketCounters
+from .details import socket_details
 from .flows import Flow, FlowTable, Key
 from .hostsocket import ORIGIN_LOCAL, HostError, carry, connect, local_address, path_mtu, read_error
 from .limits import Limits
@@ -61,6 +62,9 @@ class HostFlow(Flow):
         self.dont_fragment = False
         self.quoted = b""
         """The start of the last packet up, as the codespace sent it."""
+
+    def details(self) -> dict[str, Any]:
+        return {"socket": socket_details(self.sock)}
 
     def prepare(self, packet: IpPacket) -> None:
         """Make the socket send as `packet` was sent, and remember its start for quoting."""

@@ -21,10 +21,11 @@ import socket
 import struct
 from contextlib import suppress
 from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ENOMEM, EPIPE, ETIMEDOUT
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netbridge.stack.packet import TCP, text
 
+from .details import connection_details, socket_details
 from .flows import Flow
 from .poller import ERR, HUP, IN, OUT, RDHUP
 from .problems import PROBLEMS
@@ -76,6 +77,14 @@ class TcpFlow(Flow):
         self._held = 0
         """Bytes for the codespace that it has not acknowledged; part of the forwarder's sum."""
         self.deadline = now + forwarder.limits.tcp_connect_timeout
+
+    def details(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self._sock is not None:
+            found["socket"] = socket_details(self._sock, tcp=self._flow is not None)
+        if self._flow is not None:
+            found["connection"] = connection_details(self._flow.connection)
+        return found
 
     # -- the host's connect
 

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from ..user import User
 
 STOP_THEN_RUN = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "sh")
 """Wait, as a job does, to be given the terminal: a key pressed in between would go to the bridge."""
+LOOK_ROUND = 0.3
+"""Seconds between looks at whether `fg` gave us the terminal back: the shell tells nobody."""
 END_AFTER = 3.0
 """Seconds from asking a command to end (SIGHUP, SIGTERM) to SIGKILL, when the bridge stops before its command."""
 
@@ -51,10 +54,13 @@ def settings_restored(descriptor: int = 0) -> Iterator[None]:
             termios.tcsetattr(descriptor, termios.TCSADRAIN, saved)
 
 
-async def run_on_terminal(argv: Sequence[str], *, user: User, extra_environment: dict[str, str] | None = None) -> int:
+async def run_on_terminal(
+    argv: Sequence[str], *, user: User, extra_environment: dict[str, str] | None = None, waits: bool = False,
+) -> int:
     """Run a program on this terminal; its exit status, 128 + N for signal N. Raises OSError when it cannot be started.
 
-    When cancelled, the program is ended first.
+    When cancelled, the program is ended first. `waits`: after a suspension it goes on only when we are in the
+    foreground again (`fg`); in the background (`bg`) we run without it.
     """
     arguments: dict[str, Any] = user.process_arguments()
     arguments["env"].update(extra_environment or {})
@@ -62,7 +68,7 @@ async def run_on_terminal(argv: Sequence[str], *, user: User, extra_environment:
     with settings_restored() if terminal else contextlib.nullcontext():
         line = [*STOP_THEN_RUN, *argv] if terminal else list(argv)
         process = subprocess.Popen(line, process_group=0 if terminal else None, **arguments)
-        job = _Job(process, terminal=terminal)
+        job = _Job(process, terminal=terminal, waits=waits)
         waiting = asyncio.get_running_loop().run_in_executor(None, job.wait)
         try:
             return await asyncio.shield(waiting)
@@ -80,8 +86,9 @@ async def run_on_terminal(argv: Sequence[str], *, user: User, extra_environment:
 class _Job:
     """A child as a shell's job."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, terminal: bool) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], *, terminal: bool, waits: bool = False) -> None:
         self._process = process
+        self._waits = waits
         self._terminal = terminal
         self._lock = threading.Lock()
         self.ending = False
@@ -123,10 +130,18 @@ class _Job:
             self._give_terminal(os.getpgrp())
             # To our whole group, as the terminal would have sent it. Returns when someone continues us.
             os.killpg(os.getpgrp(), signal.SIGTSTP)
+            if self._waits:
+                self._wait_for_terminal()
         # SIGTTIN and SIGTTOU: it asked for the terminal before it had been given to it.
         if self._terminal:
             self._give_terminal(self._process.pid)
             self.signal(signal.SIGCONT)
+
+    def _wait_for_terminal(self) -> None:
+        while True:
+            time.sleep(LOOK_ROUND)  # first: the signal may reach this thread a moment later than another
+            if self.ending or has_terminal():
+                return
 
     @staticmethod
     def _give_terminal(group: int) -> None:

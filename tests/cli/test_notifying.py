@@ -48,9 +48,11 @@ def test_from_the_start_to_the_end(machine: Machine, manager: socket.socket) -> 
         heard = until(manager, "READY=1")
         assert heard[0] == "WATCHDOG=1", "it beats from the first moment of the event loop"
         stages = [word for word in heard if word != "WATCHDOG=1"]
-        assert stages[:2] == ["STATUS=reaching the target …", "STATUS=starting the agent …"]
-        assert stages[2].startswith("STATUS=connected to ")
-        assert stages[3:] == ["READY=1\nSTATUS=ready"]
+        assert stages[:3] == [
+            "STATUS=reaching the target …", "STATUS=starting the agent …", "STATUS=setting up TUN, routes and names …",
+        ]
+        assert stages[3].startswith("STATUS=connected to ")
+        assert stages[4:] == ["READY=1\nSTATUS=ready"]
         assert until(manager, "WATCHDOG=1") == ["WATCHDOG=1"]
         program.until(b"running sleep")
         processes = [program.process.pid, *(pid for pid, _ in program.descendants())]

@@ -96,9 +96,12 @@ def test_json_events_are_json_and_a_pcap_is_written(machine: Machine) -> None:
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stderr.splitlines()]
     kinds = [event["event"] for event in events]
-    assert kinds[:3] == ["starting", "starting", "connected"]
+    assert kinds[:4] == ["starting", "starting", "starting", "connected"]
     assert kinds[-4:] == ["command_started", "command_ended", "stopping", "stopped"]
-    assert events[2]["mtu"] == 1400
+    assert events[3]["mtu"] == 1400
+    took = dict(events[3]["stages"])
+    assert {"reaching the target", "starting the agent", "TUN", "routes", "names"} <= took.keys()
+    assert 0 < took["starting the agent"] < events[3]["seconds"]
     assert events[-1]["clean"]
     assert (machine.folder / "log").read_text().splitlines() == done.stderr.splitlines()
     assert b"GET / HTTP" in (machine.folder / "packets.pcap").read_bytes()
@@ -183,7 +186,7 @@ def test_the_end_of_standard_input_does_not_stop_it(machine: Machine, place: str
 
 @pytest.mark.parametrize("key", [b"q", b"Q", b"\x03"])
 def test_a_key_on_a_terminal_stops_it_and_the_terminal_is_as_before(machine: Machine, place: str, key: bytes) -> None:
-    with machine.running("up", place, terminal=True) as program:
+    with machine.running("up", place, "--gui", "false", terminal=True) as program:
         program.until(b"ready")
         wait_until(lambda: program.terminal_settings() != program.settings, "single keys")
         program.until(b"q or ctrl-c stops the bridge")

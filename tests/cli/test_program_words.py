@@ -86,9 +86,13 @@ def test_nothing_behind_the_dashes_is_ours(started: list[Options]) -> None:
     assert (started[1].target, started[1].command) == ("sandbox", ("true",))
 
 
-def test_gui_true_says_that_it_is_not_there(started: list[Options], capsys: Capture) -> None:
+def test_gui_true_says_why_it_is_not_shown(started: list[Options], capsys: Capture) -> None:
     assert run(["up", "sandbox", "--gui", "true"]) == 0
-    assert "not in this version" in capsys.readouterr().err
+    assert "the terminal is the command's" in capsys.readouterr().err
+    assert run(["up", "ssh://box", "--gui", "true"]) == 0
+    assert "there is no terminal for the UI" in capsys.readouterr().err
+    assert run(["up", "ssh://box", "--gui", "false"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("words", "gui"), [
@@ -250,3 +254,10 @@ def test_told_keeps_a_bridge_error_and_opens_groups_of_one() -> None:
     error = NotPermittedError("What.")
     assert told(error) is error
     assert told(BaseExceptionGroup("g", [ExceptionGroup("h", [error])])) is error
+
+
+def test_the_terminal_ui_is_loaded_only_when_it_is_shown() -> None:
+    modules = ", ".join(f"netbridge.{name}" for name in ("cli.program", "cli.up", "cli.attach", "bridge.session"))
+    code = f"import sys, {modules}\nsys.exit('textual' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

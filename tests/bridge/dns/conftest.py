@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from netbridge.bridge.dns.answer import Answer
-from netbridge.bridge.dns.message import Query
+from netbridge.bridge.dns.message import Query, name_text, type_text
 from netbridge.bridge.dns.nss import NameService
 from netbridge.bridge.dns.service import DnsService
 from netbridge.bridge.dns.upstream import Upstream
@@ -170,7 +170,9 @@ class World:
         own = {key: options.pop(key) for key in list(options) if key in {"own", "max_questions", "ways"}}
         service = DnsService(
             Loopback(), [SERVICE], self.upstream(**options), port=self.port, clock=lambda: self.now,
-            on_answer=lambda name, rtype, rcode, seconds, source: self.told.append((name, rtype, rcode, source)), **own,
+            on_answer=lambda query, answer, rcode, seconds, source, age=0: self.told.append(
+                (name_text(query.name), type_text(query.rtype), rcode, source)
+            ), **own,
         )
         await self.exits.enter_async_context(service)
         return service
