@@ -83,7 +83,7 @@ def _copy(address: str, wanted: str, out: BinaryIO) -> None:
                 if not answer.get("capturing"):
                     raise BridgeError(
                         "The bridge shows no packets.", f"{answer.get('error') or 'It hung up'}.",
-                        "Try again; netbridge status tells how it is.",
+                        "Try again; `netbridge status` tells how it is.",
                     )
         except (OSError, ValueError) as error:
             raise gone(error) from error

@@ -55,7 +55,7 @@ def show(
     for line in table(["SETTING", "VALUE", "FROM"], rows):
         print(line)
     if not named and not usual.exists():
-        print(clean(f"\nThere is no {usual}; netbridge config example prints one."))
+        print(clean(f"\nThere is no {usual}; `netbridge config example` prints one."))
     return 0
 
 

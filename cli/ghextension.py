@@ -43,7 +43,7 @@ def install() -> int:
         if not link.is_symlink():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(folder)
-    print(clean(f"Installed {link}: gh netbridge up is netbridge up."), file=sys.stderr)
+    print(clean(f"Installed {link}: `gh netbridge up` is `netbridge up`."), file=sys.stderr)
     if shutil.which("gh", path=user.environment.get("PATH")) is None:
         print("gh itself is not installed here; see cli.github.com.", file=sys.stderr)
     return 0

@@ -44,7 +44,7 @@ def status(
     found = watcher.look()
     if target is not None and not found:
         raise TargetUnreachableError(
-            f"No bridge to {target} is running.", "None of the running ones is it.", "See netbridge status.")
+            f"No bridge to {target} is running.", "None of the running ones is it.", "See `netbridge status`.")
     if not found and not json_:
         print("No bridge is running.", file=sys.stderr)
         return 0

@@ -24,7 +24,7 @@ from netbridge.bridge.transport.target import parse_target
 from netbridge.bridge.user import helper_user
 from netbridge.cli.program import app
 from netbridge.cli.service_job import job
-from netbridge.cli.up import gathered
+from netbridge.cli.up import gathered, joined
 
 from .blocks import COMMANDS, DATA, MARKS, ROOT, Block, blocks, documents, marked
 
@@ -73,7 +73,7 @@ def parse_netbridge(words: list[str]) -> None:
     if "--" in words:
         cut = words.index("--")
         words, command = words[:cut], tuple(words[cut + 1:])
-    function, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+    function, bound, unparsed = app.parse_args(joined(words), exit_on_error=False, print_error=False)
     name = getattr(function, "__name__", "")
     assert not command or "command" in unparsed, f"{name} takes no COMMAND"
     if name == "up":
