@@ -218,7 +218,7 @@ def test_attach_shows_a_bridge_that_runs_elsewhere_and_d_leaves_it(machine: Mach
 
 def test_attach_says_what_it_lacks(machine: Machine, tmux: Tmux) -> None:
     tmux.run(*NETBRIDGE, "attach")
-    tmux.until("No bridge is running. Running: none. Start it with netbridge up.")
+    tmux.until("netbridge: No bridge is running.", "netbridge up")
     done = machine.netbridge("attach")
     assert done.returncode == 2
     assert "needs a terminal" in done.stderr
