@@ -29,7 +29,7 @@ KEYS = (
 NOTES = """
 ↑ is from the codespace, ↓ towards it; sizes are payload, in powers of 1000.
 A flow that ended stays for ten seconds, dimmed.
-dropped counts packets that went nowhere: netbridge status --json says why.
+dropped counts packets that went nowhere: `netbridge status --json` says why.
 denied counts flows that the policy refused: --log-file has each of them.
 """
 
