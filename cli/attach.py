@@ -21,7 +21,7 @@ def attach(target: str | None = None, /) -> int:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(
             "The terminal UI needs a terminal.", "Standard input or standard error is none.",
-            "Use `netbridge status` here, with `--json` for programs.",
+            "Use `netbridge status` here, with --json for programs.",
         )
     folders = runtime.folders()
     try:

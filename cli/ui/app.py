@@ -259,6 +259,6 @@ def run(folder: Folder, number: int) -> Left:
     left = screen.run()
     if screen.fault:
         raise TargetUnreachableError(
-            f"Bridge {number} does not answer.", f"{screen.fault}.", "Look whether it still runs: `netbridge status`.",
+            f"Bridge {number} does not answer.", f"{screen.fault}.", "Look whether it still runs (`netbridge status`).",
         )
     return Left.GONE if left is None else left
