@@ -28,7 +28,6 @@ from typing import Any, TypeVar
 
 from . import events, packetcapture, runtime
 from .addresses import Addresses
-from .agent import SILENCE
 from .back.service import WayBack
 from .back.sshagent import auth_socket
 from .bootstrap import AgentHandle, launch
@@ -43,6 +42,7 @@ from .feed import Feed
 from .forward.policy import Policy
 from .hostalias import NAME, HostAlias
 from .hostroutes import HostRoutes
+from .introduction import Stages, connected, dns, loopback, shortcomings, text, texts
 from .lifeline import Lifeline
 from .losses import lost, reason
 from .machine import identity
@@ -50,6 +50,7 @@ from .metrics import MetricsServer
 from .naming import Naming
 from .options import Options
 from .rivals import to_replace
+from .setup import MTU, setup
 from .state import FLOWS, describe
 from .transport.base import Transport
 from .user import helper_user
@@ -63,9 +64,6 @@ AGENT_SECONDS = 3.0
 """Of those, how long the agent may take to undo what it did: dozens of routes take milliseconds, a slow line 300 ms."""
 CANCEL_SECONDS = 3.5
 """Of those, how long cancelled work may take to end: a COMMAND gets 3 s between SIGTERM and SIGKILL."""
-RTO_MIN_MS = 2000
-"""The target's kernel retransmits to the TUN no sooner: the link loses nothing, and TCP over TCP must not storm."""
-MTU = 1500
 KILLED = 143
 """Exit status for a COMMAND that a stop ended: what a shell says of a program that SIGTERM ended (128 + 15)."""
 
@@ -86,12 +84,11 @@ class Session:
         """What the target knows this bridge by."""
         self.began = time.monotonic()
         self.feed = Feed(self)
-        self._stages: list[tuple[str, float]] = []
-        """What the start did, and when it began to."""
+        self._stages = Stages()
 
         def tell(event: events.Event) -> None:
-            if isinstance(event, events.Starting) and self.engine is None:
-                self._stages.append((event.stage, time.monotonic()))
+            if self.engine is None:
+                self._stages.note(event)
             self.feed.event(event)
             on_event(event)
 
@@ -299,31 +296,11 @@ class Session:
         self.naming.told(names)
         self.naming.on_private = self._tell_names
         self._tell(events.Starting("setting up TUN, routes and names", options.target))
-        await agent.setup({
-            "tun": f"nb{addresses.number}",
-            "mtu": mtu,
-            "addresses": list(addresses.tun),
-            "gateways": list(addresses.gateways),
-            "routes": capturing.routes,
-            "explicit": list(options.route),
-            "exclude": capturing.exclude,
-            "dns": {
-                "mode": options.dns, "service": [] if options.dns == "off" else list(addresses.gateways),
-                "suffixes": list(names.suffixes),
-                "search": list(names.search),
-            },
-            "rto_min_ms": None if self.line.transport.passes_descriptors else RTO_MIN_MS,
-            "loopback_up": True,
-            "pass_tun": self.line.transport.passes_descriptors,
-            "capture": options.capture,
-            "silence": max(SILENCE, 4 * options.ping_interval),
-            "session": {
-                "name": self.name, "secret": secrets.token_hex(32), "machine": machine, "quiet": not options.keep_awake,
-                "grace": 0 if self.line.transport.passes_descriptors else options.grace,
-            },
-            "replace": replace,
-            "back": self.back.setup(addresses, options.limits.back_connections),
-        })
+        await agent.setup(setup(
+            options, addresses, capturing, names, name=self.name, machine=machine, replace=replace,
+            back=self.back.setup(addresses, options.limits.back_connections),
+            hand_over=self.line.transport.passes_descriptors,
+        ))
         self.engine = Engine(
             agent.link, addresses, policy, upstream, limits=options.limits,
             own=OwnNames({NAME: alias.answers(policy)} if alias.on else {}), mtu=mtu,
@@ -334,15 +311,16 @@ class Session:
         await self.engine.open()
         assert self.engine.stack is not None
         await self.back.open(self.engine.stack, self._tell_agent, self.engine.back_share)
-        self._tell_connected(agent, mtu)
+        seconds = time.monotonic() - self.began
+        self._tell(connected(
+            options, agent.hello, agent.ready, addresses, mtu=mtu, seconds=seconds, stages=self._stages,
+        ))
+        self._tell_names()
+        for event in shortcomings(options, agent.ready, addresses, self.line.transport.mend):
+            self._tell(event)
         capturing.answered(agent.ready)
-        if alias.on:
-            self._tell(events.HostAlias(NAME, tuple(map(str, alias.answers(policy))), alias.rules(policy)))
-        elif rules := HostAlias.rules(policy):
-            self._tell(events.Hint(
-                f"--allow {', '.join(rules)} opens this machine's loopback, but nothing over there leads to it;"
-                " --host-alias does, by a name"
-            ))
+        for event in loopback(alias, policy):
+            self._tell(event)
 
     def _tell_agent(self, message: dict[str, Any]) -> None:
         """A control message that waits for no answer. Raises LinkError."""
@@ -403,49 +381,7 @@ class Session:
     def _tell_names(self) -> None:
         assert self.agent is not None
         assert self.naming is not None
-        ready = self.agent.ready
-        self._tell(events.Dns(
-            on=bool(ready.get("dns")), mode=self.options.dns, listen=text(ready, "listen"),
-            suffixes=self.naming.names.private if self.options.dns == "auto" else (),
-        ))
-
-    def _tell_connected(self, agent: AgentHandle, mtu: int) -> None:
-        hello, ready = agent.hello, agent.ready
-        assert self.addresses is not None
-        self._tell(events.Connected(
-            target=self.options.target, host=text(hello, "host"), user=text(hello, "user"),
-            kernel=text(hello, "kernel"), python=text(hello, "python"), tun=text(ready, "tun"), mtu=mtu,
-            offload=bool(ready.get("offload")), capture=text(ready, "capture") or "tun",
-            addresses=packetcapture.sources(ready) if packetcapture.by_packets(ready) else self.addresses.tun,
-            seconds=round(time.monotonic() - self.began, 3), stages=self._stage_times(),
-        ))
-        if packetcapture.by_packets(ready):
-            asked = self.options.capture == "packet"
-            self._tell(events.Hint(packetcapture.costs(ready, asked=asked, mend=self.line.transport.mend)))
-        self._tell_names()
-        if self.options.dns != "off" and not ready.get("dns"):
-            why = text(ready, "dns_reason") or "the agent gave no reason"
-            self._tell(events.Hint(f"names over there are not asked here: {why}"))
-        if why := text(ready, "containers_reason"):
-            networks = " and ".join(texts(ready.get("containers"))) or "container networks"
-            mend = ""
-            if not packetcapture.by_packets(ready):
-                mend = f"; what is started with `docker run --dns {self.addresses.gateways[0]}` resolves them"
-            self._tell(events.Hint(f"names in containers on {networks} are not asked here: {why}{mend}"))
-        if self.options.forward_agent:
-            self._tell(events.SshAgent(text(ready, "ssh_agent"), text(ready, "ssh_agent_reason")))
-
-    def _stage_times(self) -> tuple[tuple[str, float], ...]:
-        """How long each stage of the start took."""
-        ends = [*[began for _, began in self._stages[1:]], time.monotonic()]
-        took = [(stage, round(end - began, 3)) for (stage, began), end in zip(self._stages, ends, strict=True)]
-        there = self.agent.ready.get("took") if self.agent else None
-        if isinstance(there, dict):  # what the agent did after the last word of ours
-            took += [
-                (name, round(seconds, 3)) for name in ("TUN", "routes", "names")
-                if isinstance(seconds := there.get(name), float)
-            ]
-        return tuple(took)
+        self._tell(dns(self.options, self.agent.ready, self.naming.names.private))
 
     # --- stop ---------------------------------------------------------------------------------------------------------
 
@@ -512,14 +448,3 @@ def _transport_for(options: Options, tell: events.EventSink) -> Transport:
         log=lambda line: log.info("%s: %s", options.target, line), interactive=has_terminal(),
         progress=lambda stage: tell(events.Starting(stage, options.target)),
     )
-
-
-def text(message: Mapping[str, Any], key: str) -> str:
-    """A text of a message from the agent; whatever else is there becomes one."""
-    value = message.get(key)
-    return "" if value is None else str(value)
-
-
-def texts(value: object) -> list[str]:
-    """A list of texts in a message from the agent; what is no list is empty."""
-    return [str(item) for item in value] if isinstance(value, list) else []
