@@ -148,7 +148,7 @@ async def test_nonsense_ends_its_connection_and_nothing_else(sent: bytes, scrape
 
 
 async def test_those_who_only_connect_keep_nobody_out(scrape: Any) -> None:
-    async def look(_: Life, url: str) -> None:
+    async def look(_life: Life, url: str) -> None:
         host, port = url.split("/")[2].split(":")
         silent = [await asyncio.open_connection(host, int(port)) for _ in range(3 * MOST)]
         assert "netbridge_uptime_seconds" in (await asyncio.to_thread(fetch, url))[0]
@@ -170,7 +170,7 @@ async def test_numbers_asked_for_again_and_again_are_not_made_each_time(
 
     monkeypatch.setattr(server, "families", slowly)
 
-    async def look(_: Life, url: str) -> None:
+    async def look(_life: Life, url: str) -> None:
         for _ in range(10):
             await asyncio.to_thread(fetch, url)
         assert len(made) < 5
