@@ -22,6 +22,8 @@ PROTOCOLS = {"tcp": (TCP,), "udp": (UDP,), "icmp": (ICMP, ICMPV6)}
 _EXTENSIONS = {0, 43, 44, 60}
 """IPv6 headers before the transport's: hop-by-hop options, routing, fragment, destination options."""
 _FRAGMENT = 44
+ALTERNATIVES = 64
+"""Behind one word: each packet is compared with all of them, while the next one waits."""
 _CHAIN = 8
 """Extension headers looked behind; the stack itself takes no longer chain."""
 
@@ -95,7 +97,10 @@ def _argument(text: str, word: str, words: Iterator[str]) -> list[str]:
     found = next(words, "")
     if not found:
         raise _wrong(text, f"nothing follows {word!r}")
-    return [part for part in found.split(",") if part]
+    parts = [part for part in found.split(",") if part]
+    if not parts or len(parts) > ALTERNATIVES:
+        raise _wrong(text, f"{len(parts)} stand behind {word!r}, where 1 to {ALTERNATIVES} can")
+    return parts
 
 
 def _network(text: str, part: str) -> tuple[int, int, int]:
@@ -107,13 +112,13 @@ def _network(text: str, part: str) -> tuple[int, int, int]:
 
 
 def _port(text: str, part: str) -> int:
-    if not (part.isascii() and part.isdigit() and int(part) < 65536):
+    if not (part.isascii() and part.isdigit() and len(part) <= 5 and int(part) < 65536):
         raise _wrong(text, f"{part!r} is no port")
     return int(part)
 
 
 def _wrong(text: str, why: str) -> UsageError:
     return UsageError(
-        f"The filter {text!r} is not understood.", f"{why[:1].upper()}{why[1:]}.",
+        f"The filter {text[:200]!r} is not understood.", f"{why[:1].upper()}{why[1:]}.",
         "As in: tcp host 10.20.0.0/16 port 80,443.",
     )

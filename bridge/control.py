@@ -40,6 +40,8 @@ REASON_MAX = 100
 """Characters of the reason for a stop."""
 CONNECTIONS_MAX = 16
 """At most so many askers at once; one more is closed unheard."""
+WATCHERS_MAX = 8
+"""At most so many of them watch, which takes no end: the others can still ask, and stop the bridge."""
 ANSWER_MAX = 64 << 20
 """Bytes of one answer that an asker reads: 100,000 flows fit."""
 
@@ -168,6 +170,8 @@ class Control:
             self._capture(request, asker.hand_over())
             return None, True
         if wish == "watch" and self._watch:
+            if not asker.watches and sum(other.watches for other in self._connections) >= WATCHERS_MAX:
+                return {"error": f"{WATCHERS_MAX} watch it already", "code": "EBUSY"}, False
             asker.watch(self._watch, request)
             return None, True
         if wish == "status":
@@ -189,6 +193,12 @@ class _Asker(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._later: asyncio.Task[Mapping[str, Any]] | None = None
         self._watching: Watching | None = None
+        self._full = False
+        """Answers wait to be read; nothing more is answered before."""
+
+    @property
+    def watches(self) -> bool:
+        return self._watching is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's has another base class
@@ -200,15 +210,38 @@ class _Asker(asyncio.Protocol):
     def _wait(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(REQUEST_SECONDS, self.hang_up)
+        self._timer = asyncio.get_running_loop().call_later(REQUEST_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._full and self._transport:
+            self._transport.abort()  # it would wait for a reader for ever
+        else:
+            self.hang_up()
+
+    def pause_writing(self) -> None:
+        self._full = True
+        if self._transport and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._transport and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._answer_all()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         if len(self._buffer) > REQUEST_MAX:
             self.hang_up()
             return
+        self._answer_all()
+
+    def _answer_all(self) -> None:
         transport = self._transport
-        while transport and not transport.is_closing() and b"\n" in self._buffer and self._later is None:
+        while (
+            transport and not transport.is_closing() and b"\n" in self._buffer and self._later is None
+            and not self._full
+        ):
             line, _, rest = bytes(self._buffer).partition(b"\n")
             self._buffer = bytearray(rest)
             answer, stays = self._control._answer(line, self)
@@ -244,6 +277,9 @@ class _Asker(asyncio.Protocol):
         assert self._transport
         if self._timer:
             self._timer.cancel()
+        if self._watching:
+            self._watching.close()
+            self._watching = None
         self._control._connections.discard(self)
         carried = _Carried(self._control._carried)
         self._transport.set_protocol(carried)

@@ -41,6 +41,10 @@ SHARE = 0.01
 """Of the event loop's time that watchers may cost, all together."""
 REMEMBERED = 500
 """Events and log records that a new watcher is told."""
+REMEMBERED_BYTES = 1 << 20
+"""All of them together, as JSON: part of what they say was written by the target."""
+ENTRY_MAX = 1 << 16
+"""Bytes of one of them; a longer one loses what no screen shows."""
 ASK_EVERY = 2.0
 """Seconds between questions to the target whose answers tell the round trip; a link that carries is not asked else."""
 ROWS_MAX = 500
@@ -85,7 +89,10 @@ class Feed:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._log: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self._log: deque[dict[str, Any]] = deque()
+        self._sizes: deque[int] = deque()
+        """Bytes of each as JSON."""
+        self._remembered = 0
         self._logged = 0
         self._watchers: set[Watcher] = set()
         self._task: asyncio.Task[None] | None = None
@@ -106,8 +113,17 @@ class Feed:
         self._remember({"level": level, "logger": logger, "text": text})
 
     def _remember(self, entry: dict[str, Any]) -> None:
+        size = len(json.dumps(entry, default=str))
+        if size > ENTRY_MAX:
+            entry = _shortened(entry)
+            size = len(json.dumps(entry, default=str))
         self._log.append({"number": self._logged, "time": round(time.time(), 3), **entry})
+        self._sizes.append(size)
+        self._remembered += size
         self._logged += 1
+        while len(self._log) > REMEMBERED or self._remembered > REMEMBERED_BYTES:
+            self._log.popleft()
+            self._remembered -= self._sizes.popleft()
 
     def watch(self, request: Mapping[str, Any], send: Send) -> Watcher:
         """Send frames from now on, until the watcher is closed."""
@@ -206,6 +222,15 @@ class Feed:
                 break
             entries.append(entry)
         return engine.questions.since(asked, most) if engine else [], entries[::-1]
+
+
+def _shortened(value: Any) -> Any:
+    """The beginnings of its texts and lists: twenty networks of two texts each are a tenth of ENTRY_MAX."""
+    if isinstance(value, str):
+        return value if len(value) <= 150 else f"{value[:150]}…"
+    if isinstance(value, dict):
+        return {key: _shortened(it) for key, it in value.items()}
+    return [_shortened(it) for it in value[:20]] if isinstance(value, (list, tuple)) else value
 
 
 def _failed(task: asyncio.Task[None]) -> None:

@@ -16,6 +16,7 @@ owner and mode are checked on the descriptor, and files in it are reached throug
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -33,12 +34,44 @@ NUMBERS = 256
 
 
 def open_private(path: str, flags: int) -> int:
-    """An opener for files that only the user may read, `open(…, opener=open_private)`; the caller's under sudo."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    """An opener for files that only the user may read, `open(…, opener=open_private)`; the caller's under sudo.
+
+    In a folder into which others write, what they may have put in the way is refused: a link (root would empty what it
+    leads to, and give it away), a file of theirs (they go on reading it) or one with a second name, a pipe that nobody
+    reads.
+    """
     user = helper_user()
-    if user.differs:
-        os.fchown(descriptor, user.uid, user.gid)
+    trusted = {0, os.geteuid(), user.uid}
+    shared = _others_write(os.path.dirname(path) or ".", trusted)
+    careful = os.O_NOFOLLOW | os.O_NONBLOCK if shared else 0
+    try:
+        descriptor = os.open(path, flags & ~os.O_TRUNC | careful | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if shared and error.errno == errno.ELOOP:
+            raise PermissionError(errno.EPERM, "It is a link in a folder into which others write", path) from None
+        raise
+    try:
+        state = os.fstat(descriptor)
+        ordinary = stat.S_ISREG(state.st_mode)
+        if shared and (state.st_uid not in trusted or (ordinary and state.st_nlink != 1)):
+            raise PermissionError(errno.EPERM, "It may be someone else's, in a folder into which others write", path)
+        if shared:
+            os.set_blocking(descriptor, True)
+        if ordinary and flags & os.O_TRUNC:
+            os.fchmod(descriptor, 0o600)
+            os.ftruncate(descriptor, 0)
+        if ordinary and user.differs:
+            os.fchown(descriptor, user.uid, user.gid)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
+
+
+def _others_write(folder: str, trusted: set[int]) -> bool:
+    """Whether somebody besides root and us can put files there."""
+    state = os.stat(folder)
+    return state.st_uid not in trusted or bool(state.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def place(environment: Mapping[str, str], *, owner: int) -> Path:

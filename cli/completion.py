@@ -7,6 +7,7 @@ so, N being the place of the COMMAND's first word.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -107,25 +108,34 @@ def complete(
         bash's $COMP_WORDBREAKS.
     """
     if shell == "bash":
-        words = _split(command[0] if command else "")[1:]
+        words, quote = _split(command[0] if command else "")
+        words = words[1:]
     else:  # an empty last word is easily lost on the way, so they say one more
-        words = list(command[:-1]) or [""]
+        words, quote = list(command[:-1]) or [""], None
     found = candidates(words)
     # bash takes `ssh://x` for several words and wants only what completes the last of them
     cut = max((words[-1].rfind(letter) for letter in breaks if letter in ":="), default=-1) + 1 if words else 0
     for word, about in found:
-        print(word[cut:] if not word.startswith(":") else word, clean(about), sep="\t" if about else "")
+        written = word[cut:] if quote is None or word.startswith(":") else _written(word[cut:], quote)
+        print(written, clean(about), sep="\t" if about else "")
     return 0
 
 
-def _split(line: str) -> list[str]:
-    """The words of an unfinished line, the last of them empty behind a blank."""
+def _split(line: str) -> tuple[list[str], str]:
+    """The words of an unfinished line, the last of them empty behind a blank, and the quote that is open."""
     for ending in ("", "'", '"'):
         try:
-            return shlex.split(line + ending) + ([""] if line[-1:].isspace() and not ending else [])
+            return shlex.split(line + ending) + ([""] if line[-1:].isspace() and not ending else []), ending
         except ValueError:
             continue
-    return [""]
+    return [""], ""
+
+
+def _written(word: str, quote: str) -> str:
+    """A word as bash must read it, which puts it on the line as it is: a TARGET may hold blanks, `;` and `$(`."""
+    if quote == "'":
+        return word.replace("'", "'\\''")
+    return re.sub(r'([\\"$`])' if quote else r"([^\w@%+=:,./-])", r"\\\1", word, flags=re.ASCII)
 
 
 def candidates(words: list[str]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ REQUEST_MAX = 8192
 SECONDS = 5.0
 """For a request and its answer; Prometheus itself gives up after ten."""
 MOST = 8
-"""Connections at a time."""
+"""Connections at a time; one more takes the place of the oldest, so those who only connect keep nobody out."""
+SHARE = 0.02
+"""Of the event loop's time that may go into numbers: who asks more often gets those of before."""
 
 
 class MetricsServer:
@@ -37,7 +40,10 @@ class MetricsServer:
         self._place = place
         self._tell = tell
         self._server: asyncio.Server | None = None
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """The oldest first."""
+        self._made: dict[bool, tuple[float, str]] = {}
+        """By form: until when it is served, and the numbers."""
 
     async def start(self) -> None:
         """Listen, and say where. Raises BridgeError."""
@@ -60,15 +66,18 @@ class MetricsServer:
         server, self._server = self._server, None
         if server:
             server.close()
+            for writer in self._open:
+                writer.transport.abort()
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._open >= MOST:
-            writer.transport.abort()
-            return
-        self._open += 1
+        while len(self._open) >= MOST:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
             async with asyncio.timeout(SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -77,7 +86,7 @@ class MetricsServer:
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()
         finally:
-            self._open -= 1
+            self._open.pop(writer, None)
             writer.close()
 
     async def _answer(self, head: bytes) -> bytes:
@@ -92,12 +101,22 @@ class MetricsServer:
         openmetrics = any("application/openmetrics-text" in value.lower() for value in accepted)
         wanted = kinds(self._session)
         await asyncio.to_thread(lambda: [sentences(kind) for kind in wanted])  # parsed once; packets do not wait for it
-        body = text(families(self._session), openmetrics=openmetrics)
+        body = self._numbers(openmetrics)
         answer = _response("200 OK", OPENMETRICS if openmetrics else PROMETHEUS, body)
         return answer if method == "GET" else answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
+    def _numbers(self, openmetrics: bool) -> str:
+        began = time.monotonic()
+        until, body = self._made.get(openmetrics, (0.0, ""))
+        if began >= until:
+            body = text(families(self._session), openmetrics=openmetrics)
+            now = time.monotonic()
+            self._made[openmetrics] = now + (now - began) / SHARE, body
+        return body
+
+
 def _response(status: str, kind: str, body: str, more: str = "") -> bytes:
-    data = body.encode()
+    data = body.encode(errors="backslashreplace")  # a name may hold what is no UTF-8
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n{more}Connection: close"
     return f"{head}\r\n\r\n".encode() + data

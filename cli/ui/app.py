@@ -16,6 +16,7 @@ from textual.widgets import Footer, Input
 
 from netbridge.bridge.errors import TargetUnreachableError
 from netbridge.bridge.runtime import Folder
+from netbridge.cli.text import clean
 
 from .details import Details
 from .entries import EntryList, words
@@ -197,7 +198,8 @@ class BridgeApp(App[Left]):
         self._ask()
 
     def action_copy(self) -> None:
-        if text := self._address():
+        # What a clipboard holds is pasted into shells, and an answer is written by whoever owns the name.
+        if text := clean(self._address()):
             self.copy_to_clipboard(text)
             self.notify(f"Copied {text}", timeout=3, markup=False)
 

@@ -49,6 +49,8 @@ class BridgeSource:
                 frame = json.loads(line)
                 if "header" in frame:  # the others answer a stop
                     yield frame
+                elif "error" in frame:
+                    raise OSError(frame["error"])
         except ConnectionError:
             pass  # its end, in another form
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.cells import cell_len, set_cell_size
+
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -39,7 +41,9 @@ def took(seconds: float) -> str:
 
 
 def fit(text: str, width: int, *, begin: bool = False) -> str:
-    """`text` in exactly `width` characters; what is too long loses its middle, or (`begin`) its end."""
+    """`text` in exactly `width` cells; what is too long loses its middle, or (`begin`, or if it is wide) its end."""
+    if not text.isascii() and (cells := cell_len(text)) != len(text):  # Chinese is two cells wide, an accent none
+        return text + " " * (width - cells) if cells <= width else set_cell_size(text, max(0, width - 1)) + "…"[:width]
     if len(text) <= width:
         return text.ljust(width)
     if begin or width < 8:

@@ -50,7 +50,8 @@ def test_no_words_take_everything() -> None:
 
 @pytest.mark.parametrize(("text", "said"), [
     ("tpc", "'tpc'"), ("port", "port"), ("port http", "'http'"), ("port 65536", "65536"),
-    ("host web.corp.internal", "web.corp.internal"), ("tcp or udp", "'or'"),
+    ("host web.corp.internal", "web.corp.internal"), ("tcp or udp", "'or'"), ("host ,", "0 stand"),
+    (f"port {'9' * 5000}", "is no port"), (f"port {'1,' * 65}", "65 stand"),
 ])
 def test_what_is_not_understood(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -11,9 +11,9 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,14 +31,37 @@ def open_folder(tmp_path: Path) -> Iterator[Folder]:
         yield opened
 
 
+class Watches:
+    """One who watches."""
+
+    all: ClassVar[list[Watches]] = []
+
+    def __init__(self, send: Callable[[bytes], bool]) -> None:
+        self.closed = False
+        self.all.append(self)
+        send(b"{}\n")
+
+    def change(self, request: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Bridge:
     """A control socket with a bridge that only remembers what it was told."""
 
     def __init__(self, folder: Folder, streams: Streams | None = None, trace: Trace | None = None) -> None:
         self.reservation = folder.reserve()
         self.stopped: list[str] = []
-        status = lambda: {"target": "t", "flows": []}
-        self.control = Control(self.reservation, status, self.stopped.append, streams, trace)
+        self.state: dict[str, Any] = {"target": "t", "flows": []}
+        self.asked = 0
+        self.control = Control(
+            self.reservation, self.status, self.stopped.append, streams, trace, watch=lambda _, send: Watches(send))
+
+    def status(self) -> dict[str, Any]:
+        self.asked += 1
+        return self.state
 
     async def __aenter__(self) -> Bridge:
         await self.control.start()
@@ -115,6 +138,58 @@ async def test_silent_and_too_many_askers_are_hung_up_on(folder: Folder, monkeyp
             writer.close()
             await writer.wait_closed()
         assert b'"target"' in await exchange(folder, 0, b'{"ask": "status"}\n')
+
+
+async def test_an_asker_that_reads_nothing_is_answered_no_more_and_let_go(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(control, "REQUEST_SECONDS", 0.3)
+    async with Bridge(folder) as bridge:
+        bridge.state["flows"] = ["x" * (1 << 20)]
+        reader, writer = await asyncio.open_unix_connection(folder.address("0.sock"), limit=1024)
+        writer.write(b'{"ask": "status"}\n' * 200)
+        async with asyncio.timeout(5):
+            while not bridge.asked or bridge.control._connections:
+                await asyncio.sleep(0.01)
+        assert bridge.asked == 1
+        writer.close()
+        del reader
+
+
+async def test_an_asker_that_reads_is_answered_however_much_he_asks(folder: Folder) -> None:
+    async with Bridge(folder) as bridge:
+        bridge.state["flows"] = ["x" * (1 << 20)]
+        reader, writer = await asyncio.open_unix_connection(folder.address("0.sock"), limit=1 << 22)
+        writer.write(b'{"ask": "status"}\n' * 20)
+        async with asyncio.timeout(20):
+            for _ in range(20):
+                assert len(await reader.readline()) > 1 << 20
+        writer.close()
+
+
+async def test_those_who_watch_leave_room_for_one_who_stops_the_bridge(folder: Folder) -> None:
+    async with Bridge(folder) as bridge:
+        watching = [await asyncio.open_unix_connection(folder.address("0.sock")) for _ in range(control.WATCHERS_MAX)]
+        for reader, writer in watching:
+            writer.write(b'{"ask": "watch"}\n')
+            assert await reader.readline() == b"{}\n"
+        assert json.loads(await exchange(folder, 0, b'{"ask": "watch"}\n'))["code"] == "EBUSY"
+        await asyncio.to_thread(ask, folder, 0, "stop")
+        assert bridge.stopped
+        for _, writer in watching:
+            writer.close()
+
+
+async def test_one_who_watched_and_then_wants_bytes_watches_no_more(folder: Folder) -> None:
+    async with Bridge(folder, Echoes()):
+        _, writer = await asyncio.open_unix_connection(folder.address("0.sock"))
+        writer.write(b'{"ask": "watch"}\n{"ask": "connect"}\n')
+        before = len(Watches.all)
+        async with asyncio.timeout(5):
+            while len(Watches.all) == before:
+                await asyncio.sleep(0.01)
+        assert Watches.all[-1].closed
+        writer.close()
 
 
 async def test_strangers_are_not_heard(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

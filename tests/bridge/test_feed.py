@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from netbridge.bridge import capturing, events
-from netbridge.bridge.feed import REMEMBERED, ROWS_MAX, Wish
+from netbridge.bridge.feed import ENTRY_MAX, REMEMBERED, REMEMBERED_BYTES, ROWS_MAX, Wish
 from netbridge.bridge.forward.flows import Flow
 from netbridge.stack.packet import TCP
 from tests.bridge.fake_target import FakeTarget
@@ -202,6 +202,18 @@ async def test_a_start_can_be_watched() -> None:
 
     assert await life.during(act) == 0
     assert seen[0]["bridge"]["target"] == "exec:fake"
+
+
+def test_what_a_target_says_is_remembered_within_bounds() -> None:
+    feed = Life(FakeTarget()).session.feed
+    for _ in range(100):
+        feed.event(events.Skipped(tuple(events.Network("n" * 1000, "why " * 250) for _ in range(1024))))
+        feed.log("warning", "netbridge.x", "x" * 40_000)
+    sizes = [len(json.dumps(entry)) for entry in feed._log]
+    assert max(sizes) < ENTRY_MAX + 100
+    assert REMEMBERED_BYTES // 2 < sum(sizes) < REMEMBERED_BYTES + 100 * len(sizes)
+    feed.event(events.Hint("the latest"))
+    assert feed.news(0, 0, 1)[1][0]["fields"] == {"text": "the latest"}
 
 
 def test_a_wish_takes_only_what_makes_sense() -> None:

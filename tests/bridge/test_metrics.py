@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,7 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from netbridge.bridge import capturing, events, values
 from netbridge.bridge.errors import BridgeError
+from netbridge.bridge.metrics import server
 from netbridge.bridge.metrics.exposition import OPENMETRICS, PROMETHEUS, Family, counter, text
+from netbridge.bridge.metrics.families import families
+from netbridge.bridge.metrics.server import MOST
+from netbridge.bridge.session import Session
 from tests.bridge.fake_target import FakeTarget
 from tests.bridge.life import Life, QuietNetworks
 
@@ -138,6 +143,45 @@ async def test_nonsense_ends_its_connection_and_nothing_else(sent: bytes, scrape
             pass
         writer.close()
         assert "netbridge_uptime_seconds" in (await asyncio.to_thread(fetch, url))[0]
+
+    await scrape(look)
+
+
+async def test_those_who_only_connect_keep_nobody_out(scrape: Any) -> None:
+    async def look(_life: Life, url: str) -> None:
+        host, port = url.split("/")[2].split(":")
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(3 * MOST)]
+        assert "netbridge_uptime_seconds" in (await asyncio.to_thread(fetch, url))[0]
+        for _, writer in silent:
+            writer.close()
+
+    await scrape(look)
+
+
+async def test_numbers_asked_for_again_and_again_are_not_made_each_time(
+    scrape: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[None] = []
+
+    def slowly(session: Session) -> Iterator[Family]:
+        made.append(None)
+        time.sleep(0.02)
+        return families(session)
+
+    monkeypatch.setattr(server, "families", slowly)
+
+    async def look(_life: Life, url: str) -> None:
+        for _ in range(10):
+            await asyncio.to_thread(fetch, url)
+        assert len(made) < 5
+
+    await scrape(look)
+
+
+async def test_a_target_that_is_no_utf8_is_a_label(scrape: Any) -> None:
+    async def look(life: Life, url: str) -> None:
+        life.session.options = dataclasses.replace(life.session.options, target="ssh://caf\udce9")
+        assert r"caf\udce9" in (await asyncio.to_thread(fetch, url))[0]
 
     await scrape(look)
 

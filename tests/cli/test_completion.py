@@ -19,6 +19,7 @@ import pytest
 
 from netbridge.bridge.control import Control
 from netbridge.bridge.runtime import Folder
+from netbridge.cli import completion
 from netbridge.cli.completion import SCRIPTS, candidates
 from netbridge.cli.program import run
 
@@ -135,6 +136,24 @@ async def test_fish_says_what_it_would_offer(tmp_path: Path) -> None:
     for (text, whole), offered in zip(TYPED, done.stdout.split("==\n")[:-1], strict=True):
         first = offered.partition("\t")[0].strip()
         assert f"{text[:text.rfind(' ') + 1]}{first}" == whole.rstrip(), (text, offered, done.stderr)
+
+
+EVIL = """exec:sh -c 'x' "y" $(touch marked) `touch marked`; touch marked"""
+
+
+@pytest.mark.parametrize(("typed", "at"), [("", 0), ("exec", 0), ("'ex", 0), ('"ex', 0), ("exec:", 5)])
+def test_bash_takes_a_target_for_one_word_and_runs_nothing_in_it(
+    typed: str, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(completion, "_running", lambda: {EVIL: ""})
+    assert run(["complete", "bash", ":=", "--", f"netbridge down {typed}"]) == 0
+    word = typed[:at] + capsys.readouterr().out.removesuffix("\n")
+    quote = typed[:1] if typed[:1] in {"'", '"'} else ""
+    said = subprocess.run(
+        ["bash", "-c", f"printf %s {quote}{word}{quote}"], capture_output=True, text=True, cwd=tmp_path, timeout=30,
+        check=True).stdout
+    assert said == EVIL
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("shell", SHELLS)

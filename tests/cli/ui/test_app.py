@@ -188,6 +188,14 @@ async def test_copy_takes_the_address_of_what_is_selected(seen: Seen) -> None:
     assert seen.app.clipboard == "fd00::7"
 
 
+async def test_what_is_copied_can_be_pasted(seen: Seen) -> None:
+    """An answer is written by whoever owns the name."""
+    await seen.show(questions=[question(1, type="TXT", answer="TXT \x1b]0;forged\x07\nrm -rf ~")])
+    text = await seen.press("tab", "c")
+    assert seen.app.clipboard == r"TXT \x1b]0;forged\x07 rm -rf ~"
+    assert "\x1b" not in text
+
+
 async def test_zoom_shows_one_list_alone_and_all_again(seen: Seen) -> None:
     await seen.show(flows=[flow(1)], questions=[question(1)])
     text = await seen.press("tab", "z")
