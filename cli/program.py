@@ -51,7 +51,7 @@ _command(
     " exit status. Options can also stand in a TOML file and in the environment as NETBRIDGE_*.",
 )
 _command("list:list_", "list [OPTIONS]", "Show codespaces and their state, running ones first.")
-_command("status:status", "status [OPTIONS]", "Show running bridges, their flows and counters.")
+_command("status:status", "status [OPTIONS] [TARGET]", "Show running bridges, their flows and counters.")
 _command(
     "trace:trace", "trace [OPTIONS] HOST[:PORT]", "Show how one destination travels, and what stops it.",
     "Name, route, policy, resolver, connect. Exit status 1 when it would not work. Without a bridge, what this machine"
@@ -65,6 +65,7 @@ _command(
 )
 _command(
     "capture:capture", "capture [OPTIONS] [TARGET]", "Show the packets of a running bridge to Wireshark or tshark.",
+    "They come as pcapng, until ctrl-c or the bridge's end. As in: `netbridge capture | tshark -r -`",
 )
 _command(
     "connect:connect", "connect [--target TARGET] HOST PORT", "Connect standard input and output to a port over there.",
@@ -79,12 +80,19 @@ _command(
     "Serve SOCKS5 on this machine, leading into the codespace's network, until ctrl-c.",
     "CONNECT by name and address; names are resolved over there when the client leaves that to the proxy (socks5h).",
 )
-_command("attach:attach", "attach [TARGET]", "Show the terminal UI of a running bridge.")
+_command(
+    "attach:attach", "attach [TARGET]", "Show the terminal UI of a running bridge.",
+    "d or the end of the bridge closes it, q stops the bridge.",
+)
 app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NAME.netbridge` work.")
 _command("status:down", "down [TARGET | --all]", "Stop running bridges and wait until they are gone.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
 app.command("netbridge.cli.config:app", name="config", help="Show the settings and where they come from.")
-app.command("netbridge.cli.completion:completion", help="Print what completes netbridge's command line in a shell.")
+_command(
+    "completion:completion", "completion SHELL", "Print what completes netbridge's command line in a shell.",
+    'bash: eval "$(netbridge completion bash)" in ~/.bashrc. zsh: the same in ~/.zshrc, behind compinit. fish:'
+    " netbridge completion fish > ~/.config/fish/completions/netbridge.fish.",
+)
 app.command("netbridge.cli.ghextension:app", name="gh-extension", help="Make `gh netbridge` work.")
 app.command("netbridge.cli.completion:complete", show=False)
 
