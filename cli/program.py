@@ -7,6 +7,7 @@ Heavy modules (the bridge, SSH, DNS) are imported by the commands that use them:
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 from collections.abc import Sequence
@@ -117,6 +118,8 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
+            return 1  # `| head`, which has had enough and need not be told
         shown = told(error)
         form = peek(words, "log-format")
         try:
@@ -127,6 +130,16 @@ def run(words: Sequence[str]) -> int:
         except OSError:
             pass  # a terminal that was closed, a full disk: the exit status says it
         return shown.exit_code
+
+
+def _unread(stream: TextIO) -> bool:
+    """It is a pipe, and nobody is left who could read it."""
+    try:
+        watched = select.poll()
+        watched.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in watched.poll(0))
+    except (OSError, ValueError):  # closed
+        return False
 
 
 def _flushed(stream: TextIO) -> bool:
