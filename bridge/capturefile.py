@@ -41,6 +41,11 @@ class CaptureFile:
         if path.is_symlink() or not path.is_file():  # what a link leads to is in other hands, and a pipe has no size
             self._size = 0
 
+    def begin(self, beginning: bytes) -> None:
+        """What each file starts with, where it was not known yet when the first was opened."""
+        self._beginning = beginning
+        self.write([beginning])
+
     def write(self, pieces: Iterable[Buffer]) -> None:
         """Write one packet, or lose it."""
         if self._file is None:

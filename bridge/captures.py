@@ -56,16 +56,19 @@ class Captures:
         self._file: CaptureFile | None = None
         self._askers: set[_Asker] = set()
 
+    def prepare(self) -> None:
+        """Open the file, before anything is done at the target. Raises UsageError when it cannot be written."""
+        if self._path:
+            complain = lambda text: self._tell(events.Hint(text))
+            self._file = CaptureFile(self._path, self._size, b"", complain)
+
     def open(self, stack: Stack) -> None:
-        """The packets of this stack, which was just started, are there to be looked at. Raises UsageError when the
-        file cannot be written.
-        """
+        """The packets of this stack, which was just started, are there to be looked at."""
         self._beginning = pcapng.section(
             f"netbridge {netbridge.__version__}", self.interface, f"netbridge to {self._target}",
         )
-        if self._path:
-            complain = lambda text: self._tell(events.Hint(text))
-            self._file = CaptureFile(self._path, self._size, self._beginning, complain)
+        if self._file:
+            self._file.begin(self._beginning)
         self._stack = stack
         self._look()
 

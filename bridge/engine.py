@@ -72,7 +72,7 @@ class Engine:
         self._audit: Audit | None = None
 
     async def open(self) -> None:
-        """Take packets from now on. Raises UsageError when the capture file cannot be written."""
+        """Take packets from now on."""
         loop = asyncio.get_running_loop()
         keep_freed_memory()
         limits = self._limits

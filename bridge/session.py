@@ -177,6 +177,7 @@ class Session:
                 watch=self.feed.watch,
             )
             try:
+                self.captures.prepare()
                 await control.start()
                 if metrics:
                     await metrics.start()
@@ -186,6 +187,7 @@ class Session:
                 if metrics:
                     await metrics.close()
                 await control.close()
+                self.captures.close()
                 reservation.release()
 
     async def _bridge(self) -> int:

@@ -56,6 +56,8 @@ class Command:
     """All paragraphs, the summary first, without the parameters' section."""
     arguments: tuple[Argument, ...]
     commands: tuple[Command, ...]
+    usage: str
+    """What follows its name, where that was written by hand; empty where it can be told from the arguments."""
     takes_command: bool
     """`-- COMMAND` may follow."""
 
@@ -76,14 +78,15 @@ def commands() -> Command:
 def _command(app: cyclopts.App, path: tuple[str, ...], help: str) -> Command:
     below = [(name, app[name]) for name in app if not name.startswith("-")]
     function = app.default_command
-    document = inspect.getdoc(function) if function else help
-    text = re.split(r"\n+Parameters\n-+\n", document or help)[0]
+    # What `--help` shows, and not the docstring of a command that has a text of its own in the program's list.
+    text = re.split(r"\n+Parameters\n-+\n", inspect.cleandoc(help))[0]
     text = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
     found = app.assemble_argument_collection(parse_docstring=True) if function else []
     return Command(
-        path, summary=(help or text).partition("\n")[0], text=text,
+        path, summary=text.partition("\n")[0], text=text,
         arguments=tuple(_argument(item) for item in found if item.show),
         commands=tuple(_command(one, (*path, name), str(one.help)) for name, one in below if one.show),
+        usage=(app.usage or "").partition(f" {path[-1]}" if path else " ")[2].strip(),
         takes_command=function is not None and "command" in inspect.signature(function).parameters,
     )
 

@@ -31,8 +31,6 @@ def told(error: BaseException) -> BridgeError:
         )
     if isinstance(error, cyclopts.CycloptsError):
         return UsageError("The command line could not be understood.", text, "See `netbridge --help`.")
-    if isinstance(error, BrokenPipeError):
-        return BridgeError("Not everything could be printed.", "The reader of the output went away.", "Keep it open.")
     return BridgeError(
         f"netbridge failed in a way it should not: {type(error).__name__}.", text,
         "Run it again with --trace-level trace and report what it prints.",

@@ -63,6 +63,8 @@ def _lines(program: Command) -> Iterator[str]:
 
 def _synopsis(command: Command) -> str:
     words = [f"\\fBnetbridge {' '.join(map(_text, command.path))}\\fR"]
+    if command.usage:
+        return f"{words[0]} {re.sub('[A-Z]+', _placeholder, _text(command.usage.replace('…', '...')))}"
     if any(argument.is_option for argument in command.arguments):
         words.append("[\\fIOPTIONS\\fR]")
     for argument in command.arguments:
@@ -72,6 +74,10 @@ def _synopsis(command: Command) -> str:
     if command.takes_command:
         words.append("[\\-\\- \\fICOMMAND\\fR...]")
     return " ".join(words)
+
+
+def _placeholder(word: re.Match[str]) -> str:
+    return f"\\fI{word[0]}\\fR"
 
 
 def _argument(argument: Argument) -> str:

@@ -7,6 +7,7 @@ Heavy modules (the bridge, SSH, DNS) are imported by the commands that use them:
 from __future__ import annotations
 
 import os
+import select
 import sys
 import threading
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ _command(
     " exit status. Options can also stand in a TOML file and in the environment as NETBRIDGE_*.",
 )
 _command("list:list_", "list [OPTIONS]", "Show codespaces and their state, running ones first.")
-_command("status:status", "status [OPTIONS]", "Show running bridges, their flows and counters.")
+_command("status:status", "status [OPTIONS] [TARGET]", "Show running bridges, their flows and counters.")
 _command(
     "trace:trace", "trace [OPTIONS] HOST[:PORT]", "Show how one destination travels, and what stops it.",
     "Name, route, policy, resolver, connect. Exit status 1 when it would not work. Without a bridge, what this machine"
@@ -65,6 +66,7 @@ _command(
 )
 _command(
     "capture:capture", "capture [OPTIONS] [TARGET]", "Show the packets of a running bridge to Wireshark or tshark.",
+    "They come as pcapng, until ctrl-c or the bridge's end. As in: `netbridge capture | tshark -r -`",
 )
 _command(
     "connect:connect", "connect [--target TARGET] HOST PORT", "Connect standard input and output to a port over there.",
@@ -79,12 +81,19 @@ _command(
     "Serve SOCKS5 on this machine, leading into the codespace's network, until ctrl-c.",
     "CONNECT by name and address; names are resolved over there when the client leaves that to the proxy (socks5h).",
 )
-_command("attach:attach", "attach [TARGET]", "Show the terminal UI of a running bridge.")
+_command(
+    "attach:attach", "attach [TARGET]", "Show the terminal UI of a running bridge.",
+    "d or the end of the bridge closes it, q stops the bridge.",
+)
 app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NAME.netbridge` work.")
 _command("status:down", "down [TARGET | --all]", "Stop running bridges and wait until they are gone.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
 app.command("netbridge.cli.config:app", name="config", help="Show the settings and where they come from.")
-app.command("netbridge.cli.completion:completion", help="Print what completes netbridge's command line in a shell.")
+_command(
+    "completion:completion", "completion SHELL", "Print what completes netbridge's command line in a shell.",
+    'bash: eval "$(netbridge completion bash)" in ~/.bashrc. zsh: the same in ~/.zshrc, behind compinit. fish:'
+    " netbridge completion fish > ~/.config/fish/completions/netbridge.fish.",
+)
 app.command("netbridge.cli.ghextension:app", name="gh-extension", help="Make `gh netbridge` work.")
 app.command("netbridge.cli.completion:complete", show=False)
 
@@ -109,6 +118,8 @@ def run(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unread(sys.stdout):
+            return 1  # `| head`, which has had enough and need not be told
         shown = told(error)
         form = peek(words, "log-format")
         try:
@@ -119,6 +130,16 @@ def run(words: Sequence[str]) -> int:
         except OSError:
             pass  # a terminal that was closed, a full disk: the exit status says it
         return shown.exit_code
+
+
+def _unread(stream: TextIO) -> bool:
+    """It is a pipe, and nobody is left who could read it."""
+    try:
+        watched = select.poll()
+        watched.register(stream.fileno(), 0)
+        return any(event & select.POLLERR for _, event in watched.poll(0))
+    except (OSError, ValueError):  # closed
+        return False
 
 
 def _flushed(stream: TextIO) -> bool:

@@ -148,6 +148,8 @@ def plan(
         for outer in on_link:
             if inside(network, outer) and (network == outer or network not in named):
                 reason = "it is inside %s, a network of the target's own" % outer
+                if network == outer:
+                    reason = "it is the target's own, too"
         for item in protected:
             if inside(network, item.network):
                 reason = item.reason

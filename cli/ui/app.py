@@ -167,8 +167,9 @@ class BridgeApp(App[Left]):
         self.draw()
 
     def action_pause(self) -> None:
-        self.paused = not self.paused
+        self.paused = self.heading.paused = not self.paused
         if self.paused:
+            self.heading.refresh()
             self.notify("The screen stands still; p goes on.", timeout=5)
         else:
             self.draw()

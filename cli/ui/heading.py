@@ -17,7 +17,7 @@ from .words import age, count, fit, sparkline
 _STATES = {
     "starting": Style(color="yellow", bold=True), "running": Style(color="green", bold=True),
     "reconnecting": Style(color="red", bold=True, reverse=True), "stopping": Style(color="yellow", bold=True),
-    "gone": Style(color="red", bold=True, reverse=True),
+    "paused": Style(color="yellow", bold=True, reverse=True), "gone": Style(color="red", bold=True, reverse=True),
 }
 BOLD, PLAIN, FAINT = Style(bold=True), Style(), Style(dim=True)
 UP, DOWN = Style(color="cyan"), Style(color="green")
@@ -32,6 +32,8 @@ class Heading(Widget):
     def __init__(self, id: str, model: Model) -> None:
         super().__init__(id=id)
         self._model = model
+        self.paused = False
+        """Said instead of the state, which may have become another meanwhile."""
 
     def render_line(self, y: int) -> Strip:
         header = self._model.header
@@ -50,6 +52,8 @@ class Heading(Widget):
         place = clean(str(bridge.get("target", "")))
         if (host := clean(bridge.get("host", ""))) and host not in place:
             place += f" ({clean(bridge.get('user', ''))}@{host})"
+        if self.paused:
+            state = "paused"
         marked = f" {'●' if state == 'running' else '○'} {state} "
         room = max(0, self.size.width - len("netbridge ") - len(marked) - len(right) - 1)
         return [

@@ -417,6 +417,13 @@ async def test_a_captured_network_that_makes_no_sense_is_a_usage_error() -> None
         await Life(FakeTarget(), route=("127.0.0.0/8",)).session.run()
 
 
+async def test_a_capture_file_that_cannot_be_written_is_said_before_anything_is_done_over_there(tmp_path: Path) -> None:
+    life = Life(FakeTarget(), pcap=tmp_path / "none" / "file")
+    with pytest.raises(UsageError, match="cannot be written"):
+        await life.session.run()
+    assert not life.told
+
+
 async def test_what_the_agent_skips_is_told_and_not_called_captured() -> None:
     target = FakeTarget()
     target.skips = [{"route": "10.0.5.0/24", "reason": "it is inside 10.0.0.0/16"}]

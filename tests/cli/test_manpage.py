@@ -11,6 +11,7 @@ import pytest
 
 from netbridge.cli.commands import commands
 from netbridge.cli.manpage import page
+from netbridge.cli.program import run
 
 PAGE = Path(__file__).parents[2] / "docs/netbridge.1"
 
@@ -43,3 +44,13 @@ def test_groff_has_no_warning() -> None:
     done = subprocess.run(
         ["groff", "-man", "-ww", "-z", str(PAGE)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_says_what_help_says(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One text for each command: `--help` has it from the program's list, and the page must not have another."""
+    monkeypatch.setenv("COLUMNS", "400")
+    for command in commands().every():
+        if command.path and not command.commands:
+            assert run([*command.path, "--help"]) == 0
+            told = [part.strip() for part in capsys.readouterr().out.split("\n\n")[1:]]
+            assert command.text.split("\n\n") == [part for part in told if part and "╭" not in part], command.path

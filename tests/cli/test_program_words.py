@@ -187,6 +187,19 @@ def test_what_cannot_be_printed_changes_no_exit_code_but_that_of_lost_output(
     assert done.returncode == code
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_had_enough_is_not_told_of_it(unbuffered: str) -> None:
+    """`netbridge config example | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONUNBUFFERED": unbuffered}
+    with open(writing, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "netbridge", "config", "example"], env=environment, check=False, stdout=out,
+            stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_failure_is_json_where_json_was_asked_for(capsys: Capture) -> None:
     assert run(["up", "--log-format", "json", "--mtu", "1"]) == 2
     failed = json.loads(capsys.readouterr().err)

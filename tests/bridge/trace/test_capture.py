@@ -14,7 +14,7 @@ from netbridge.bridge.trace.run import _situation
 SITUATION = Situation(
     captured=[Pair("10.0.0.0/8", "routed on tun0"), Pair("10.9.0.0/16", "by --route"), Pair("fd00::/8", "ula")],
     excluded=[Pair("10.97.0.0/24", "asked for by --exclude"), Pair("127.0.0.0/8", "loopback")],
-    skipped=[Pair("172.17.0.0/16", "it is inside 172.17.0.0/16, a network of the target's own")],
+    skipped=[Pair("172.17.0.0/16", "it is the target's own, too")],
     installed=["10.0.0.0/8"], tun="nb0", own={"10.0.0.53": "it is the target's own nameserver"},
 )
 BRIDGE, OTHER = Way(interface="nb0", route="10.0.0.0/8"), Way(interface="eth0", route="10.1.0.0/16")

@@ -209,9 +209,11 @@ async def test_zoom_shows_one_list_alone_and_all_again(seen: Seen) -> None:
 
 async def test_pause_keeps_the_screen_still_and_goes_on(seen: Seen) -> None:
     await seen.show(flows=[flow(1)])
-    await seen.press("p")
+    assert "paused" in (await seen.press("p")).splitlines()[0]
     assert "10.20.0.5:5432" not in await seen.show(flows=[flow(5)])
-    assert "10.20.0.5:5432" in await seen.press("p")
+    after = await seen.press("p")
+    assert "10.20.0.5:5432" in after
+    assert "paused" not in after
 
 
 async def test_more_rows_are_wished_for_as_one_scrolls(seen: Seen) -> None:
