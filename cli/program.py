@@ -91,8 +91,8 @@ app.command("netbridge.cli.service:app", name="service", help="Let the system's 
 app.command("netbridge.cli.config:app", name="config", help="Show the settings and where they come from.")
 _command(
     "completion:completion", "completion SHELL", "Print what completes netbridge's command line in a shell.",
-    'bash: eval "$(netbridge completion bash)" in ~/.bashrc. zsh: the same in ~/.zshrc, behind compinit. fish:'
-    " netbridge completion fish > ~/.config/fish/completions/netbridge.fish.",
+    'bash: `eval "$(netbridge completion bash)"` in ~/.bashrc. zsh: the same in ~/.zshrc, behind compinit. fish:'
+    " `netbridge completion fish`, kept as ~/.config/fish/completions/netbridge.fish.",
 )
 app.command("netbridge.cli.ghextension:app", name="gh-extension", help="Make `gh netbridge` work.")
 app.command("netbridge.cli.completion:complete", show=False)

@@ -33,7 +33,7 @@ LARGEST = 1 << 20
 """Bytes; a larger file is none of ours."""
 
 
-@app.command
+@app.command(usage="Usage: netbridge service install [--now] TARGET [OPTIONS]")
 def install(
     *words: Annotated[str, Parameter(name="TARGET", allow_leading_hyphen=True, help=(
         "What to bridge, and any options of `netbridge up`; the service is run with them."

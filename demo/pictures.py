@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,11 @@ def work(world: World) -> None:
     start("sh", "-c", f"sleep 6; dig +short mail.corp.test aaaa; curl -s -m 2 http://{CORP[4]}:22/")
 
 
+def without_fonts(picture: str) -> str:
+    """Who looks at it fetches nothing: the fonts that it names are a server's, and any monospaced one will do."""
+    return re.sub(r"\n *@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+
+
 async def take(folder: Folder, number: int, name: str, size: tuple[int, int], keys: Sequence[str] = ()) -> None:
     """One picture of the screen, after some keys."""
     app = BridgeApp(BridgeSource(folder, number))
@@ -50,7 +56,7 @@ async def take(folder: Folder, number: int, name: str, size: tuple[int, int], ke
             await pilot.pause(0.6)
         await pilot.pause(0.3)
         PICTURES.mkdir(parents=True, exist_ok=True)
-        (PICTURES / f"{name}.svg").write_text(app.export_screenshot(title="netbridge"), encoding="utf-8")
+        (PICTURES / f"{name}.svg").write_text(without_fonts(app.export_screenshot(title="netbridge")), encoding="utf-8")
         print(f"docs/pictures/{name}.svg", file=sys.stderr)
 
 

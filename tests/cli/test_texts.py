@@ -92,11 +92,11 @@ def texts() -> list[tuple[str, str]]:
 
 
 def test_commands_stand_in_backticks() -> None:
-    """But for the reason of a stop, comments in files that are written, and roff, which has marks of its own."""
+    """But for the reason of a stop, usage, comments in files that are written, and roff, which has marks of its own."""
     named = [
         f"{place}: {text}" for place, text in texts()
         if BARE.search(re.sub(r"`[^`]*`", "", text)) and " " in text and "manpage" not in place
-        and not text.startswith(("asked by", "# ", "#compdef"))
+        and not text.startswith(("asked by", "# ", "#compdef", "Usage: "))
     ]
     assert not named, "\n".join(named)
 
