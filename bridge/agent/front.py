@@ -16,6 +16,8 @@ import socket
 import traceback
 from typing import Callable
 
+ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""The signals that end the connection."""
 PATIENCE = 10
 """Seconds after a signal until the front ends whatever the other process does."""
 
@@ -26,10 +28,16 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
     `keep_out` lets go of what belongs to the other process alone. Raises OSError when there are too many processes.
     """
     ours, theirs = socket.socketpair()
-    pid = os.fork()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # a signal waits until there is somebody to take it
+    try:
+        pid = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
+        raise
     if pid == 0:
         status = 1
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
             ours.close()
             os.setsid()
             status = serve(theirs)
@@ -56,8 +64,9 @@ def _wait(ours: socket.socket) -> int:
             ours.shutdown(socket.SHUT_WR)
         signal.alarm(PATIENCE)
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in ENDS:
         signal.signal(number, asked_to_end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
         name.write("netbridge-front")
     said = b"\1"

@@ -117,7 +117,7 @@ def test_a_dead_resolver_here(idle: World) -> None:
     ("ssh://wrongkey", 4, "wrongkey does not let you in."),
     ("ssh://stranger", 4, "The host key of stranger is not known."),
     ("ssh://impostor", 4, "The host key of impostor is not the one that is known."),
-    (f"ssh://root@{CODESPACE[4]}:2223", 3, f"root@{CODESPACE[4]}:2223 does not accept connections."),
+    (f"ssh://root@{CODESPACE[4]}:9", 3, f"root@{CODESPACE[4]}:9 does not accept connections."),
     ("ssh://nowhere.test", 3, "There is no host nowhere.test."),
 ])
 def test_troubles_of_ssh(idle: World, target: str, code: int, what: str) -> None:

@@ -240,7 +240,9 @@ def test_status_while_running(idle: World, start: Start) -> None:
     assert status["state"] == "running"
     assert any(CORP[4] in str(flow) and "80" in str(flow) for flow in status["flows"]), status["flows"]
     assert "10.99.0.0/24" in str(status["captured"])
-    assert netbridge(idle.laptop, "status").check().stdout == ""
+    shown = netbridge(idle.laptop, "status").check()
+    assert TARGET in shown.stdout
+    assert shown.stderr == ""
     bridge.stop()
     assert netbridge(idle.laptop, "status", "--json").check().stdout.strip() == '{"bridges": []}'
 

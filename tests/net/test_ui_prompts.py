@@ -47,7 +47,7 @@ def test_a_passphrase_is_asked_for_before_the_ui_and_after_it_but_not_over_it(wo
         tmux.say(PHRASE)
         tmux.until(SHOWN, "● running")
         break_it(world)
-        screen = tmux.until("reconnecting", "no connection yet (1 tries")
+        screen = tmux.until("reconnecting", "no connection yet (one try")
         assert SHOWN in screen
         assert "nter passphrase" not in screen, "asked over the UI"
         tmux.press("d")
