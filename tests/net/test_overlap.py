@@ -88,7 +88,7 @@ def test_failure_15_a_name_that_leads_into_an_own_network_is_reached(idle: World
     assert told[HOSTS["db"]]["network"] == "172.17.0.0/16"
     hints = [it["text"] for it in bridge.events if it["event"] == "hint" and "172.17.0.0/16" in it["text"]]
     assert len(hints) == 1, hints
-    shown = netbridge(idle.laptop, "status").check().stderr
+    shown = netbridge(idle.laptop, "status").check().stdout
     assert "overlapping" in shown
     assert "172.17.9.9 in 172.17.0.0/16 (db.over.test)" in shown, shown
     assert bridge.stop() == 0

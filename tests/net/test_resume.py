@@ -423,5 +423,5 @@ def test_an_idle_bridge_asks_every_few_seconds(start: Callable[..., Bridge], wor
     with counted(world) as packets:
         before = packets()
         wait_until(lambda: packets() - before >= 2, "two questions", 10, 0.2)
-    assert 0 < bridge.status()["connection"]["rtt"] < 1
+    assert 0 < wait_until(lambda: bridge.status()["connection"]["rtt"], "its answer") < 1
     assert bridge.stop() == 0
