@@ -52,7 +52,7 @@ def test_the_versions_do_not_mix() -> None:
 @pytest.mark.parametrize(
     ("wish", "reason"),
     [
-        ("10.0.0.0/16", "inside 10.0.0.0/16"), ("10.0.5.7/32", "inside 10.0.0.0/16"),
+        ("10.0.0.0/16", "the target's own, too"), ("10.0.5.7/32", "inside 10.0.0.0/16"),
         ("10.0.5.7", "inside 10.0.0.0/16"),
         ("127.0.0.1/32", "loopback"), ("169.254.169.254", "link-local"), ("168.63.129.16/32", "Azure"),
         ("fe80::/64", "link-local"), ("224.0.0.0/24", "multicast"), ("0.0.0.0/8", "this host"), ("::1", "loopback"),
