@@ -258,6 +258,8 @@ def _host(row: dict[str, Any]) -> str:
 def run(folder: Folder, number: int) -> Left:
     """Watch bridge `number` on this terminal. Raises BridgeError when there is none."""
     os.nice(YIELDING)
+    for name in ("COLUMNS", "LINES"):  # exported by some shells, and then the window could not be followed
+        os.environ.pop(name, None)
     screen = BridgeApp(BridgeSource(folder, number))
     left = screen.run()
     if screen.fault:

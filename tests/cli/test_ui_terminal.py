@@ -158,6 +158,8 @@ def test_in_the_background_the_bridge_runs_without_its_ui(machine: Machine, tmux
 
 
 def test_it_follows_the_size_of_its_window(tmux: Tmux, place: str) -> None:
+    """Whatever size the shell has exported."""
+    tmux.run("export", "COLUMNS=80", "LINES=24")
     start(tmux, place)
     assert "IDLE" not in tmux.screen
     tmux.resize(140, 40)
