@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,10 @@ def place() -> None:
     for own in (OWN, OTHER):
         lines += [f"addr add {own[4]}/24 dev lo", f"addr add {own[6]}/64 dev lo nodad"]
     subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
+    # The kernel makes an IPv6 address's own route in a worker of its own, a moment after `ip` has ended.
+    deadline = time.monotonic() + 10
+    while any(subprocess.run(["ip", "route", "get", each[6]], capture_output=True).returncode for each in (OWN, OTHER)):
+        assert time.monotonic() < deadline
 
 
 def connected(version: int) -> tuple[socket.socket, socket.socket]:

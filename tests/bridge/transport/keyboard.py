@@ -80,6 +80,17 @@ class Keyboard:
     def foreground(self) -> int:
         return os.tcgetpgrp(self.terminal)
 
+    def given_away(self) -> None:
+        """Wait until the program gave the terminal to a command; before it leads a session nobody has it (0)."""
+        while self.foreground() in (0, self.pid):
+            self._read(0.02)
+
+    def asks(self) -> None:
+        """Wait until the command waits for keys: a key pressed before that finds a shell between two of its looks."""
+        self.given_away()
+        while Path(f"/proc/{self.foreground()}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+            self._read(0.02)
+
     def _read(self, seconds: float) -> None:
         if select.select([self.terminal], [], [], seconds)[0]:
             try:

@@ -37,8 +37,7 @@ def run(*argv: str) -> Keyboard:
 def test_it_reads_and_its_status_comes_back() -> None:
     with run("sh", "-c", "echo ready; read x; echo got $x; exit 7") as keyboard:
         keyboard.expect("ready")
-        while keyboard.foreground() == keyboard.pid:  # the command may speak before it is given the terminal
-            keyboard._read(0.02)
+        keyboard.given_away()  # the command may speak before it is
         keyboard.type("keys\n")
         keyboard.expect("got keys")
         keyboard.expect("status 7 foreground True")
@@ -48,6 +47,7 @@ def test_it_reads_and_its_status_comes_back() -> None:
 def test_ctrl_c_is_the_commands() -> None:
     with run("sh", "-c", "trap 'echo caught' INT; echo ready; read x; echo end; exit 3") as keyboard:
         keyboard.expect("ready")
+        keyboard.asks()
         keyboard.type("\x03")
         keyboard.expect("caught")
         keyboard.type("\n")
@@ -58,8 +58,7 @@ def test_ctrl_c_is_the_commands() -> None:
 
 def test_ctrl_c_ends_a_command_that_does_not_catch_it() -> None:
     with run("sleep", "100") as keyboard:
-        while keyboard.foreground() == keyboard.pid:
-            keyboard._read(0.02)
+        keyboard.given_away()
         keyboard._read(0.3)
         keyboard.type("\x03")
         assert "BRIDGE" not in keyboard.expect(f"status {128 + signal.SIGINT} foreground True")
