@@ -34,8 +34,8 @@ from .link.base import Buffer, Link, LinkError
 from .packet import ICMP, ICMPV6, TCP, UDP, Fragment, IpPacket
 from .tcp.config import TcpConfig
 from .tcp.endpoint import Tcp
-from .tcp.request import TcpRequest
-from .tcp.streams import LIMIT, Connected, Server, TcpTransport, acceptor, stream_acceptor
+from .tcp.listener import BACKLOG, Opened
+from .tcp.streams import LIMIT, Connected, Server, TcpTransport, opener, stream_opener
 from .timers import Timers
 from .udp.endpoint import Udp
 from .udp.transport import open_endpoint
@@ -333,30 +333,25 @@ class Stack:
     # -- the asyncio face
 
     async def start_server(
-        self, connected: Connected, host: str | None, port: int, *, limit: int = LIMIT
-    ) -> Server:
+        self, connected: Connected, host: str | None, port: int, *, limit: int = LIMIT, backlog: int = BACKLOG,
+    ) -> Server:  # fmt: skip
         """Accept connections to `port`; as asyncio.start_server.
 
-        `host` is one of the stack's addresses, "0.0.0.0" or "::" (any of that version), or None (any).
+        `host` is one of the stack's addresses, "0.0.0.0" or "::" (any of that version), or None (any). `backlog`:
+        handshakes under way; beyond them the oldest gives way.
         Raises OSError when the address is not the stack's own or the port is taken.
         """
-        return self._listen(host, port, stream_acceptor(connected, self.loop, limit))
+        return self._listen(host, port, stream_opener(connected, self.loop, limit), backlog)
 
     async def create_server(
-        self, protocol_factory: Callable[[], asyncio.Protocol], host: str | None, port: int
+        self, protocol_factory: Callable[[], asyncio.Protocol], host: str | None, port: int, *, backlog: int = BACKLOG
     ) -> Server:
         """Accept connections to `port`, each for a protocol of its own; as the event loop's method of that name."""
-        return self._listen(host, port, acceptor(protocol_factory, self.loop))
+        return self._listen(host, port, opener(protocol_factory, self.loop), backlog)
 
-    def _listen(self, host: str | None, port: int, accept: Callable[[TcpRequest], None]) -> Server:
+    def _listen(self, host: str | None, port: int, opened: Opened, backlog: int) -> Server:
         packed = None if host is None else self._own_or_any(host)
-        key = (packed, _port(port))
-        if self._closed:
-            raise OSError(errno.ENETDOWN, strerror(errno.ENETDOWN))
-        if key in self.tcp.listeners:
-            raise OSError(errno.EADDRINUSE, f"port {port} is already listened on")
-        self.tcp.listeners[key] = accept
-        return Server(lambda: self.tcp.listeners.pop(key, None) and None, (host or "", port))
+        return Server(self.tcp.listen(packed, _port(port), opened, backlog), (host or "", port))
 
     async def open_connection(
         self, host: str, port: int, *, local_host: str | None = None, limit: int = LIMIT

@@ -52,6 +52,11 @@ class Connection(Arrival):
         self._take_syn(seq, window, options)
         self._syn_again = True
 
+    def answered(self, first_at: float, tries: int) -> None:
+        """After `accept`: the SYN-ACK has left already, for the first time then, and so many times in all."""
+        self.transmit(first_at)
+        self._syn_tries = tries
+
     # -- the user's calls
 
     def write(self, data: bytes) -> None:

@@ -33,6 +33,8 @@ class TcpCounters:
     """Connection requests received."""
     dropped: int = 0
     """Of these, answered with silence: a queue or a limit was full, or nobody answered them."""
+    half_open_dropped: int = 0
+    """Handshakes of listeners given up, oldest first, because a newer one needed their place."""
     opened: int = 0
     """Connections accepted or opened."""
     closed: int = 0

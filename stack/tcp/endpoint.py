@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from errno import EADDRNOTAVAIL, ENETDOWN
+from errno import EADDRINUSE, EADDRNOTAVAIL, ENETDOWN
 from os import strerror, urandom
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from .config import TcpConfig
 from .counters import TcpCounters
 from .flow import Flow
 from .isn import IsnGenerator
+from .listener import BACKLOG, Listener, Opened
 from .output import HeaderWriter
 from .request import TcpRequest
 from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, parse_options
@@ -55,8 +56,8 @@ class Tcp:
         self.isn = IsnGenerator()
         self.flows: dict[bytes, Flow] = {}
         self.requests: dict[bytes, TcpRequest] = {}
-        self.listeners: dict[tuple[bytes | None, int], Accept] = {}
-        """Accept callbacks by packed address (None: any of ours) and port."""
+        self.listeners: dict[tuple[bytes | None, int], Listener] = {}
+        """By packed address (None: any of ours) and port."""
         self.forward: Accept | None = None
         """Takes requests to addresses that are not ours; None: such segments are reset."""
         self.waiting: deque[Flow] = deque()
@@ -104,6 +105,18 @@ class Tcp:
             try:
                 connection.receive(seq, ack, flags, window, packet[data:end], options, self.stack.clock.now())
             except Exception as error:
+                self.broke(flow, error)
+            return
+        half = len(key) // 2 - 2
+        listener = self._listener(key[half : 2 * half], destination_port) if self.listeners else None
+        if listener is not None and key in listener:
+            options = parse_options(bytes(packet[at + HEADER_LEN : data]))
+            try:
+                listener.receive(key, seq, ack, flags, window, packet[data:end], options, self.stack.clock.now())
+            except Exception as error:
+                flow = self.flows.get(key)
+                if flow is None:
+                    raise
                 self.broke(flow, error)
             return
         if flags & RST:
@@ -165,24 +178,22 @@ class Tcp:
             return
         half = len(key) // 2 - 2
         source, destination = key[:half], key[half : 2 * half]
-        local = self.stack.is_local(destination)
-        if local:
-            listeners = self.listeners
-            accept = (
-                listeners.get((destination, destination_port))
-                or listeners.get((bytes(half), destination_port))
-                or listeners.get((None, destination_port))
-            )
-        else:
-            accept = self.forward
         ttl, quoted = _hops(packet, ip), bytes(packet[ip : at + HEADER_LEN])
         if not self.stack.may_arrive(source, destination, ttl, quoted):
             return
+        self.counters.requests += 1
+        accept = None
+        if self.stack.is_local(destination):
+            listener = self._listener(destination, destination_port)
+            if listener is not None:
+                listener.request(key, seq, window, bytes(packet[at + HEADER_LEN : data]), self.stack.clock.now())
+                return
+        else:
+            accept = self.forward
         request = TcpRequest(
             self, key, source, source_port, destination, destination_port, seq, window,
             bytes(packet[at + HEADER_LEN : data]), ttl - 1, quoted,
         )  # fmt: skip
-        self.counters.requests += 1
         self.requests[key] = request
         if accept is None:
             request.refuse()
@@ -193,6 +204,14 @@ class Tcp:
             self.counters.broken += 1
             self.stack.report(f"whoever decides about {request!r} failed", error)
             self.drop(request)
+
+    def _listener(self, destination: bytes, port: int) -> Listener | None:
+        listeners = self.listeners
+        return (
+            listeners.get((destination, port))
+            or listeners.get((bytes(len(destination)), port))
+            or listeners.get((None, port))
+        )
 
     def _reset_stray(
         self, key: bytes, packet: memoryview, ip: int, at: int, seq: int, ack: int, flags: int, length: int,
@@ -229,6 +248,31 @@ class Tcp:
         flow.connection.accept(request.seq, request.window, request.options)
         flow.flush()
         return flow
+
+    def listen(self, address: bytes | None, port: int, opened: Opened, backlog: int = BACKLOG) -> Callable[[], None]:
+        """Accept connections to a packed address of ours (zeros: any of that version; None: any) and port.
+
+        `opened` makes the user of each. Returns what ends it. OSError when the port is taken.
+        """
+        if self._closed:
+            raise OSError(ENETDOWN, strerror(ENETDOWN))
+        where = (address, port)
+        if where in self.listeners:
+            raise OSError(EADDRINUSE, f"port {port} is already listened on")
+        listener = self.listeners[where] = Listener(self, opened, backlog)
+
+        def close() -> None:
+            listener.close()
+            if self.listeners.get(where) is listener:
+                del self.listeners[where]
+
+        return close
+
+    def add(self, flow: Flow) -> None:
+        """A listener's connection is established, by the segment being received."""
+        self.flows[flow.key] = flow
+        self.counters.opened += 1
+        self._dirty.append(flow)
 
     def refuse(self, request: TcpRequest) -> None:
         """See `TcpRequest.refuse`."""
@@ -329,6 +373,8 @@ class Tcp:
     def close(self) -> None:
         """Reset every connection, give up every request, take no more."""
         self._closed = True
+        for listener in self.listeners.values():
+            listener.close()
         self.listeners.clear()
         self.forward = None
         for request in list(self.requests.values()):

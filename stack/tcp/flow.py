@@ -36,8 +36,9 @@ class Flow:
     )  # fmt: skip
 
     def __init__(
-        self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser
-    ) -> None:
+        self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser, *,
+        iss: int | None = None,
+    ) -> None:  # fmt: skip
         self._tcp = tcp
         self._user = user
         self.dirty = False
@@ -53,11 +54,17 @@ class Flow:
         mss = stack.mtu - (40 if version == 4 else 60)
         self.writer = HeaderWriter(*local, *remote, offload=stack.link.offload)
         self.connection = Connection(
-            tcp.config, tcp.budget, self, iss=tcp.isn.initial(key, tcp.stack.clock.now()), mss=mss,
+            tcp.config, tcp.budget, self, mss=mss,
+            iss=tcp.isn.initial(key, tcp.stack.clock.now()) if iss is None else iss,
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
             default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6, counters=tcp.counters,
         )  # fmt: skip
         self.connection.receiver.reader = user.data_received  # straight: it is called for every segment
+
+    def hand_to(self, user: ConnectionUser) -> None:
+        """Another user from now on."""
+        self._user = user
+        self.connection.receiver.reader = user.data_received
 
     def __repr__(self) -> str:
         return f"<Flow {self.remote} {self.connection!r}>"

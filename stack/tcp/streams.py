@@ -13,14 +13,12 @@ from typing import Any
 
 from ..packet import text
 from .flow import Flow
-from .request import TcpRequest
+from .listener import Opened
 
 HIGH_WATER = 256 * 1024
 """Bytes queued at which a writer is asked to wait."""
 LIMIT = 64 * 1024
 """asyncio's own default for a StreamReader's buffer."""
-BACKLOG = 128
-"""Connections of one listener whose handshake is not done; a SYN beyond them is dropped, and its sender tries again."""
 
 
 class TcpTransport(asyncio.Transport):
@@ -41,8 +39,6 @@ class TcpTransport(asyncio.Transport):
         self._low = HIGH_WATER // 4
         self.opened: asyncio.Future[None] | None = None
         """Set by an active open: done when the handshake is."""
-        self.settled: Callable[[TcpTransport], None] | None = None
-        """Set by a listener: called once, when the handshake is done or will not be."""
 
     def attach(self, flow: Flow) -> None:
         """The flow this transport stands on."""
@@ -58,7 +54,6 @@ class TcpTransport(asyncio.Transport):
 
     def connected(self) -> None:
         """The handshake is complete."""
-        self._settle()
         self._made = True
         if self.opened is not None and not self.opened.done():
             self.opened.set_result(None)
@@ -94,7 +89,6 @@ class TcpTransport(asyncio.Transport):
 
     def closed(self, error: OSError | None) -> None:
         """The connection is over."""
-        self._settle()
         self._closing = True
         if self.opened is not None and not self.opened.done():
             self.opened.set_exception(error or ConnectionAbortedError("the connection was closed"))
@@ -105,11 +99,6 @@ class TcpTransport(asyncio.Transport):
         if self._made and not self._lost:
             self._lost = True
             self._loop.call_soon(self._protocol.connection_lost, error)
-
-    def _settle(self) -> None:
-        settled, self.settled = self.settled, None
-        if settled is not None:
-            settled(self)
 
     # -- asyncio.Transport
 
@@ -227,33 +216,24 @@ class Server:
         self.close()
 
 
-def stream_acceptor(
-    connected: Connected, loop: asyncio.AbstractEventLoop, limit: int = LIMIT
-) -> Callable[[TcpRequest], None]:
-    """What a listener does with a request: accept, and run `connected(reader, writer)` as asyncio.start_server does."""
+def stream_opener(connected: Connected, loop: asyncio.AbstractEventLoop, limit: int = LIMIT) -> Opened:
+    """What a listener does with a connection: run `connected(reader, writer)` as asyncio.start_server does."""
 
     def streams() -> asyncio.Protocol:
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=limit, loop=loop), connected, loop=loop)
 
-    return acceptor(streams, loop)
+    return opener(streams, loop)
 
 
-def acceptor(
-    factory: Callable[[], asyncio.Protocol], loop: asyncio.AbstractEventLoop
-) -> Callable[[TcpRequest], None]:
-    """What a listener does with a request: accept it for a new protocol."""
-    half_open: set[TcpTransport] = set()
+def opener(factory: Callable[[], asyncio.Protocol], loop: asyncio.AbstractEventLoop) -> Opened:
+    """What a listener does with a connection: give it a new protocol."""
 
-    def accept(request: TcpRequest) -> None:
-        if len(half_open) >= BACKLOG:
-            request.drop()
-            return
+    def opened(flow: Flow) -> TcpTransport:
         transport = TcpTransport(factory(), loop)
-        half_open.add(transport)
-        transport.settled = half_open.discard
-        transport.attach(request.accept(transport))
+        transport.attach(flow)
+        return transport
 
-    return accept
+    return opened
 
 
 def _shown(address: tuple[bytes, int]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from netbridge.stack.packet import text
 from netbridge.stack.stack import Stack
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import NewReno, Unlimited
+from netbridge.stack.tcp.flow import Flow
 from netbridge.stack.tcp.request import TcpRequest
 from netbridge.stack.tcp.states import State
 from netbridge.stack.vnet import F_DATA_VALID, VNET
@@ -758,13 +759,14 @@ async def transfer(
     up, down = bytes(range(256)) * (size // 256), bytes(reversed(range(256))) * (size // 512)
     servers: list[Source] = []
 
-    def accept(request: TcpRequest) -> None:
+    def opened(flow: Flow) -> Source:
         server = Source(down)
         servers.append(server)
-        server.flow = request.accept(server)
+        server.flow = flow
+        return server
 
     async with Stack(link, own, tcp=config) as left, Stack(other, far, tcp=config) as right:
-        right.tcp.listeners[None, 80] = accept
+        right.tcp.listen(None, 80, opened)
         client = Source(up)
         at = 0 if version == 4 else 1
         local, remote = (packed(addresses[at].partition("/")[0]) for addresses in (own, far))

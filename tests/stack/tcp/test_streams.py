@@ -16,9 +16,8 @@ from netbridge.stack.link.memory import memory_link
 from netbridge.stack.stack import Stack
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.request import TcpRequest
-from netbridge.stack.tcp.streams import BACKLOG, HIGH_WATER, TcpTransport
+from netbridge.stack.tcp.streams import HIGH_WATER, TcpTransport
 from netbridge.stack.tcp.user import ConnectionUser
-from tests.stack.fake import GATEWAY4
 from tests.stack.tcp.peer import PEER_ISN, Peer
 
 Reader = asyncio.StreamReader
@@ -639,22 +638,6 @@ async def test_limits_set_below_what_waits_pause_at_once(peer: Peer) -> None:
     assert not paused
     transport.set_write_buffer_limits(high=1000)
     assert paused
-
-
-async def test_a_listener_bounds_its_half_open_connections(peer: Peer) -> None:
-    await peer.stack.start_server(Accepted(), None, 80)
-    for number in range(BACKLOG + 10):
-        peer.says("S", PEER_ISN, sport=1000 + number, destination=GATEWAY4)
-    answers = peer.heard()
-    assert len(answers) == BACKLOG
-    assert peer.tcp.counters.dropped == 10
-    one = answers[0].payload
-    peer.says("A", PEER_ISN + 1, one.seq + 1, sport=one.dport, destination=GATEWAY4)  # one handshake done
-    peer.says("R", PEER_ISN + 1, sport=answers[1].payload.dport, destination=GATEWAY4)  # and one given up
-    peer.heard()
-    for number in range(3):
-        peer.says("S", PEER_ISN, sport=5000 + number, destination=GATEWAY4)
-    assert len(peer.heard()) == 2
 
 
 async def test_writing_to_what_is_over_is_nothing(peer: Peer) -> None:
