@@ -51,7 +51,7 @@ survive: ## long: 1 GB each way, 2 GB beside twenty kills, a minute of frost, th
 	@scripts/system-packages test
 	@scripts/venv
 	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_bulk.py tests/net/test_resume.py \
-		tests/net/test_kills.py tests/net/test_minimal_debian.py
+		tests/net/test_kills.py tests/net/test_minimal_debian.py tests/stack/tcp/test_memory.py
 
 load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods (root); ARGS="--only NAME --scale 0.1"
 	@scripts/system-packages bench

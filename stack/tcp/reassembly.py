@@ -12,7 +12,7 @@ from .seq import MASK
 
 JOIN_BELOW = 65536
 """Bytes from which a block grows no more: each join copies it."""
-MAX_BLOCKS = 64 + 6 * 1024 * 1024 // JOIN_BELOW
+MAX_BLOCKS = 64 + 16 * 1024 * 1024 // JOIN_BELOW
 """64 gaps, and what the largest window holds in one piece."""
 MAX_LATEST = 8
 """Twice what one report holds: the last segments often lie in one range."""
