@@ -34,8 +34,12 @@ def place() -> None:
     subprocess.run(["ip", "-batch", "-"], input="\n".join(lines), text=True, check=True)
     # The kernel makes an IPv6 address's own route in a worker of its own, a moment after `ip` has ended.
     deadline = time.monotonic() + 10
-    while any(subprocess.run(["ip", "route", "get", each[6]], capture_output=True).returncode for each in (OWN, OTHER)):
+    while not all(way_to(each[6]).startswith("local ") for each in (OWN, OTHER)):
         assert time.monotonic() < deadline
+
+
+def way_to(address: str) -> str:
+    return subprocess.run(["ip", "route", "get", address], capture_output=True, text=True).stdout
 
 
 def connected(version: int) -> tuple[socket.socket, socket.socket]:
