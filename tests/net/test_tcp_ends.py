@@ -26,7 +26,7 @@ from .watch import RESET
 
 pytestmark = pytest.mark.net
 
-ORPHAN = 2
+ORPHAN = 5
 """Seconds, instead of 60."""
 LATER = 100_000
 """How far behind the first SYN of a pair of ports the second one's sequence number is."""

@@ -120,9 +120,8 @@ def test_what_leaves_for_captured_networks(in_network: Callable[..., Any], waiti
 
 def test_a_super_segment_is_whole(in_network: Callable[..., Any], waiting: str) -> None:
     """TCP's first flight after a handshake in which the test is the other end."""
-    def told() -> list[bytes]:
-        with capture("10.20.0.0/16") as opened:
-            client = socket.socket()
+    def first_flight(opened: PacketCapture) -> list[bytes]:
+        with socket.socket() as client:
             client.setblocking(False)
             client.connect_ex(("10.20.0.5", 80))
             syn = packets(opened, 0)[0]  # at once: a slow path is not sent super-segments (tcp_tso_rtt_log)
@@ -131,11 +130,14 @@ def test_a_super_segment_is_whole(in_network: Callable[..., Any], waiting: str) 
             select.select([], [client], [], 2)
             assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
             client.send(bytes(20000))
-            found = packets(opened)
-            client.close()
-            return found
+            return packets(opened)
 
-    longest = max(in_network(told), key=len)
+    def told() -> bytes:
+        with capture("10.20.0.0/16") as opened:
+            # On a busy machine the path is slow for a moment: then another connection shows it.
+            return max((max(first_flight(opened), key=len) for _ in range(5)), key=len)
+
+    longest = in_network(told)
     flags, gso, _header, size, start, offset = struct.unpack_from("=BBHHHH", longest)
     assert len(longest) > 5 * 1448
     assert (flags, gso, size, start, offset) == (1, 1, 1448, 20, 16)
