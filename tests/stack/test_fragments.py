@@ -20,6 +20,7 @@ from scapy.layers.inet6 import (
 from netbridge.stack import ipv4
 from netbridge.stack.checksum import verifies
 from netbridge.stack.errors import WireError
+from netbridge.stack.checksum import fold
 from netbridge.stack.fragments import MAX_BYTES, MAX_FRAGMENTS, TIMEOUT, Reassembler, fragment
 from netbridge.stack.packet import Fragment, IpPacket
 from tests.stack.fake import CLIENT4, CLIENT6, SERVER4, SERVER6, dissect, fragments, packed, parse, raw, whole
@@ -134,8 +135,12 @@ def test_a_datagram_has_at_most_so_many_pieces() -> None:
 
 def test_bomb_of_first_fragments_stays_within_the_budget() -> None:
     reassembler = Reassembler()
+    one = bytearray(raw(IP(src=CLIENT4, dst=SERVER4, proto=99, flags="MF") / (b"x" * 1024)))
     for index in range(20_000):
-        fragment = piece(0, b"x" * 1024, identification=index & 0xFFFF)
+        one[4:6], one[10:12] = index.to_bytes(2, "big"), bytes(2)
+        one[10:12] = (0xFFFF ^ fold(int.from_bytes(one[:20], "big"))).to_bytes(2, "big")
+        fragment = parse(bytes(one), trusted=True)
+        assert isinstance(fragment, Fragment)
         reassembler.add(fragment, index * 1e-5)
         assert reassembler.bytes_held <= MAX_BYTES
     assert reassembler.counters.evicted > 0

@@ -200,10 +200,11 @@ def test_headers_the_parser_refused_are_answered_where_ipv6_wants_it() -> None:
 
 def test_errors_are_limited_with_noise() -> None:
     counts = []
+    quoted = raw(UDP4)
     for _ in range(20):
         stack = FakeStack()
         for _ in range(500):
-            stack.icmp.error(Problem.PORT_UNREACHABLE, raw(UDP4))
+            stack.icmp.error(Problem.PORT_UNREACHABLE, quoted)
         counts.append(len(stack.sent()))
         assert stack.icmp.counters.errors_limited == 500 - counts[-1]
         stack.time += 1.0
