@@ -18,9 +18,8 @@ from scapy.layers.inet6 import (
 )
 
 from netbridge.stack import ipv4
-from netbridge.stack.checksum import verifies
+from netbridge.stack.checksum import fold, verifies
 from netbridge.stack.errors import WireError
-from netbridge.stack.checksum import fold
 from netbridge.stack.fragments import MAX_BYTES, MAX_FRAGMENTS, TIMEOUT, Reassembler, fragment
 from netbridge.stack.packet import Fragment, IpPacket
 from tests.stack.fake import CLIENT4, CLIENT6, SERVER4, SERVER6, dissect, fragments, packed, parse, raw, whole
