@@ -42,12 +42,17 @@ class Arrival(Opening):
         the bare stamp where there is nothing else, and may be None without any, but for a SYN.
         """
         receiver = self.receiver
+        stamps = self.stamps
         if (
             self.state is ESTABLISHED
             and flags & PREDICTED == ACK
             and seq == receiver.nxt
             and len(payload) <= (receiver.adv - seq) & MASK
-            and (options is None if self.stamps is None else self._stamp_is_next(options, seq, now))
+            and (
+                options is None
+                if stamps is None
+                else isinstance(options, tuple) and not (options[0] - stamps.recent) & HALF
+            )
         ):
             sender = self.sender
             window <<= sender.scale
@@ -62,6 +67,8 @@ class Arrival(Opening):
                 seq, ack, window, len(payload), now, (), options[1] if isinstance(options, tuple) else None
             ):
                 return
+            if stamps is not None and isinstance(options, tuple):
+                stamps.take(options[0], seq, now)
             if payload:
                 self._take_payload(payload, now)
             self._heard_at = now
@@ -72,14 +79,6 @@ class Arrival(Opening):
             self._receive_in_syn_sent(seq, ack, flags, window, payload, options, now)
         elif self.state is not CLOSED:
             self._receive(seq, ack, flags, window, payload, options, now)
-
-    def _stamp_is_next(self, options: Options | Stamp | None, seq: int, now: float) -> bool:
-        """Whether a segment that is next carries just a timestamp that is not older than the last; it is taken then."""
-        stamps = self.stamps
-        if stamps is None or not isinstance(options, tuple) or (options[0] - stamps.recent) & HALF:
-            return False
-        stamps.take(options[0], seq, now)
-        return True
 
     def _receive(
         self, seq: int, ack: int, flags: int, window: int, payload: memoryview, options: Options | None, now: float
