@@ -164,7 +164,12 @@ class Connection(Arrival):
         if self._ack_now or sacks:
             # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
             window = receiver.advertise(self.mss)
-            out.append(Segment(sender.largest, receiver.nxt, flags_of_all, window, b"", options + sacks))
+            answer = Segment(sender.largest, receiver.nxt, flags_of_all, window, b"", options + sacks)
+            out.append(answer)
+            if self._repeats:
+                # One answers a whole burst; who is not told by SACK what came counts (RFC 5681, section 3.2).
+                out += [answer] * (self._repeats - (not self._ack_due))
+                self._repeats = 0
             self._acknowledged()
         if stamps is not None and out:
             stamps.acked = receiver.nxt

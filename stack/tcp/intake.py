@@ -61,6 +61,7 @@ class Intake(ControlBlock):
         # While there is a hole, and when it is filled, the peer hears of it at once (RFC 5681, section 4.2).
         hole = bool(receiver.early)
         if hole:
+            self._repeats = 0
             self._note_repeated(receiver.nxt, len(payload))
         receiver.deliver(payload, now)
         if hole or self._ack_due >= self._ack_every:
@@ -78,6 +79,8 @@ class Intake(ControlBlock):
             self._note_repeated(seq, len(payload))
         if not receiver.keep_early(seq, payload):
             self._counters.early_refused += 1
+        if not self.sender.sack:
+            self._repeats += 1
         self._ack_now = True
 
     def _acknowledge_soon(self, now: float) -> None:

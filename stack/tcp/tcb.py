@@ -29,9 +29,9 @@ class ControlBlock:
     __slots__ = (
         "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_challenges", "_config", "_counters", "_default_mss",
         "_delayed_ack_at", "_duplicate", "_echo", "_end_told_later", "_eof_told", "_fin_early", "_fin_received",
-        "_heard_at", "_keepalive", "_life_until", "_probe", "_probed_at", "_probes", "_quick", "_reset", "_retry_at",
-        "_stamp_offset", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "receiver", "sender", "stamps",
-        "state",
+        "_heard_at", "_keepalive", "_life_until", "_probe", "_probed_at", "_probes", "_quick", "_repeats", "_reset",
+        "_retry_at", "_stamp_offset", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "receiver",
+        "sender", "stamps", "state",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,8 @@ class ControlBlock:
         """Acknowledgements still to be sent without delay."""
         self._duplicate: Block | None = None
         """What came twice and was not reported yet (RFC 2883)."""
+        self._repeats = 0
+        """Early segments that a peer without SACK counts the duplicate acknowledgements of."""
         self._reset: Segment | None = None
 
     def __repr__(self) -> str:

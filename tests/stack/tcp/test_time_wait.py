@@ -1,4 +1,4 @@
-"""TIME-WAIT: what it answers, how long it lasts, who may take its ports (RFC 9293, section 3.10.7.4; RFC 1337, 6191)."""
+"""TIME-WAIT: what it answers, how long it lasts, who may take its ports (RFC 9293, 3.10.7.4; RFC 1337; RFC 6191)."""
 
 from __future__ import annotations
 
