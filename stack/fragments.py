@@ -29,6 +29,8 @@ TIMEOUT = 30.0
 """Seconds from a datagram's first piece; RFC 1122 asks for 60 to 120, Linux uses 30, and a link reorders nothing."""
 MAX_BYTES = 4 << 20
 LOW_BYTES = 3 << 20
+CE = 3
+"""The ECN codepoint "congestion experienced" (RFC 3168, section 5)."""
 MAX_FRAGMENTS = 64
 """A 64 KiB datagram at 1,280 bytes a piece comes in 53."""
 OVERHEAD = 512
@@ -39,7 +41,7 @@ class _Datagram:
     """One datagram under reassembly; `starts` and `pieces` run in parallel, sorted."""
 
     __slots__ = (
-        "cost", "deadline", "dropped", "first", "header", "link_offset", "pieces", "protocol", "starts", "total",
+        "cost", "deadline", "dropped", "ecn", "first", "header", "link_offset", "pieces", "protocol", "starts", "total",
         "trusted",
     )
 
@@ -58,6 +60,8 @@ class _Datagram:
         self.link_offset = 0
         self.protocol = 0
         self.trusted = True
+        self.ecn = 0
+        """A bit for each ECN codepoint that a piece bears (RFC 3168, section 5.3)."""
 
     def complete(self) -> bool:
         """Nothing overlaps, so all bytes are there when they add up."""
@@ -147,6 +151,7 @@ class Reassembler:
         datagram.starts.insert(index, start)
         datagram.pieces.insert(index, data)
         datagram.trusted &= fragment.checksum_trusted
+        datagram.ecn |= 1 << _ecn(fragment)
         if not fragment.more:
             datagram.total = end
         cost = len(data) + OVERHEAD
@@ -201,8 +206,19 @@ class Reassembler:
         return told
 
 
+def _ecn(fragment: Fragment) -> int:
+    """The ECN codepoint: Not-ECT 0, ECT 1 and 2, CE 3."""
+    second = fragment.packet[1]
+    return second & 3 if fragment.version == 4 else second >> 4 & 3
+
+
 def _rebuild(version: int, datagram: _Datagram) -> IpPacket | None:
     header = bytearray(datagram.header)
+    if datagram.ecn & 1 << CE:
+        # A mark on one piece is a mark on the whole; on one whose sender would not understand it, it is a loss.
+        if datagram.ecn & 1:
+            raise WireError("congestion experienced by a datagram that may not be marked")
+        header[1] |= CE if version == 4 else CE << 4
     length = len(header) + datagram.total
     if version == 4:
         if length > ipv4.MAX_LEN:

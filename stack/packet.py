@@ -60,6 +60,11 @@ def text(address: bytes) -> str:
     return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
 
 
+def marked(packet: memoryview, ip: int) -> bool:
+    """Whether the IP packet that begins at `ip` says "congestion experienced" (RFC 3168, section 5)."""
+    return packet[ip + 1] & 3 == 3 if packet[ip] >> 4 == 4 else packet[ip + 1] & 0x30 == 0x30
+
+
 class Fragment:
     """One received IP fragment, checked by itself but not against others. Views are valid only during delivery."""
 

@@ -79,9 +79,10 @@ def link_tcp(limits: Limits) -> TcpConfig:
     would only make things worse: one segment asks, and its answer tells what arrived. But a crowd may overflow the TUN
     over there, and acknowledgements and news of opened windows get lost: nobody waits long for these. A SYN-ACK without
     an answer after 30 s went to nobody. A question each idle minute finds the flows whose application over there is
-    long dead: its kernel answers with a reset.
+    long dead: its kernel answers with a reset. Timestamps and ECN would tell nothing that one hop does not.
     """
     return TcpConfig(
+        timestamps=False, ecn=False, quick_acks=0,
         congestion=Unlimited, min_rto=0.5, longest_persist=5.0, persist_retries=180, time_wait=1.0,
         syn_retries=4, orphan=limits.tcp_orphan_timeout, keepalive=limits.tcp_keepalive,
         max_receive_window=limits.unread_per_flow, receive_budget=limits.unread_in_all,

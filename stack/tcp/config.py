@@ -24,6 +24,13 @@ class TcpConfig:
     """Our window shift."""
     sack: bool = True
     """Offer and use selective acknowledgements (RFC 2018)."""
+    timestamps: bool = True
+    """Offer and use timestamps (RFC 7323), which cost 12 bytes of each segment. Worth nothing on a link that loses
+    nothing and has its peer at the other end."""
+    ecn: bool = True
+    """Agree to ECN when the peer asks for it (RFC 3168), as Linux does."""
+    ecn_request: bool = False
+    """Ask for ECN when opening a connection. Off as Linux has it: some middlebox may drop such a SYN."""
     congestion: Callable[[int], CongestionControl] = NewReno
     """Made for each connection with its segment size."""
     min_rto: float = MIN_RTO
@@ -34,6 +41,9 @@ class TcpConfig:
     """Probes of a closed window without any answer until the peer is given up."""
     delayed_ack: float = 0.04
     """RFC 9293, section 3.8.6.3 allows 0.5 s; Linux's 40 ms keeps request-response traffic quick."""
+    quick_acks: int = 16
+    """Acknowledgements sent without delay when data begins to come, and again after a pause: the peer is in slow start
+    then and sends no more until it hears. As many as Linux sends at most."""
     syn_retries: int = 6
     """With 1 s doubling: gives up after 127 s as Linux does."""
     retries: int = 15
@@ -51,3 +61,5 @@ class TcpConfig:
     keepalive_probes: int = 9
     challenge_interval: float = 0.5
     """At most one challenge ACK a connection in this time (RFC 5961, section 7)."""
+    challenge_limit: int = 1000
+    """About so many a second of all connections together; Linux's tcp_challenge_ack_limit had this value."""

@@ -18,9 +18,10 @@ from __future__ import annotations
 from math import inf
 
 from .arrival import Arrival
-from .segment import ACK, RST, SYN, Options, Segment, emit_sacks, emit_syn_options
-from .seq import add
+from .segment import ACK, ECT_0, MAX_SACK_BLOCKS, MAX_SACK_BLOCKS_STAMPED, RST, Options, Segment, emit_sacks
+from .seq import HALF
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, Event, State
+from .timestamps import Stamps
 
 CLOSED = State.CLOSED
 SYN_SENT = State.SYN_SENT
@@ -44,12 +45,19 @@ class Connection(Arrival):
     def open(self) -> None:
         """Active open: a SYN is to be sent (RFC 9293, section 3.10.1)."""
         self.fire(Event.OPEN)
+        if self._config.timestamps:
+            self.stamps = Stamps(self._stamp_offset)
+        self.ecn = self._config.ecn_request
         self._syn_again = True
 
-    def accept(self, seq: int, window: int, options: Options) -> None:
-        """Passive open by the peer's SYN: a SYN-ACK is to be sent (RFC 9293, section 3.10.7.2)."""
+    def accept(self, seq: int, window: int, options: Options, *, ecn: bool = False) -> None:
+        """Passive open by the peer's SYN: a SYN-ACK is to be sent (RFC 9293, section 3.10.7.2).
+
+        `ecn`: the SYN asks for it, by ECE and CWR.
+        """
         self.fire(Event.ACCEPT)
         self._take_syn(seq, window, options)
+        self.ecn = ecn and self._config.ecn
         self._syn_again = True
 
     def answered(self, first_at: float, tries: int) -> None:
@@ -124,32 +132,61 @@ class Connection(Arrival):
     def transmit(self, now: float, quantum: int = MAX_QUANTUM) -> list[Segment]:
         """The segments to send now; at most about `quantum` bytes of payload (0: acknowledgements alone)."""
         out: list[Segment] = []
+        state = self.state
         if self._reset is not None:
+            if self.stamps is not None and state is not SYN_SENT:
+                self._reset.options = self.stamps.option(now)  # RFC 7323, section 3.2
             out.append(self._reset)
             self._reset = None
-        state = self.state
         if state is CLOSED:
             return out
         if self._syn_again:
             self._transmit_syn(out, now)
-        sender, receiver = self.sender, self.receiver
+        sender, receiver, stamps = self.sender, self.receiver, self.stamps
         ack_due = self._ack_now
+        options = b"" if stamps is None else stamps.option(now)
+        flags_of_all = ACK | self._echo
         if state is not SYN_SENT and state is not SYN_RECEIVED:
             if sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent):
+                new, ecn = sender.largest, self.ecn
                 for seq, flags, payload in sender.transmit(now, quantum):
-                    out.append(Segment(seq, receiver.nxt, flags, receiver.advertise(self.mss), payload))
+                    # What may be marked is data that leaves for the first time (RFC 3168, sections 6.1.4 and 6.1.5).
+                    tos = ECT_0 if ecn and payload and not (seq - new) & HALF else 0
+                    window = receiver.advertise(self.mss)
+                    out.append(Segment(seq, receiver.nxt, flags | flags_of_all, window, payload, options, tos))
                     self._acknowledged()
+                if self._quick and out and now - self._heard_at < self._config.delayed_ack:
+                    self._quick = 0  # an answer: see `_acknowledge_soon`
             if self._probe:
                 self._probe = False
-                out.append(Segment(sender.probe_seq(), receiver.nxt, ACK, receiver.advertise(self.mss)))
+                window = receiver.advertise(self.mss)
+                out.append(Segment(sender.probe_seq(), receiver.nxt, flags_of_all, window, b"", options))
                 self._acknowledged()
-        # Data packets carry no options: what is held beyond a hole is told by an acknowledgement of its own.
-        sacks = emit_sacks(receiver.sacks()) if sender.sack and ack_due and receiver.early else b""
+        # Data packets carry no SACK: what is held beyond a hole is told by an acknowledgement of its own.
+        sacks = b""
+        if ack_due and sender.sack and (self._duplicate is not None or receiver.early):
+            sacks = self._report()
         if self._ack_now or sacks:
             # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
-            out.append(Segment(sender.largest, receiver.nxt, ACK, receiver.advertise(self.mss), b"", sacks))
+            window = receiver.advertise(self.mss)
+            answer = Segment(sender.largest, receiver.nxt, flags_of_all, window, b"", options + sacks)
+            out.append(answer)
+            if self._repeats:
+                # One answers a whole burst; who is not told by SACK what came counts (RFC 5681, section 3.2).
+                out += [answer] * (self._repeats - (not self._ack_due))
+                self._repeats = 0
             self._acknowledged()
+        if stamps is not None and out:
+            stamps.acked = receiver.nxt
         return out
+
+    def _report(self) -> bytes:
+        """The SACK option: what came twice first (RFC 2883, section 4), then what is held beyond RCV.NXT."""
+        blocks = self.receiver.sacks()
+        if self._duplicate is not None:
+            blocks.insert(0, self._duplicate)
+            self._duplicate = None
+        return emit_sacks(blocks, MAX_SACK_BLOCKS if self.stamps is None else MAX_SACK_BLOCKS_STAMPED)
 
     @property
     def wants_to_send(self) -> bool:
@@ -158,32 +195,6 @@ class Connection(Arrival):
         if state is CLOSED or state is SYN_RECEIVED or state is SYN_SENT:
             return False
         return self.sender.wants_to_send
-
-    def _acknowledged(self) -> None:
-        self._ack_now = False
-        self._ack_due = 0
-        self._delayed_ack_at = inf
-
-    def _transmit_syn(self, out: list[Segment], now: float) -> None:
-        sender, receiver = self.sender, self.receiver
-        self._syn_again = False
-        self._syn_tries += 1
-        if self._syn_tries == 1:
-            sender.rtt.start_timing(add(sender.iss, 1), now)
-        else:
-            sender.rtt.stop_timing()
-        self._retry_at = now + sender.rtt.rto
-        sender.nxt = sender.largest = add(sender.iss, 1)
-        if self.state is SYN_SENT:
-            options = emit_syn_options(self.mss, self._config.wscale, sack=self._config.sack)
-            window = min(receiver.buffer, 0xFFFF)
-            out.append(Segment(sender.iss, 0, SYN, window, b"", options))
-            return
-        options = emit_syn_options(self.mss, receiver.scale or None, sack=sender.sack)
-        window = min(receiver.buffer, 0xFFFF)
-        receiver.show(window)
-        out.append(Segment(sender.iss, receiver.nxt, SYN | ACK, window, b"", options))
-        self._acknowledged()
 
     # -- time
 

@@ -50,9 +50,15 @@ class TcpCounters:
     challenges: int = 0
     """Challenge ACKs due to segments that may be forged (RFC 5961)."""
     challenges_withheld: int = 0
-    """Of these, not sent because one was sent a moment ago (RFC 5961, section 7)."""
+    """Of these, not sent because one was sent a moment ago, or too many by others (RFC 5961, section 7)."""
     without_ack: int = 0
     """Dropped: segments that have to carry an acknowledgement and do not."""
+    outdated: int = 0
+    """Dropped: segments whose timestamp is older than the last one (PAWS, RFC 7323, section 5)."""
+    without_stamp: int = 0
+    """Dropped: segments without the timestamp that was agreed on (RFC 7323, section 3.2)."""
+    marked: int = 0
+    """Segments with data that a router marked instead of dropping them (RFC 3168)."""
     early: int = 0
     """Segments that came before their turn."""
     early_refused: int = 0

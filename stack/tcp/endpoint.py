@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING
 
 from ..checksum import pseudo_header_sum, verifies
 from ..icmp.wire import Problem, Quoted
-from ..packet import TCP
+from ..packet import TCP, marked
 from .budget import Budget
+from .challenge import ChallengeLimit
 from .config import TcpConfig
 from .counters import TcpCounters
 from .flow import Flow
 from .isn import IsnGenerator
 from .listener import BACKLOG, Listener, Opened
+from .opening import ECN_SETUP
 from .output import HeaderWriter
 from .request import TcpRequest
-from .segment import ACK, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, parse_options
-from .seq import HALF, MASK, add
+from .segment import ACK, CE, FIN, HEADER_LEN, RST, SYN, TCP_HEADER, read_options
+from .seq import MASK, add
 from .states import State
 from .user import ConnectionUser
 
@@ -53,6 +55,7 @@ class Tcp:
         self.config = config
         self.counters = TcpCounters()
         self.budget = Budget(config.receive_budget)
+        self.challenges = ChallengeLimit(config.challenge_limit)
         self.isn = IsnGenerator()
         self.flows: dict[bytes, Flow] = {}
         self.requests: dict[bytes, TcpRequest] = {}
@@ -90,13 +93,15 @@ class Tcp:
         if flow is not None:
             connection = flow.connection
             has_options = flags & SYN or data != at + HEADER_LEN
-            options = parse_options(bytes(packet[at + HEADER_LEN : data])) if has_options else None
+            options = read_options(packet, at + HEADER_LEN, data) if has_options else None
+            if connection.ecn and marked(packet, ip):
+                flags |= CE
             if connection.state is State.TIME_WAIT and options is not None and flags & (SYN | ACK | RST) == SYN:
-                # A new connection on the same ports: its sequence number is newer (RFC 9293, section 3.6.1).
-                if (connection.receiver.nxt - seq) & HALF:
+                # A new connection on the same ports.
+                if connection.gives_way_to(seq, options):
                     connection.give_way()
                     self.remove(flow, None)  # unless its user has still to read: then it is not told yet
-                    self._request(key, packet, ip, at, data, seq, window, source_port, destination_port)
+                    self._request(key, packet, ip, at, data, seq, flags, window, source_port, destination_port)
                     return
             # Marked first: what the user does from inside `receive` is sent at the end of the burst, not in its midst.
             if not flow.dirty:
@@ -110,7 +115,9 @@ class Tcp:
         half = len(key) // 2 - 2
         listener = self._listener(key[half : 2 * half], destination_port) if self.listeners else None
         if listener is not None and key in listener:
-            options = parse_options(bytes(packet[at + HEADER_LEN : data]))
+            options = read_options(packet, at + HEADER_LEN, data)
+            if marked(packet, ip):
+                flags |= CE
             try:
                 listener.receive(key, seq, ack, flags, window, packet[data:end], options, self.stack.clock.now())
             except Exception as error:
@@ -127,7 +134,7 @@ class Tcp:
                 counters.stray_resets += 1
             return
         if flags & (SYN | ACK | FIN) == SYN:
-            self._request(key, packet, ip, at, data, seq, window, source_port, destination_port)
+            self._request(key, packet, ip, at, data, seq, flags, window, source_port, destination_port)
             return
         if key in self.requests:
             counters.undecided += 1
@@ -162,14 +169,16 @@ class Tcp:
         return verifies(packet[at:end], pseudo_header_sum(key[:half], key[half : 2 * half], TCP, end - at))
 
     def _request(
-        self, key: bytes, packet: memoryview, ip: int, at: int, data: int, seq: int, window: int, source_port: int,
-        destination_port: int,
+        self, key: bytes, packet: memoryview, ip: int, at: int, data: int, seq: int, flags: int, window: int,
+        source_port: int, destination_port: int,
     ) -> None:  # fmt: skip
+        ecn = flags & ECN_SETUP == ECN_SETUP
         held = self.requests.get(key)
         if held is not None:
             self.counters.syn_repeated += 1
             # Repeated, or, where the peer gave up and the port was used again, another: answer what it sent last.
             held.seq, held.window, held.raw_options = seq, window, bytes(packet[at + HEADER_LEN : data])
+            held.ecn = ecn
             held.asked_at = monotonic()
             held.repeated += 1
             return
@@ -186,7 +195,8 @@ class Tcp:
         if self.stack.is_local(destination):
             listener = self._listener(destination, destination_port)
             if listener is not None:
-                listener.request(key, seq, window, bytes(packet[at + HEADER_LEN : data]), self.stack.clock.now())
+                options = bytes(packet[at + HEADER_LEN : data])
+                listener.request(key, seq, window, options, self.stack.clock.now(), ecn=ecn)
                 return
         else:
             accept = self.forward
@@ -194,6 +204,7 @@ class Tcp:
             self, key, source, source_port, destination, destination_port, seq, window,
             bytes(packet[at + HEADER_LEN : data]), ttl - 1, quoted,
         )  # fmt: skip
+        request.ecn = ecn
         self.requests[key] = request
         if accept is None:
             request.refuse()
@@ -245,7 +256,7 @@ class Tcp:
         flow = Flow(self, request.key, local, (request.source, request.source_port), user)
         self.flows[request.key] = flow
         self.counters.opened += 1
-        flow.connection.accept(request.seq, request.window, request.options)
+        flow.connection.accept(request.seq, request.window, request.options, ecn=request.ecn)
         flow.flush()
         return flow
 

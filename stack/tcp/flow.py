@@ -58,6 +58,7 @@ class Flow:
             iss=tcp.isn.initial(key, tcp.stack.clock.now()) if iss is None else iss,
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
             default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6, counters=tcp.counters,
+            challenges=tcp.challenges, stamp_offset=tcp.isn.stamp_offset(key) if tcp.config.timestamps else 0,
         )  # fmt: skip
         self.connection.receiver.reader = user.data_received  # straight: it is called for every segment
 
@@ -195,7 +196,9 @@ class Flow:
                 payload = segment.payload
                 counters.segments_out += 1
                 counters.bytes_out += len(payload)
-                header = write(segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss)
+                header = write(
+                    segment.seq, segment.ack, segment.flags, segment.window, segment.options, payload, mss, segment.tos
+                )
                 send(header, payload)
 
     def take_turn(self, now: float) -> None:

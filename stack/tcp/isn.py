@@ -1,4 +1,6 @@
-"""Initial sequence numbers (RFC 6528): a 4-microsecond clock plus a keyed hash of the connection's addresses."""
+"""Where a connection's numbers begin: sequence numbers (RFC 6528: a 4-microsecond clock plus a keyed hash of the
+connection's addresses and ports) and timestamps (RFC 7323, section 5.4: an offset of the same kind).
+"""
 
 from __future__ import annotations
 
@@ -20,3 +22,8 @@ class IsnGenerator:
         """The ISN for the connection with this `key` (both addresses and ports) at `now` seconds."""
         digest = hashlib.blake2s(key, digest_size=4, key=self._secret).digest()
         return (int.from_bytes(digest, "big") + int(now * _TICKS_A_SECOND)) & MASK
+
+    def stamp_offset(self, key: bytes) -> int:
+        """What is added to the clock in the timestamps of the connection with this `key`: always the same."""
+        digest = hashlib.blake2s(key, digest_size=4, key=self._secret, person=b"stamps").digest()
+        return int.from_bytes(digest, "big")

@@ -20,7 +20,7 @@ from .user import ConnectionUser
 
 if TYPE_CHECKING:
     from .endpoint import Tcp
-    from .segment import Options
+    from .segment import Options, Stamp
 
 BACKLOG = 4096
 """Handshakes under way, a listener: at 20,000 SYNs a second a peer 200 ms away still gets through. Two megabytes."""
@@ -34,13 +34,15 @@ Opened = Callable[[Flow], ConnectionUser]
 class HalfOpen:
     """What is kept of a SYN that was answered."""
 
-    __slots__ = ("iss", "options", "retry_at", "sent_at", "seq", "tries", "window")
+    __slots__ = ("ecn", "iss", "options", "retry_at", "sent_at", "seq", "tries", "window")
 
-    def __init__(self, seq: int, window: int, options: bytes, iss: int, now: float) -> None:
+    def __init__(self, seq: int, window: int, options: bytes, iss: int, now: float, *, ecn: bool) -> None:
         self.seq = seq
         self.window = window
         self.options = options
         """As they stand in the SYN."""
+        self.ecn = ecn
+        """It asks for ECN."""
         self.iss = iss
         self.sent_at = now
         self.tries = 1
@@ -77,13 +79,13 @@ class Listener:
         self._half_open.clear()
         self._look_at = inf
 
-    def request(self, key: bytes, seq: int, window: int, options: bytes, now: float) -> None:
+    def request(self, key: bytes, seq: int, window: int, options: bytes, now: float, *, ecn: bool) -> None:
         """A SYN: answer it, and remember what is needed when the answer is answered (RFC 9293, section 3.10.7.2)."""
         waiting, tcp = self._half_open, self._tcp
         if len(waiting) >= self._backlog:
             del waiting[next(iter(waiting))]
             tcp.counters.half_open_dropped += 1
-        half = HalfOpen(seq, window, options, tcp.isn.initial(key, now), now)
+        half = HalfOpen(seq, window, options, tcp.isn.initial(key, now), now, ecn=ecn)
         waiting[key] = half
         flow = self._made_anew(key, half)
         flow.send_turn(now, 0)
@@ -91,8 +93,8 @@ class Listener:
         self._look(half.retry_at)
 
     def receive(
-        self, key: bytes, seq: int, ack: int, flags: int, window: int, payload: memoryview, options: Options | None,
-        now: float,
+        self, key: bytes, seq: int, ack: int, flags: int, window: int, payload: memoryview,
+        options: Options | Stamp | None, now: float,
     ) -> None:  # fmt: skip
         """Another segment of a handshake under way."""
         half = self._half_open[key]
@@ -122,7 +124,7 @@ class Listener:
         local = (key[size : 2 * size], int.from_bytes(key[-2:], "big"))
         user = _Handshake(self)
         flow = user.flow = Flow(self._tcp, key, local, remote, user, iss=half.iss)
-        flow.connection.accept(half.seq, half.window, parse_options(half.options))
+        flow.connection.accept(half.seq, half.window, parse_options(half.options), ecn=half.ecn)
         return flow
 
     # -- Timed

@@ -11,8 +11,8 @@ import struct
 
 from ..checksum import add, fold
 from ..packet import TCP
-from ..vnet import F_NEEDS_CSUM, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NO_OFFLOAD, VNET
-from .segment import CHECKSUM_OFFSET, HEADER_LEN
+from ..vnet import F_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, NO_OFFLOAD, VNET
+from .segment import CHECKSUM_OFFSET, CWR, HEADER_LEN
 
 _V4 = struct.Struct("!10sBBHHHBBH4s4sHHIIBBHHH")
 _V6 = struct.Struct("!10sIHBB16s16sHHIIBBHHH")
@@ -53,8 +53,9 @@ class HeaderWriter:
         self._gso_mss = 0
 
     def write(
-        self, seq: int, ack: int, flags: int, window: int, options: bytes, payload: bytes | memoryview, mss: int
-    ) -> bytes:
+        self, seq: int, ack: int, flags: int, window: int, options: bytes, payload: bytes | memoryview, mss: int,
+        tos: int = 0,
+    ) -> bytes:  # fmt: skip
         """The headers of one packet; the payload follows them on the link. More than `mss` of it is a super-segment."""
         size = HEADER_LEN + len(options) + len(payload)
         checksum = self._pseudo + size
@@ -69,20 +70,23 @@ class HeaderWriter:
                 self._gso = VNET.pack(F_NEEDS_CSUM, kind, ip + HEADER_LEN, mss, ip, CHECKSUM_OFFSET)
                 self._gso_mss = mss
             vnet = self._gso
+            if flags & CWR:
+                # Of its segments only the first bears CWR (RFC 3168, section 6.1.2), which a network card has to know.
+                vnet = bytes((vnet[0], vnet[1] | GSO_ECN)) + vnet[2:]
         else:
             vnet = self._plain
         offset = (HEADER_LEN + len(options)) << 2
         if self._v4:
             total = 20 + size
-            ip_sum = self._ip_sum + total
+            ip_sum = self._ip_sum + total + tos
             header = _V4.pack(
-                vnet, 0x45, 0, total, 0, _DF, _TTL, TCP, ~((ip_sum & 0xFFFF) + (ip_sum >> 16)) & 0xFFFF,
+                vnet, 0x45, tos, total, 0, _DF, _TTL, TCP, ~((ip_sum & 0xFFFF) + (ip_sum >> 16)) & 0xFFFF,
                 self._source, self._destination,
                 self._source_port, self._destination_port, seq, ack, offset, flags, window, checksum, 0,
             )  # fmt: skip
         else:
             header = _V6.pack(
-                vnet, 0x6000_0000, size, TCP, _TTL, self._source, self._destination,
+                vnet, 0x6000_0000 | tos << 20, size, TCP, _TTL, self._source, self._destination,
                 self._source_port, self._destination_port, seq, ack, offset, flags, window, checksum, 0,
             )  # fmt: skip
         return header + options if options else header

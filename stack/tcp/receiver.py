@@ -57,7 +57,7 @@ class Receiver:
         self.buffer = self._first = config.receive_window
         """Bytes this connection may hold now."""
         self.backlog: deque[bytes | memoryview] | None = None
-        """In order, acknowledged, not yet taken by the reader; None while it is empty: an idle deque takes 760 bytes."""
+        """In order, acknowledged, not yet taken by the reader; None without any: an empty deque takes 760 bytes."""
         self.backlog_bytes = 0
         self.early = Reassembly()
         self._max = config.max_receive_window

@@ -22,8 +22,8 @@ class TcpRequest:
     """A SYN that waits. The first of `accept`, `refuse`, `unreachable` and `drop` ends it, or the peer does."""
 
     __slots__ = (
-        "_tcp", "asked_at", "destination", "destination_port", "key", "on_cancel", "quoted", "raw_options", "repeated",
-        "seq", "source", "source_port", "ttl", "window",
+        "_tcp", "asked_at", "destination", "destination_port", "ecn", "key", "on_cancel", "quoted", "raw_options",
+        "repeated", "seq", "source", "source_port", "ttl", "window",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +41,8 @@ class TcpRequest:
         self.destination_port = destination_port
         self.seq = seq
         self.window = window
+        self.ecn = False
+        """Whether the SYN asks for ECN."""
         self.raw_options = raw_options
         """As they stand in the SYN: of a flood most are never read."""
         self.asked_at = monotonic()

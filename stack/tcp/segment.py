@@ -1,5 +1,5 @@
-"""The TCP header and its options: layout, parse, emit (RFC 9293, section 3.1; RFC 7323, section 2 for the scale; RFC
-2018 for selective acknowledgements).
+"""The TCP header and its options: layout, parse, emit (RFC 9293, section 3.1; RFC 7323 for window scale and timestamps;
+RFC 2018 for selective acknowledgements; RFC 3168, section 6.1 for the flags of ECN).
 
 Layout, big-endian: source port u16, destination port u16, sequence u32, acknowledgement u32, data offset and flags
 u16, window u16, checksum u16, urgent pointer u16, then options up to the data offset.
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+
+from ..packet import Buffer
 
 TCP_HEADER = struct.Struct("!HHIIBBHHH")
 HEADER_LEN = 20
@@ -20,6 +22,12 @@ RST = 0x04
 PSH = 0x08
 ACK = 0x10
 URG = 0x20
+ECE = 0x40
+CWR = 0x80
+CE = 0x100
+"""No flag of TCP's header: the IP header said "congestion experienced" (RFC 3168, section 5), told with the flags."""
+ECT_0 = 0x02
+"""In the IP header's TOS or traffic class: mark this packet rather than drop it (RFC 3168, section 5)."""
 
 OPT_END = 0
 OPT_NOP = 1
@@ -27,6 +35,7 @@ OPT_MSS = 2
 OPT_WSCALE = 3
 OPT_SACK_PERMITTED = 4
 OPT_SACK = 5
+OPT_TIMESTAMPS = 8
 
 DEFAULT_MSS_V4 = 536
 DEFAULT_MSS_V6 = 1220
@@ -39,20 +48,32 @@ MAX_WSCALE = 14
 
 MAX_SACK_BLOCKS = 4
 """What fits into 40 bytes of options (RFC 2018, section 3)."""
+MAX_SACK_BLOCKS_STAMPED = 3
+"""And beside a timestamp."""
 _BLOCK = struct.Struct("!II")
+
+STAMPED = struct.Struct("!III")
+"""The options of a segment with a timestamp and nothing else: `STAMP_LAYOUT`, TSval, TSecr."""
+STAMP_LAYOUT = OPT_NOP << 24 | OPT_NOP << 16 | OPT_TIMESTAMPS << 8 | 10
+"""RFC 7323, appendix A: everybody pads like this."""
+STAMP_LEN = STAMPED.size
 
 Block = tuple[int, int]
 """Left and right edge of what a receiver holds beyond its acknowledgement: first sequence number, one past the last."""
 
 
+Stamp = tuple[int, int]
+"""A timestamp option: TSval and TSecr (RFC 7323, section 3.2)."""
+
+
 class Options:
     """What a segment's options say."""
 
-    __slots__ = ("mss", "sack_permitted", "sacks", "wscale")
+    __slots__ = ("mss", "sack_permitted", "sacks", "stamp", "wscale")
 
     def __init__(
         self, mss: int | None = None, wscale: int | None = None, *, sack_permitted: bool = False,
-        sacks: Sequence[Block] = (),
+        sacks: Sequence[Block] = (), stamp: Stamp | None = None,
     ) -> None:  # fmt: skip
         self.mss = mss
         """Of a SYN: largest payload the peer takes, or None."""
@@ -62,9 +83,23 @@ class Options:
         """Of a SYN: whether the peer understands SACK."""
         self.sacks = sacks
         """What the peer holds beyond its acknowledgement, the latest first; as claimed, nothing is checked yet."""
+        self.stamp = stamp
+        """The timestamps, or None without any."""
 
     def __repr__(self) -> str:
-        return f"Options(mss={self.mss}, wscale={self.wscale}, sack={self.sack_permitted}, sacks={self.sacks})"
+        return (
+            f"Options(mss={self.mss}, wscale={self.wscale}, sack={self.sack_permitted}, sacks={self.sacks},"
+            f" stamp={self.stamp})"
+        )
+
+
+def read_options(packet: Buffer, start: int, end: int) -> Options | Stamp:
+    """The options in `packet[start:end]`; just the stamp when they are that and padding, which costs one unpack."""
+    if end - start == STAMP_LEN:
+        layout, value, echo = STAMPED.unpack_from(packet, start)
+        if layout == STAMP_LAYOUT:
+            return value, echo
+    return parse_options(bytes(packet[start:end]))
 
 
 def parse_options(options: bytes) -> Options:
@@ -91,43 +126,52 @@ def parse_options(options: bytes) -> Options:
             found.sack_permitted = True
         elif kind == OPT_SACK and length > 2 and (length - 2) % 8 == 0:
             found.sacks = tuple(_BLOCK.iter_unpack(options[at + 2 : at + length]))
+        elif kind == OPT_TIMESTAMPS and length == 10:
+            found.stamp = _BLOCK.unpack_from(options, at + 2)
         at += length
     return found
 
 
-def emit_syn_options(mss: int, wscale: int | None, *, sack: bool = False) -> bytes:
+def emit_syn_options(mss: int, wscale: int | None, *, sack: bool = False, stamp: Stamp | None = None) -> bytes:
     """The options of our SYN or SYN-ACK, padded to whole words, in Linux's order."""
     options = struct.pack("!BBH", OPT_MSS, 4, mss)
-    if sack:
+    if stamp is not None:
+        # SACK-permitted stands where the padding of the timestamps would.
+        options += bytes((OPT_SACK_PERMITTED, 2) if sack else (OPT_NOP, OPT_NOP))
+        options += struct.pack("!BBII", OPT_TIMESTAMPS, 10, *stamp)
+    elif sack:
         options += bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
     if wscale is not None:
         options += struct.pack("!BBBB", OPT_NOP, OPT_WSCALE, 3, wscale)
     return options
 
 
-def emit_sacks(blocks: Sequence[Block]) -> bytes:
-    """The SACK option with up to `MAX_SACK_BLOCKS` of `blocks`, padded to whole words; empty without any."""
+def emit_sacks(blocks: Sequence[Block], most: int = MAX_SACK_BLOCKS) -> bytes:
+    """The SACK option with up to `most` of `blocks`, padded to whole words; empty without any."""
     if not blocks:
         return b""
-    blocks = blocks[:MAX_SACK_BLOCKS]
+    blocks = blocks[:most]
     head = bytes((OPT_NOP, OPT_NOP, OPT_SACK, 2 + 8 * len(blocks)))
     return head + b"".join(_BLOCK.pack(left, right) for left, right in blocks)
 
 
 def flag_names(flags: int) -> str:
     """`flags` for people: "SYN,ACK"."""
-    names = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (URG, "URG"), (ACK, "ACK"))
+    names = (
+        (SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (URG, "URG"), (ACK, "ACK"), (ECE, "ECE"), (CWR, "CWR"),
+    )  # fmt: skip
     return ",".join(name for bit, name in names if flags & bit) or "none"
 
 
 class Segment:
     """A segment to send: what the machine decides; addresses, ports and checksum are the emitter's work."""
 
-    __slots__ = ("ack", "flags", "options", "payload", "seq", "window")
+    __slots__ = ("ack", "flags", "options", "payload", "seq", "tos", "window")
 
     def __init__(
-        self, seq: int, ack: int, flags: int, window: int, payload: bytes | memoryview = b"", options: bytes = b""
-    ) -> None:
+        self, seq: int, ack: int, flags: int, window: int, payload: bytes | memoryview = b"", options: bytes = b"",
+        tos: int = 0,
+    ) -> None:  # fmt: skip
         self.seq = seq
         self.ack = ack
         self.flags = flags
@@ -135,6 +179,8 @@ class Segment:
         """The window field as it goes on the wire (already scaled)."""
         self.payload = payload
         self.options = options
+        self.tos = tos
+        """For the IP header: `ECT_0` or 0."""
 
     @property
     def length(self) -> int:

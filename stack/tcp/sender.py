@@ -56,8 +56,11 @@ class Sender(Recovery):
 
     # -- what came back
 
-    def acked(self, ack: int, now: float) -> int:
-        """Take an acknowledgement with SND.UNA < `ack` <= `largest`; returns the sequence numbers newly covered."""
+    def acked(self, ack: int, now: float, rtt: float | None = None) -> int:
+        """Take an acknowledgement with SND.UNA < `ack` <= `largest`; returns the sequence numbers newly covered.
+
+        `rtt`: the round trip in seconds by the echoed timestamp; None: it is timed here.
+        """
         before = self.nxt - self.una & MASK
         count = (ack - self.una) & MASK
         self.una = ack
@@ -74,11 +77,13 @@ class Sender(Recovery):
                 board = self.board = None
         if ack == self.fin_end:
             self.fin_sent = True  # the peer has it, though a timeout meanwhile put it back to be sent again
-        rtt = self.rtt
-        rtt.acked(ack, now)
+        timing = self.rtt
+        if rtt is not None and not timing.timing:
+            timing.sample(rtt)  # of a segment sent again, too: the echo tells which copy is meant (RFC 7323, section 4)
+        timing.acked(ack, now)
         self.retries = 0
         self.persisting = False
-        self.deadline = now + rtt.rto if self.nxt != ack else inf
+        self.deadline = now + timing.rto if self.nxt != ack else inf
         if not self.in_recovery:
             self.duplicates = 0
             self.cc.acked(count, before)
@@ -109,6 +114,14 @@ class Sender(Recovery):
                 self.max_wnd = window
             self.wl1 = seq
             self.wl2 = ack
+
+    def ece(self, now: float) -> None:
+        """An acceptable acknowledgement says that a router marked a packet of ours (RFC 3168, section 6.1.2)."""
+
+    def set_mss(self, mss: int, max_payload: int) -> None:
+        """From now on segments hold `mss` bytes and packets `max_payload`."""
+        self.mss = mss
+        self.max_payload = max_payload
 
     # -- what goes out
 

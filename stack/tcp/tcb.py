@@ -9,12 +9,14 @@ from __future__ import annotations
 from math import inf
 
 from .budget import Budget
+from .challenge import ChallengeLimit
 from .config import TcpConfig
 from .counters import TcpCounters
 from .receiver import Receiver
-from .segment import DEFAULT_MSS_V4, Segment
+from .segment import DEFAULT_MSS_V4, STAMP_LEN, Block, Segment
 from .sender import Sender
 from .states import TRANSITIONS, Event, State
+from .timestamps import Stamps
 from .user import ConnectionUser
 
 CLOSED = State.CLOSED
@@ -25,18 +27,20 @@ class ControlBlock:
     """The state of one connection, and how it ends. Its key and addresses are its owner's business."""
 
     __slots__ = (
-        "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_config", "_counters", "_default_mss",
-        "_delayed_ack_at", "_end_told_later", "_eof_told", "_fin_early", "_fin_received", "_heard_at", "_keepalive",
-        "_life_until", "_probe", "_probed_at", "_probes", "_reset", "_retry_at",
-        "_syn_again", "_syn_tries", "_user", "fin_seq", "mss", "receiver", "sender", "state",
+        "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_challenges", "_config", "_counters", "_default_mss",
+        "_delayed_ack_at", "_duplicate", "_echo", "_end_told_later", "_eof_told", "_fin_early", "_fin_received",
+        "_heard_at", "_keepalive", "_life_until", "_probe", "_probed_at", "_probes", "_quick", "_repeats", "_reset",
+        "_retry_at", "_stamp_offset", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "receiver",
+        "sender", "stamps", "state",
     )  # fmt: skip
 
     def __init__(
         self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int,
         default_mss: int = DEFAULT_MSS_V4, counters: TcpCounters | None = None,
+        challenges: ChallengeLimit | None = None, stamp_offset: int = 0,
     ) -> None:  # fmt: skip
         """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes;
-        `default_mss`: what a peer takes that does not say.
+        `default_mss`: what a peer takes that does not say; `stamp_offset`: what our timestamps are ahead of the clock.
         """
         self._config = config
         self._counters = counters or TcpCounters()
@@ -73,6 +77,20 @@ class ControlBlock:
         self._probed_at = inf
         self._probe = False
         self._challenge_at = -inf
+        self._challenges = challenges or ChallengeLimit(config.challenge_limit)
+        self.stamps: Stamps | None = None
+        """Timestamps; from the handshake on None unless both sides use them."""
+        self._stamp_offset = stamp_offset
+        self.ecn = False
+        """Both sides understand ECN; before the peer answered our SYN, whether it asks for it."""
+        self._echo = 0
+        """ECE while the peer has to hear of a mark, else 0: in the flags of all we send (RFC 3168, section 6.1.3)."""
+        self._quick = 0
+        """Acknowledgements still to be sent without delay."""
+        self._duplicate: Block | None = None
+        """What came twice and was not reported yet (RFC 2883)."""
+        self._repeats = 0
+        """Early segments that a peer without SACK counts the duplicate acknowledgements of."""
         self._reset: Segment | None = None
 
     def __repr__(self) -> str:
@@ -80,6 +98,11 @@ class ControlBlock:
             f"<Connection {self.state.value} una={self.sender.una} nxt={self.sender.nxt} wnd={self.sender.wnd}"
             f" rcv={self.receiver.nxt} flight={self.sender.flight} queued={self.sender.queued}>"
         )
+
+    @property
+    def option_bytes(self) -> int:
+        """Bytes of options that every segment carries, and that its payload therefore must leave free (RFC 6691)."""
+        return STAMP_LEN if self.stamps is not None else 0
 
     def fire(self, event: Event) -> None:
         """Move by the table; the only place that changes the state."""

@@ -325,3 +325,30 @@ def test_whole_is_not_confused_with_fragment() -> None:
     assert isinstance(whole(WHOLE4), IpPacket)
     assert isinstance(whole(WHOLE6), IpPacket)
     assert ipv4.OFFSET_MASK << 3 == 65528
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(
+    ("codepoints", "whole"), [((2, 3, 2), 3), ((3, 2, 2), 3), ((2, 2, 2), 2), ((0, 0, 0), 0), ((0, 3, 2), None)]
+)
+def test_a_mark_on_one_piece_is_a_mark_on_the_whole(
+    version: int, codepoints: tuple[int, ...], whole: int | None
+) -> None:
+    """RFC 3168, section 5.3; and a loss where a piece says that its sender would not understand it."""
+    reassembler = Reassembler()
+    marked = []
+    for part, codepoint in zip(PIECES4 if version == 4 else PIECES6, codepoints, strict=True):
+        packet = dissect(part)
+        setattr(packet, "tos" if version == 4 else "tc", codepoint)
+        if version == 4:
+            del packet.chksum
+        marked.append(raw(packet))
+    assert add(reassembler, marked[0]) is add(reassembler, marked[1]) is None
+    if whole is None:
+        with pytest.raises(WireError):
+            add(reassembler, marked[2])
+    else:
+        result = add(reassembler, marked[2])
+        assert result is not None
+        assert result.tos == whole
+    assert reassembler.bytes_held == 0

@@ -7,6 +7,7 @@ absolute here; the peer starts at PEER_ISN and the stack's ISN is read from its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP
@@ -70,6 +71,8 @@ class Peer:
     ) -> None:
         self.version = version
         self.link = RecordingLink(mtu=mtu, offload=offload)
+        # Acknowledgements are delayed from the first on, as later in a connection.
+        config = replace(config or TcpConfig(), quick_acks=0)
         self.stack = Stack(link or self.link, ADDRESSES, tcp=config, sources=sources)
         self.stack.start()
         self.tcp = self.stack.tcp

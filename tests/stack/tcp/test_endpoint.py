@@ -806,7 +806,7 @@ async def test_two_stacks_over_a_path_that_loses_and_reorders(version: int) -> N
 
 async def test_two_stacks_over_a_path_that_corrupts() -> None:
     """A flipped bit is a lost packet, whatever it hits."""
-    faults = Faults(corrupt=0.03, delay=0.001)
+    faults = Faults(corrupt=0.06, delay=0.001)
     stacks = await transfer(QUICK, version=4, offload=False, size=1_000_000, faults=faults)
     assert any(stack.tcp.counters.bad_checksum for stack in stacks)
     assert any(stack.counters.malformed for stack in stacks)

@@ -7,7 +7,7 @@ import pytest
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.segment import Options
 
-from .conversation import MSS, OUR_ISN, Talk
+from .conversation import MSS, OUR_ISN, PEER_ISN, Talk
 
 
 def test_passive_open_answers_syn_and_names_mss_and_scale() -> None:
@@ -174,3 +174,48 @@ def test_data_on_a_syn_ack_is_taken_within_the_window() -> None:
     talk.connection.receive(1500 - 15, ack, 0x10, 65535, memoryview(b"b" * 1500), None, talk.now)
     assert talk.user.data == b"a" * 1500 + b"b" * 500
     talk.hears("A", 1, 2001)
+
+
+def test_a_fin_on_a_syn_ack_is_taken() -> None:
+    """RFC 9293, section 3.10.7.3: data and controls beside the SYN go on at the sixth step."""
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("SFA", 0, 1, b"all there is")
+    assert talk.user.data == b"all there is"
+    assert talk.user.calls == ["connected", "eof"]
+    assert talk.state == "CLOSE-WAIT"
+    talk.hears("A", 1, 14)
+
+
+def test_data_before_the_handshake_ends_comes_again() -> None:
+    """On a SYN, and on one that crosses ours, it is not taken, nor acknowledged (section 3.10.7.2)."""
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("S", 0, 0, b"early")
+    talk.hears("SA", 0, 1)
+    talk.says("A", 1, 1, b"early")
+    assert talk.user.data == b"early"
+
+
+def test_fin_with_the_last_ack_of_the_handshake() -> None:
+    talk = Talk()
+    talk.connection.accept(PEER_ISN, 65535, Options(MSS, None))
+    talk.hears("SA", 0, 1)
+    talk.says("FA", 1, 1, b"question")
+    assert talk.user.calls == ["connected", "eof"]
+    assert talk.state == "CLOSE-WAIT"
+    talk.hears("A", 1, 10)
+
+
+def test_data_without_an_ack_does_not_open() -> None:
+    talk = Talk()
+    talk.connection.accept(PEER_ISN, 65535, Options(MSS, None))
+    talk.hears("SA", 0, 1)
+    talk.says("", 1, 0, b"no ACK")
+    assert talk.state == "SYN-RECEIVED"
+    assert talk.counters.without_ack == 1
+    talk.says("A", 1, 77)
+    talk.hears("R", 77)
+    assert talk.state == "SYN-RECEIVED"

@@ -6,7 +6,7 @@ import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
 
-from .conversation import MSS, Talk
+from .conversation import MSS, OUR_ISN, PEER_ISN, Talk
 
 
 def test_data_is_delivered_and_acknowledged_late_if_little() -> None:
@@ -115,3 +115,41 @@ def test_tiny_unread_segments_are_kept_together() -> None:
     assert len(backlog) <= 2
     talk.reads()
     assert talk.user.data == b"ab" * 3000
+
+
+def burst(talk: Talk, *numbers: int) -> None:
+    """These full segments arrive before anything is answered."""
+    for number in numbers:
+        seq = (PEER_ISN + 1 + number * MSS) & 0xFFFFFFFF
+        talk.connection.receive(seq, (OUR_ISN + 1) & 0xFFFFFFFF, 0x10, 65535, memoryview(bytes(MSS)), None, talk.now)
+
+
+def test_a_peer_without_sack_has_a_duplicate_for_each_early_segment() -> None:
+    """Three of them make it send again (RFC 5681, section 3.2), so a burst must not be answered by one."""
+    talk = Talk.established()
+    burst(talk, 1, 2, 3)
+    for _ in range(3):
+        talk.hears("A", 1, 1)
+    talk.silent()
+
+
+def test_the_first_of_them_may_acknowledge_what_is_new() -> None:
+    talk = Talk.established()
+    burst(talk, 0, 2, 3, 4)
+    for _ in range(4):
+        talk.hears("A", 1, 1 + MSS)
+    talk.silent()
+
+
+def test_a_hole_that_a_burst_fills_has_no_duplicates() -> None:
+    talk = Talk.established()
+    burst(talk, 1, 2, 3, 0)
+    talk.hears("A", 1, 1 + 4 * MSS)
+    talk.silent()
+
+
+def test_a_peer_with_sack_needs_but_one() -> None:
+    talk = Talk.established(sack=True)
+    burst(talk, 1, 2, 3)
+    talk.hears("A", 1, 1, sacks=[(1 + MSS, 1 + 4 * MSS)])
+    talk.silent()
