@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from math import inf
-from os import strerror
 from struct import Struct
 from typing import Self, TypeVar
 

@@ -32,6 +32,8 @@ TIME_WAIT = State.TIME_WAIT
 WRITABLE = MAY_SEND_DATA | {SYN_SENT, SYN_RECEIVED}
 KEPT_ALIVE = frozenset({State.ESTABLISHED, State.CLOSE_WAIT, FIN_WAIT_2})
 """States that may last as long as both sides like: an idle peer is asked whether it still lives."""
+SILENT = frozenset({SYN_SENT, State.CLOSING, State.LAST_ACK, TIME_WAIT})
+"""States that are aborted without a word: the peer knows nothing yet, or has said all (RFC 9293, section 3.10.5)."""
 MAX_QUANTUM = 1 << 30
 
 
@@ -99,7 +101,7 @@ class Connection(Arrival):
             self._life_until = inf
             self.receiver.release()
             return waited
-        if self.state not in (SYN_SENT, TIME_WAIT):
+        if self.state not in SILENT:
             self._reset = Segment(self.sender.largest, self.receiver.nxt, RST | ACK, 0)
         self._end(None, tell=False)
         return True

@@ -17,7 +17,7 @@ from .states import State
 from .user import ConnectionUser
 
 if TYPE_CHECKING:
-    from .endpoint import Tcp
+    from .table import Table
 
 QUANTUM = 65536
 """Payload a flow sends in its turn: one super-segment."""
@@ -36,7 +36,7 @@ class Flow:
     )  # fmt: skip
 
     def __init__(
-        self, tcp: Tcp, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser, *,
+        self, tcp: Table, key: bytes, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser, *,
         iss: int | None = None,
     ) -> None:  # fmt: skip
         self._tcp = tcp

@@ -19,8 +19,9 @@ from .states import State
 from .user import ConnectionUser
 
 if TYPE_CHECKING:
-    from .endpoint import Tcp
     from .segment import Options, Stamp
+    from .strays import Stray
+    from .table import Table
 
 BACKLOG = 4096
 """Handshakes under way, a listener: at 20,000 SYNs a second a peer 200 ms away still gets through. Two megabytes."""
@@ -36,13 +37,12 @@ class HalfOpen:
 
     __slots__ = ("ecn", "iss", "options", "retry_at", "sent_at", "seq", "tries", "window")
 
-    def __init__(self, seq: int, window: int, options: bytes, iss: int, now: float, *, ecn: bool) -> None:
-        self.seq = seq
-        self.window = window
-        self.options = options
+    def __init__(self, syn: Stray, iss: int, now: float) -> None:
+        self.seq = syn.seq
+        self.window = syn.window
+        self.options = syn.options
         """As they stand in the SYN."""
-        self.ecn = ecn
-        """It asks for ECN."""
+        self.ecn = syn.asks_for_ecn
         self.iss = iss
         self.sent_at = now
         self.tries = 1
@@ -52,13 +52,13 @@ class HalfOpen:
 class Listener:
     """Accepts connections to one port. Timed: SYN-ACKs without an answer are sent again."""
 
-    __slots__ = ("_backlog", "_half_open", "_look_at", "_opened", "_tcp", "scheduled")
+    __slots__ = ("_backlog", "_half_open", "_look_at", "_opened", "_table", "scheduled")
 
-    def __init__(self, tcp: Tcp, opened: Opened, backlog: int = BACKLOG) -> None:
+    def __init__(self, table: Table, opened: Opened, backlog: int = BACKLOG) -> None:
         """`opened` is called for each connection once its handshake is done; `backlog`: handshakes under way."""
         if backlog < 1:
             raise ValueError(f"a backlog is 1 or more, not {backlog}")
-        self._tcp = tcp
+        self._table = table
         self._opened = opened
         self._backlog = backlog
         self._half_open: dict[bytes, HalfOpen] = {}
@@ -79,15 +79,14 @@ class Listener:
         self._half_open.clear()
         self._look_at = inf
 
-    def request(self, key: bytes, seq: int, window: int, options: bytes, now: float, *, ecn: bool) -> None:
+    def request(self, syn: Stray, now: float) -> None:
         """A SYN: answer it, and remember what is needed when the answer is answered (RFC 9293, section 3.10.7.2)."""
-        waiting, tcp = self._half_open, self._tcp
+        waiting, table = self._half_open, self._table
         if len(waiting) >= self._backlog:
             del waiting[next(iter(waiting))]
-            tcp.counters.half_open_dropped += 1
-        half = HalfOpen(seq, window, options, tcp.isn.initial(key, now), now, ecn=ecn)
-        waiting[key] = half
-        flow = self._made_anew(key, half)
+            table.counters.half_open_dropped += 1
+        half = waiting[syn.key] = HalfOpen(syn, table.isn.initial(syn.key, now), now)
+        flow = self._made_anew(syn.key, half)
         flow.send_turn(now, 0)
         half.retry_at = now + flow.connection.sender.rtt.rto
         self._look(half.retry_at)
@@ -115,7 +114,8 @@ class Listener:
     def establish(self, flow: Flow) -> ConnectionUser:
         """The handshake of a connection made anew is done."""
         self._half_open.pop(flow.key, None)
-        self._tcp.add(flow)
+        self._table.add(flow)
+        self._table.dirty.append(flow)
         return self._opened(flow)
 
     def _made_anew(self, key: bytes, half: HalfOpen) -> Flow:
@@ -123,7 +123,7 @@ class Listener:
         remote = (key[:size], int.from_bytes(key[-4:-2], "big"))
         local = (key[size : 2 * size], int.from_bytes(key[-2:], "big"))
         user = _Handshake(self)
-        flow = user.flow = Flow(self._tcp, key, local, remote, user, iss=half.iss)
+        flow = user.flow = Flow(self._table, key, local, remote, user, iss=half.iss)
         flow.connection.accept(half.seq, half.window, parse_options(half.options), ecn=half.ecn)
         return flow
 
@@ -132,7 +132,7 @@ class Listener:
     def _look(self, at: float) -> None:
         if at < self._look_at:
             self._look_at = at
-            self._tcp.stack.timers.update(self)
+            self._table.stack.timers.update(self)
 
     def next_timeout(self) -> float:
         """See `Timed`."""
@@ -143,7 +143,7 @@ class Listener:
         earliest = inf
         for key, half in list(self._half_open.items()):
             if half.retry_at <= now:
-                if half.tries > self._tcp.config.syn_retries:
+                if half.tries > self._table.config.syn_retries:
                     del self._half_open[key]
                     continue
                 self._made_anew(key, half).send_turn(now, 0)

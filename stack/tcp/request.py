@@ -13,8 +13,8 @@ from .segment import Options, parse_options
 
 if TYPE_CHECKING:
     from ..icmp.wire import Problem
-    from .endpoint import Tcp
     from .flow import Flow
+    from .strays import Stray, Strays
     from .user import ConnectionUser
 
 
@@ -22,42 +22,46 @@ class TcpRequest:
     """A SYN that waits. The first of `accept`, `refuse`, `unreachable` and `drop` ends it, or the peer does."""
 
     __slots__ = (
-        "_tcp", "asked_at", "destination", "destination_port", "ecn", "key", "on_cancel", "quoted", "raw_options",
-        "repeated", "seq", "source", "source_port", "ttl", "window",
+        "_tcp", "asked_at", "destination", "destination_port", "ecn", "key", "next", "on_cancel", "quoted",
+        "raw_options", "repeated", "seq", "source", "source_port", "ttl", "window",
     )  # fmt: skip
 
-    def __init__(
-        self, tcp: Tcp, key: bytes, source: bytes, source_port: int, destination: bytes, destination_port: int,
-        seq: int, window: int, raw_options: bytes, ttl: int, quoted: bytes,
-    ) -> None:  # fmt: skip
+    def __init__(self, tcp: Strays, syn: Stray) -> None:
         self._tcp = tcp
-        self.key = key
+        self.key = syn.key
         """Both addresses and ports as they stand in the packet; names the flow in its stack."""
-        self.source = source
-        """Packed address of the peer that asks."""
-        self.source_port = source_port
-        self.destination = destination
-        """Packed address it wants to reach."""
-        self.destination_port = destination_port
-        self.seq = seq
-        self.window = window
-        self.ecn = False
-        """Whether the SYN asks for ECN."""
-        self.raw_options = raw_options
-        """As they stand in the SYN: of a flood most are never read."""
-        self.asked_at = monotonic()
-        """When its last SYN came, in monotonic seconds."""
+        self.source, self.source_port = syn.source
+        """Packed address and port of the peer that asks."""
+        self.destination, self.destination_port = syn.destination
+        """What it wants to reach."""
+        self.ttl = syn.hops - 1
+        """Hops left after this one."""
+        self.quoted = syn.quoted
+        """The packet's first bytes, for an ICMP error."""
         self.repeated = 0
         """SYNs that came after the first."""
-        self.ttl = ttl
-        """Hops left after this one."""
-        self.quoted = quoted
-        """The packet's first bytes, for an ICMP error."""
+        self._take(syn)
         self.on_cancel: Callable[[], None] | None = None
         """Called when the peer takes the request back (RST) or the stack closes; nothing may be answered then."""
 
     def __repr__(self) -> str:
         return f"<TcpRequest {text(self.source)}:{self.source_port} > {text(self.destination)}:{self.destination_port}>"
+
+    def again(self, syn: Stray) -> None:
+        """Repeated, or, where the peer gave up and the port was used again, another: answer what it sent last."""
+        self._take(syn)
+        self.repeated += 1
+
+    def _take(self, syn: Stray) -> None:
+        self.seq = syn.seq
+        self.next = syn.next
+        """The sequence number after the SYN and what came with it."""
+        self.window = syn.window
+        self.ecn = syn.asks_for_ecn
+        self.raw_options = syn.options
+        """As they stand in the SYN: of a flood most are never read."""
+        self.asked_at = monotonic()
+        """When its last SYN came, in monotonic seconds."""
 
     @property
     def options(self) -> Options:

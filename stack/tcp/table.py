@@ -1,0 +1,70 @@
+"""The connections of one stack, and what they share."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .budget import Budget
+from .challenge import ChallengeLimit
+from .config import TcpConfig
+from .counters import TcpCounters
+from .isn import IsnGenerator
+
+if TYPE_CHECKING:
+    from ..stack import Stack
+    from .flow import Flow
+
+
+class Table:
+    """Flows by key: the slice of a packet with both addresses and both ports, as the peer's packets have it."""
+
+    def __init__(self, stack: Stack, config: TcpConfig) -> None:
+        self.stack = stack
+        self.config = config
+        self.counters = TcpCounters()
+        self.budget = Budget(config.receive_budget)
+        self.challenges = ChallengeLimit(config.challenge_limit)
+        self.isn = IsnGenerator()
+        self.flows: dict[bytes, Flow] = {}
+        self.waiting: deque[Flow] = deque()
+        """Those with data for a link that has no room, in turn."""
+        self.dirty: list[Flow] = []
+        """Those that the burst being received has changed."""
+        self._closed = False
+
+    def add(self, flow: Flow) -> None:
+        """A connection begins."""
+        self.flows[flow.key] = flow
+        self.counters.opened += 1
+
+    def remove(self, flow: Flow, error: OSError | None) -> None:
+        """The connection is over."""
+        if self.flows.get(flow.key) is flow:
+            del self.flows[flow.key]
+            self.counters.closed += 1
+            self.counters.retransmitted += flow.connection.sender.retransmitted
+            if error is not None:
+                self.counters.failed += 1
+
+    def broke(self, flow: Flow, error: Exception) -> None:
+        """A callback of the flow's user raised: that flow is reset, and no other suffers."""
+        self.counters.broken += 1
+        self.stack.report(f"a callback of {flow!r} failed", error)
+        self.cut(flow, ConnectionAbortedError("its user failed"))
+
+    def cut(self, flow: Flow, error: OSError) -> None:
+        """Reset the flow and tell its user; what that raises is reported."""
+        try:
+            flow.cut(error)
+        except Exception as another:
+            self.stack.report(f"ending {flow!r} failed", another)
+
+    def close(self) -> None:
+        """Reset every connection, take no more."""
+        self._closed = True
+        for flow in list(self.flows.values()):
+            flow.dirty = False  # the reset leaves now: the burst's end may not come
+            self.cut(flow, ConnectionAbortedError("the stack was closed"))
+        self.waiting.clear()
+        self.dirty.clear()
