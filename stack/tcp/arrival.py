@@ -121,11 +121,12 @@ class Arrival(ControlBlock):
             if not flags & ACK:
                 self._syn_again = True  # our SYN-ACK was lost
                 return
-            # Simultaneous open (section 3.5, figure 8): the SYN is known already, and its window is never scaled.
-            flags &= ~SYN
-            seq = receiver.nxt
-            window >>= sender.scale
-            self._ack_now = True
+            if ack == add(sender.iss, 1):
+                # Simultaneous open (section 3.5, figure 8): the SYN is known already, and its window is never scaled.
+                flags &= ~SYN
+                seq = receiver.nxt
+                window >>= sender.scale
+                self._ack_now = True
         length = len(payload) + (1 if flags & FIN else 0) + (1 if flags & SYN else 0)
         # First: sequence number. A FIN alone is taken at a closed window as well: BSD sends it there, Linux takes it.
         if not receiver.acceptable(seq, 0 if flags & RST else length) and not (
