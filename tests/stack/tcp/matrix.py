@@ -192,8 +192,6 @@ def _block(state: str, una: int, nxt: int, rcv_nxt: int = 1, edge: int = WINDOW 
     )  # fmt: skip
 
 
-WITHOUT_CONNECTION = [Block("CLOSED", rcv_wnd=WINDOW), Block("LISTEN", rcv_wnd=WINDOW)]
-
 ROWS = {
     "SYN-SENT": Row(Block("SYN-SENT", snd_nxt=1, rcv_wnd=WINDOW), syn_sent),
     "SYN-RECEIVED": Row(
@@ -214,6 +212,16 @@ ROWS = {
     "LAST-ACK, FIN in flight": Row(_block("LAST-ACK", 101, 102, 2, fin=True), last_ack_fin_in_flight),
     "TIME-WAIT": Row(_block("TIME-WAIT", 102, 102, 2, fin=True), time_wait),
 }
+
+
+PORTS = {
+    "CLOSED": Block("CLOSED", rcv_wnd=WINDOW),
+    "LISTEN": Block("LISTEN", rcv_wnd=WINDOW),
+    "LISTEN, forwarded": Block("LISTEN", rcv_wnd=WINDOW),
+    "SYN-RECEIVED": ROWS["SYN-RECEIVED"].block,
+}
+"""What is no connection yet: a stack's port that nobody listens on, or a listener does, or a forwarder; and what a
+listener keeps until the handshake is done."""
 
 
 def cells(name: str, block: Block, kind: str) -> Iterator[tuple[Cell, Arriving]]:
