@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak survive fuzz man pictures watch constraints clean
+.PHONY: help venv demo test lint docs bench load soak simulate survive fuzz man pictures watch constraints clean
 
 BIN := .venv/bin
 
@@ -46,6 +46,9 @@ soak: ## mixed traffic while packets are lost and overtaken (root); MINUTES=20 S
 	@scripts/venv
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
 		--transport $(or $(TRANSPORT),openssh)
+
+simulate: venv ## two stacks on a clock of their own over paths that harm packets, by seed; SEEDS=1000 ARGS="--scenario NAME"
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(ARGS)
 
 survive: ## long: 1 GB each way, 2 GB beside twenty kills, a minute of frost, three minutes of silence, 200 kill -9 (root)
 	@scripts/system-packages test

@@ -93,11 +93,12 @@ class Arrival(Opening):
                 if stamps is not None and stamp is not None and not stamps.outdated(stamp[0], now):
                     stamps.take(stamp[0], seq, now)
                 return
-            # Simultaneous open (section 3.5, figure 8): the SYN is known already, and its window is never scaled.
-            flags &= ~(SYN | ECN_SETUP)
-            seq = receiver.nxt
-            window >>= sender.scale
-            self._ack_now = True
+            if ack == add(sender.iss, 1):
+                # Simultaneous open (section 3.5, figure 8): the SYN is known already, and its window is never scaled.
+                flags &= ~(SYN | ECN_SETUP)
+                seq = receiver.nxt
+                window >>= sender.scale
+                self._ack_now = True
         length = len(payload) + (1 if flags & FIN else 0) + (1 if flags & SYN else 0)
         if stamps is not None and not flags & RST and not self._stamp_holds(seq, flags, payload, stamp, now):
             return

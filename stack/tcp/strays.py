@@ -137,8 +137,8 @@ class Strays(Table):
             self.request(segment)
         elif segment.key in self.requests:
             self.counters.undecided += 1
-        elif listener is not None and not flags & (SYN | ACK):
-            self.counters.without_ack += 1  # not for a listener (section 3.10.7.2, fourth)
+        elif not flags & (SYN | ACK) and self.takes_requests(*segment.destination):
+            self.counters.without_ack += 1  # nothing to a listener (section 3.10.7.2, fourth)
         else:
             self._reset(segment)
 

@@ -200,6 +200,12 @@ class Talk:
             raise AssertionError(self._dialogue(f"expected {wanted}"))
         return segment
 
+    def left(self) -> list[Segment]:
+        """All that left and was not heard yet, whatever it is."""
+        self._pump()
+        segments, self._out = self._out, []
+        return segments
+
     def silent(self) -> None:
         """Nothing more leaves now."""
         self._pump()

@@ -22,6 +22,8 @@ from netbridge.stack.vnet import NO_OFFLOAD, VNET_LEN
 from tests.stack.fake import CLIENT4, CLIENT6, GATEWAY4, GATEWAY6, SERVER4, SERVER6, RecordingLink, dissect, rebuilt
 
 PEER_ISN = 0xFFFF_FFF0
+NEXT = PEER_ISN + 1
+"""The peer's sequence number after its SYN."""
 ADDRESSES = (f"{GATEWAY4}/30", f"{GATEWAY6}/64")
 CLIENT = {4: CLIENT4, 6: CLIENT6}
 SERVER = {4: SERVER4, 6: SERVER6}

@@ -1,0 +1,122 @@
+"""The two ends of a connection in a simulation: what they send, how they read, and how they leave."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+
+from netbridge.stack.tcp.flow import Flow
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How one end behaves."""
+
+    size: int
+    """Bytes it sends."""
+    all_at_once: bool = False
+    """It writes everything and lets the stack queue it, instead of what leaves at once."""
+    first: bool = True
+    """It sends at once, and not only when the other has said all."""
+    picky: float = 0.0
+    """Probability that it takes only a part of what it is offered, and the rest later."""
+    nap: float = 0.0
+    """Seconds it then takes no more for."""
+    aborts_after: int | None = None
+    """Bytes read after which it resets the connection."""
+
+
+class End:
+    """A `ConnectionUser` that writes down what it is told."""
+
+    def __init__(self, habit: Habit, random: Random) -> None:
+        self.habit = habit
+        self.sends = random.randbytes(habit.size)
+        self.received = bytearray()
+        self.calls: list[str] = []
+        self.error: OSError | None = None
+        self.over = False
+        """Its connection is: it was told so, or has reset it."""
+        self.flow: Flow
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._left = memoryview(self.sends)
+        self._asleep = False
+        self._told = False
+
+    # -- ConnectionUser
+
+    def connected(self) -> None:
+        """Begin to send, unless the other speaks first."""
+        self.calls.append("connected")
+        if self.habit.first:
+            self._loop.call_soon(self._feed)
+
+    def data_received(self, data: memoryview) -> int:
+        """Take it, or a part of it."""
+        if self._asleep:
+            return 0
+        taken = len(data)
+        if self.habit.picky and self._random.random() < self.habit.picky:
+            taken = self._random.randrange(len(data) + 1)
+            self._asleep = True
+            self._loop.call_later(self._random.uniform(0, self.habit.nap), self._wake)
+        self.received += data[:taken]
+        limit = self.habit.aborts_after
+        if limit is not None and len(self.received) >= limit:
+            self._loop.call_soon(self.abort)
+        return taken
+
+    def eof_received(self) -> None:
+        """The other has said all."""
+        self.calls.append("eof")
+        if not self.habit.first:
+            self._loop.call_soon(self._feed)
+
+    def acked(self) -> None:
+        """There may be room."""
+        if self.habit.first or "eof" in self.calls:
+            self._feed()
+
+    def probed(self, idle: float) -> None:
+        """Nothing to do."""
+
+    def closed(self, error: OSError | None) -> None:
+        """The connection is over."""
+        assert not self.over, "told twice"
+        self.calls.append("closed")
+        self.error = error
+        self.over = True
+
+    # -- its own doing
+
+    def abort(self) -> None:
+        """Reset the connection, once."""
+        if not self.over and self.flow.abort():
+            self.calls.append("aborted")
+            self.over = True
+
+    def _wake(self) -> None:
+        self._asleep = False
+        self.flow.drain()
+
+    def _feed(self) -> None:
+        if self.over or self._told:
+            return
+        while self._left and (room := self._room()) > 0:
+            piece, self._left = self._left[:room], self._left[room:]
+            self.flow.write(bytes(piece))
+        if not self._left:
+            self._told = True
+            self.flow.shutdown()
+
+    def _room(self) -> int:
+        if self.habit.all_at_once:
+            return len(self._left)
+        sender = self.flow.connection.sender
+        if self.flow.queued:
+            return 0
+        if self.flow.room <= 0 and not sender.flight:
+            return sender.mss  # a little must wait, for the stack to ask whether the window is open again
+        return min(self.flow.room, 65536)

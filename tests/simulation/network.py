@@ -1,0 +1,92 @@
+"""Two stacks and the path between them, which harms what passes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+from netbridge.stack.link.base import Link
+from netbridge.stack.link.fault import FaultLink, Faults
+from netbridge.stack.link.memory import memory_link
+from netbridge.stack.link.tracer import TracerLink
+from netbridge.stack.stack import Stack
+from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.flow import Flow
+from netbridge.stack.tcp.isn import IsnGenerator
+from netbridge.stack.tcp.user import ConnectionUser
+from tests.stack.fake import packed
+
+from .clock import VirtualLoop
+
+LEFT = {4: "10.0.0.1", 6: "fd00::1"}
+RIGHT = {4: "10.0.0.2", 6: "fd00::2"}
+PORT = 80
+
+
+class Network:
+    """`left` connects to `right`. Use as a context inside a `VirtualLoop`."""
+
+    def __init__(
+        self, loop: VirtualLoop, seed: int, *, left: TcpConfig, right: TcpConfig, up: Faults, down: Faults,
+        mtu: int = 1500, offload: bool = False, wrap: Callable[[Link], Link] | None = None,
+        trace: Callable[[str], object] | None = None,
+    ) -> None:  # fmt: skip
+        """`up` is what befalls packets of `left`, `down` those of `right`. `offload`: super-segments pass whole, or are
+        lost whole. `wrap` puts another device beside the left stack; `trace` is told of each packet there.
+        """
+        one, other = memory_link(mtu=mtu, offload=offload)
+        self.path = FaultLink(one, seed=seed, sent=up, received=down, clock=loop.time, schedule=loop.call_later)
+        link: Link = self.path if wrap is None else wrap(self.path)
+        if trace is not None:
+            link = TracerLink(link, trace, clock=loop.time)
+        random = Random(seed)
+        self.left = Stack(link, [f"{LEFT[4]}/24", f"{LEFT[6]}/64"], tcp=left)
+        self.right = Stack(other, [f"{RIGHT[4]}/24", f"{RIGHT[6]}/64"], tcp=right)
+        for stack in (self.left, self.right):
+            stack.clock.now = loop.time
+            stack.tcp.isn = IsnGenerator(random.randbytes(16))
+
+    def __enter__(self) -> Network:
+        self.left.start()
+        self.right.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left.close()
+
+    def connect(self, user: ConnectionUser, version: int) -> Flow:
+        """Open a connection from left to right."""
+        return self.left.tcp.connect(packed(LEFT[version]), (packed(RIGHT[version]), PORT), user)
+
+    def cross(self, users: tuple[ConnectionUser, ConnectionUser], version: int) -> tuple[Flow, Flow]:
+        """Both open the same connection at once (RFC 9293, section 3.5, figure 8)."""
+        ends = (packed(LEFT[version]), 50001), (packed(RIGHT[version]), 50002)
+        flows = []
+        for stack, local, remote, user in zip((self.left, self.right), ends, reversed(ends), users, strict=True):
+            key = remote[0] + local[0] + remote[1].to_bytes(2, "big") + local[1].to_bytes(2, "big")
+            flow = Flow(stack.tcp, key, local, remote, user)
+            stack.tcp.flows[key] = flow
+            stack.tcp.counters.opened += 1
+            flow.connection.open()
+            flows.append(flow)
+        for flow in flows:
+            flow.flush()
+        return flows[0], flows[1]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What the TCP room draws from the system (ports, offsets of clocks) comes from the seed meanwhile."""
+    prefix = "netbridge.stack.tcp."
+    rooms = [room for name, room in sys.modules.items() if name.startswith(prefix) and hasattr(room, "urandom")]
+    drawn = os.urandom
+    try:
+        for room in (os, *rooms):
+            room.urandom = Random(seed).randbytes  # type: ignore[attr-defined]
+        yield
+    finally:
+        for room in (os, *rooms):
+            room.urandom = drawn  # type: ignore[attr-defined]

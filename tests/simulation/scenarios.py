@@ -1,0 +1,195 @@
+"""What is tried: each scenario makes a trial from a random generator, so a seed is a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from importlib import import_module
+from importlib.util import find_spec
+from random import Random
+
+from netbridge.stack.link.fault import Faults
+from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.congestion import CongestionControl, NewReno, Unlimited
+
+from .ends import Habit
+from .narrower import Narrower
+from .run import Trial
+
+Scenario = Callable[[Random], Trial]
+
+
+def _controls() -> list[type[CongestionControl]]:
+    found: list[type[CongestionControl]] = [NewReno]
+    if find_spec("netbridge.stack.tcp.cubic"):
+        found.append(import_module("netbridge.stack.tcp.cubic").Cubic)
+    return found
+
+
+CONTROLS = _controls()
+"""Congestion controls for a path that is shared."""
+SWITCHES = ("sack", "timestamps", "ecn", "ecn_request", "nagle")
+"""Settings that are on or off by themselves, each side as it likes."""
+
+
+def _config(random: Random, *, controlled: bool = False) -> TcpConfig:
+    known = {one.name for one in fields(TcpConfig)}
+    switches = {name: random.random() < 0.7 for name in SWITCHES if name in known}
+    controls = CONTROLS if controlled else [*CONTROLS, Unlimited]
+    return replace(TcpConfig(), congestion=random.choice(controls), **switches)
+
+
+def _trial(random: Random, *, connections: int = 1, controlled: bool = False, largest: int = 60_000) -> Trial:
+    def habit() -> Habit:
+        size = random.choice((0, 1, 1000, random.randrange(10_000), random.randrange(largest)))
+        return Habit(size, all_at_once=random.random() < 0.3)
+
+    return Trial(
+        tuple((habit(), habit()) for _ in range(connections)),
+        left=_config(random, controlled=controlled), right=_config(random, controlled=controlled),
+        version=random.choice((4, 6)), mtu=random.choice((576, 1500)) if random.random() < 0.5 else 1500,
+    )  # fmt: skip
+
+
+def _over(trial: Trial, up: Faults, down: Faults | None = None) -> Trial:
+    """The trial over a path that harms packets, and so with packets that are sent again.
+
+    Half as much again as is carried, and some rounds of timeouts. Who has no congestion control sends whole windows,
+    and without SACK a timeout sends one of them again.
+    """
+    waste = 1.5 if Unlimited in (trial.left.congestion, trial.right.congestion) else 0.5
+    return replace(trial, up=up, down=down or up, waste=waste, slack=60)
+
+
+def _drowsy(trial: Trial, random: Random, often: float, nap: float) -> Trial:
+    """Some of its ends fall asleep every so often for up to `nap` seconds."""
+
+    def drowsy(habit: Habit) -> Habit:
+        return replace(habit, picky=random.choice((0.0, often)), nap=nap)
+
+    return replace(trial, habits=tuple((drowsy(one), drowsy(other)) for one, other in trial.habits))
+
+
+def clean(random: Random) -> Trial:
+    """A path that only takes its time: nothing is sent twice."""
+    delay = random.choice((0.0, 0.001, 0.02, 0.15))
+    return replace(_trial(random), up=Faults(delay=delay), down=Faults(delay=delay))
+
+
+def super_segments(random: Random) -> Trial:
+    """A link with offload."""
+    delay = random.choice((0.0, 0.001, 0.02))
+    trial = _trial(random, largest=1_000_000)
+    return replace(trial, up=Faults(delay=delay), down=Faults(delay=delay), offload=True)
+
+
+def loss(random: Random) -> Trial:
+    """Up to a tenth of the packets vanish, each way as it likes."""
+    delay = random.choice((0.001, 0.02, 0.1))
+    up, down = (Faults(loss=random.choice((0.0, 0.01, 0.05, 0.1)), delay=delay) for _ in range(2))
+    return _over(_trial(random), up, down)
+
+
+def reorder(random: Random) -> Trial:
+    """Up to a third is overtaken, by up to 50 ms."""
+    faults = Faults(
+        reorder=random.choice((0.05, 0.3)), reorder_delay=random.choice((0.002, 0.05)), delay=0.02, jitter=0.005
+    )
+    return _over(_trial(random), faults)
+
+
+def duplicate(random: Random) -> Trial:
+    """Up to half of the packets come twice."""
+    faults = Faults(duplicate=random.choice((0.05, 0.5)), delay=random.choice((0.0, 0.02)))
+    return _over(_trial(random), faults)
+
+
+def corrupt(random: Random) -> Trial:
+    """A bit is flipped in up to a tenth of the packets, wherever."""
+    faults = Faults(corrupt=random.choice((0.02, 0.1)), delay=0.01)
+    return _over(_trial(random), faults)
+
+
+def narrow(random: Random) -> Trial:
+    """Several connections share a slow path with a short queue."""
+    rate = random.choice((50_000, 500_000))
+    faults = Faults(rate=rate, queue=random.choice((8_000, 30_000, 100_000)), delay=random.choice((0.005, 0.05)))
+    trial = _trial(random, connections=random.choice((1, 3)), controlled=True, largest=100_000)
+    return _over(trial, faults)
+
+
+def stall(random: Random) -> Trial:
+    """Readers that fall asleep with the window closing, on a path that loses what tells of its opening."""
+    trial = _trial(random, largest=200_000)
+    nap = random.choice((0.05, 1.0, 20.0))
+    window = random.choice((2_000, 65_536))
+    left, right = (
+        replace(one, receive_window=window, max_receive_window=65_536) for one in (trial.left, trial.right)
+    )
+    faults = Faults(loss=random.choice((0.0, 0.02)), delay=0.01)
+    return _over(_drowsy(replace(trial, left=left, right=right), random, 0.3, nap), faults)
+
+
+def half_close(random: Random) -> Trial:
+    """One end says all and closes; only then the other speaks."""
+    trial = _trial(random)
+    one, other = trial.habits[0]
+    pair = (one, replace(other, first=False)) if random.random() < 0.5 else (replace(one, first=False), other)
+    faults = Faults(loss=random.choice((0.0, 0.05)), delay=0.02)
+    return _over(replace(trial, habits=(pair,)), faults)
+
+
+def abort(random: Random) -> Trial:
+    """One end resets in the midst of it, and the reset may be lost: keepalives tell the other in the end."""
+    trial = _trial(random)
+    left, right = (replace(one, keepalive=60.0) for one in (trial.left, trial.right))
+    one, other = trial.habits[0]
+    other = replace(other, size=random.randrange(20_000, 60_000))
+    one = replace(one, aborts_after=random.randrange(1, 20_000))
+    pair = (one, other) if random.random() < 0.5 else (other, one)
+    faults = Faults(loss=random.choice((0.0, 0.1)), delay=0.02)
+    return _over(replace(trial, habits=(pair,), left=left, right=right), faults)
+
+
+def crossing(random: Random) -> Trial:
+    """Both open at once, over a path that may lose any part of it."""
+    delay = random.choice((0.0, 0.02))
+    faults = Faults(loss=random.choice((0.0, 0.1)), delay=delay, reorder=random.choice((0.0, 0.1)))
+    return _over(replace(_trial(random), crossing=True), faults)
+
+
+def everything(random: Random) -> Trial:
+    """Several connections, and all that can befall them."""
+    faults = Faults(
+        loss=0.02, duplicate=0.02, corrupt=0.01, reorder=0.05, delay=0.02, jitter=0.01, rate=1_000_000, queue=50_000
+    )
+    trial = _trial(random, connections=5, controlled=True)
+    return _over(_drowsy(trial, random, 0.1, 0.2), faults)
+
+
+def path_mtu(random: Random) -> Trial:
+    """In the midst of it the path takes smaller packets only, and a router says so."""
+    trial = _trial(random)
+    one, other = trial.habits[0]
+    pair = replace(one, size=random.randrange(20_000, 200_000)), replace(other, size=random.randrange(20_000, 200_000))
+    at, mtu = random.uniform(0, 0.3), random.choice((1280, 1400)) if trial.version == 6 else random.choice((552, 1400))
+    faults = Faults(loss=random.choice((0.0, 0.02)), delay=0.02)
+    trial = replace(trial, habits=(pair,), mtu=1500, wrap=lambda link: Narrower(link, at, mtu))
+    return _over(trial, faults)
+
+
+AWAITED = {"path_mtu": "the sender does not follow the path's MTU yet"}
+"""Scenarios that cannot hold yet, and why."""
+
+SCENARIOS: dict[str, Scenario] = {
+    one.__name__: one
+    for one in (
+        clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, half_close, abort, crossing,
+        everything, path_mtu,
+    )
+}  # fmt: skip
+
+
+def trial(name: str, seed: int) -> Trial:
+    """The trial that the seed makes of the scenario."""
+    return SCENARIOS[name](Random(seed))
