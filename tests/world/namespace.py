@@ -71,7 +71,7 @@ class Namespace:
         )
         return link
 
-    def socket(self, version: int) -> socket.socket:
+    def tcp(self, version: int) -> socket.socket:
         """A TCP socket, blocking as any other, with CUBIC: what the host prefers it hands down to its namespaces."""
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         made = self.inside(lambda: socket.socket(family, socket.SOCK_STREAM))
@@ -80,7 +80,7 @@ class Namespace:
 
     def listen(self, host: str, port: int = 0) -> socket.socket:
         """A listening socket."""
-        made = self.socket(6 if ":" in host else 4)
+        made = self.tcp(6 if ":" in host else 4)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
         made.listen(64)

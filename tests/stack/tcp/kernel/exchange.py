@@ -96,7 +96,7 @@ class Line:
         taken = asyncio.get_running_loop().create_future()
         port = SERVICE + version
         async with await self.stack.start_server(lambda *both: taken.set_result(both), STACK[version], port):
-            with self.namespace.socket(version) as sock:
+            with self.namespace.tcp(version) as sock:
                 sock.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(sock, (STACK[version], port))
                 return await both_ways(await taken, sock, size, seed)

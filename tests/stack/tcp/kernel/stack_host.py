@@ -1,0 +1,143 @@
+"""Our stack as the host under test: the same packets over a link that records, the same calls, a clock that stands."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from netbridge.stack import Stack
+from netbridge.stack.link.base import Buffer
+from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.flow import Flow
+from netbridge.stack.tcp.request import TcpRequest
+from tests.stack.fake import RecordingLink
+
+from .host import HOST, PEER, PEER_PORT, PREFIX, Host
+from .wire import Raw, dissect
+
+TICK = 1e-5
+"""Seconds a step takes: less than any timer."""
+ERRNOS: dict[type[OSError], str] = {
+    ConnectionResetError: "ECONNRESET", ConnectionRefusedError: "ECONNREFUSED", TimeoutError: "ETIMEDOUT",
+}  # fmt: skip
+CONFIG = TcpConfig(delayed_ack=0.0, challenge_interval=0.0, min_rto=20.0)
+"""As the kernel's host is set up: no limit on challenge ACKs, acknowledgements at once, retransmission far away."""
+
+
+class User:
+    """The application: a `ConnectionUser` that reads unless it paused, and remembers what it was told."""
+
+    def __init__(self, host: StackHost, *, known: bool) -> None:
+        self._host = host
+        self.paused = False
+        self.gone = False
+        self.known = known
+        """Whether the application knows of the connection: one that it did not ask for is accepted when it stands."""
+
+    def connected(self) -> None:
+        self.known = True
+
+    def data_received(self, data: memoryview) -> int:
+        if self.paused:
+            return 0
+        if not self.gone:
+            self._host.received += bytes(data)
+        return len(data)
+
+    def probed(self, idle: float) -> None: ...
+
+    def eof_received(self) -> None:
+        if not self.gone:
+            self._host.eof = True
+
+    def acked(self) -> None: ...
+
+    def closed(self, error: OSError | None) -> None:
+        if error is not None and self.known and not self.gone:
+            self._host.error = self._host.error or ERRNOS.get(type(error)) or errno.errorcode[error.errno or 0]
+
+
+class StackHost(Host):
+    """One script's stack. Made inside a running event loop, whose timers it never lets come."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self._link = RecordingLink()
+        self._stack = Stack(self._link, [f"{HOST[one]}/{PREFIX[one]}" for one in (4, 6)], tcp=CONFIG)
+        self._now = 1000.0
+        self._stack.clock.now = lambda: self._now
+        self._stack.start()
+        self._user = User(self, known=True)
+        self._flow: Flow | None = None
+
+    def inject(self, data: bytes) -> None:
+        self._stack.packet_received(memoryview(data))
+        self._stack.burst_ended()
+
+    def replies(self) -> list[Raw]:
+        self._now += TICK
+        for flow in list(self._stack.tcp.flows.values()):
+            if flow.next_timeout() <= self._now:
+                flow.handle_timeout(self._now)
+        sent: list[Buffer] = list(self._link.sent)
+        self._link.sent.clear()
+        return [raw for data in sent if isinstance(raw := dissect(bytes(data)), Raw)]
+
+    def look(self) -> None:
+        """The application is told by itself."""
+
+    def state(self) -> str:
+        flows = [flow for flow in self._stack.tcp.flows.values() if flow.local[1] == self.port]
+        return flows[0].connection.state.value if flows else "CLOSED"
+
+    def _accept(self, request: TcpRequest) -> None:
+        user = User(self, known=False)
+        if self._flow is None:
+            self._user = user
+            self._flow = request.accept(user)
+        else:  # nobody accepts it: the application has one
+            user.gone = True
+            request.accept(user)
+
+    def listen(self) -> None:
+        self._stack.tcp.listeners[None, self.port] = self._accept
+
+    def connect(self) -> None:
+        family = socket.AF_INET if self.version == 4 else socket.AF_INET6
+        own, peer = (socket.inet_pton(family, side[self.version]) for side in (HOST, PEER))
+        self._flow = self._stack.tcp.connect(own, (peer, PEER_PORT), self._user)
+        self.port = self._flow.local[1]
+
+    def write(self, data: bytes) -> None:
+        if self._flow is not None:
+            self._flow.write(data)
+
+    def shutdown(self) -> None:
+        if self._flow is not None:
+            self._flow.shutdown()
+
+    def close(self) -> None:
+        if self._flow is not None:
+            self._user.gone = True
+            self._user.paused = False
+            self._flow.abandon()
+            self._flow.drain()
+            self._flow = None
+
+    def abort(self) -> None:
+        if self._flow is not None:
+            self._user.gone = True
+            self._flow.abort()
+            self._flow = None
+
+    def pause(self) -> None:
+        self._user.paused = True
+
+    def read(self) -> None:
+        self._user.paused = False
+        if self._flow is not None:
+            self._flow.drain()
+
+    def end(self) -> None:
+        self._user.gone = True
+        self._stack.close()
