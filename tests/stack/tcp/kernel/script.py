@@ -60,6 +60,11 @@ class Seen:
     error: str
     """What its application was told: the name of an errno, or empty."""
 
+    @property
+    def flags(self) -> list[str]:
+        """Those of each reply."""
+        return [reply.flags for reply in self.replies]
+
     def __str__(self) -> str:
         said = "; ".join(map(str, self.replies)) or "silence"
         eof = ", end of stream" if self.eof else ""

@@ -95,13 +95,14 @@ script("D-SACK of early data", "listen\n< S 0 sackok\n< A 1 1\n< A 101 1 len=100
 opened("writes", "write 10\n< A 1 11\nwrite 1000\n< A 1 1011\nwrite 2500\n< A 1 3511")
 opened("one ACK for several", "write 1000\nwrite 1000\nwrite 10\n< A 1 2011")
 opened("ACK in the midst", "write 3000\n< A 1 1500\n< A 1 3001")
-script("small window", "listen\n< S 0 win=1500\n< A 1 1 win=1500\nwrite 3000\n< A 1 1001 win=1500\n< A 1 1501 win=3000\n"
-       "< A 1 3001 win=3000")
+script("small window", "listen\n< S 0 win=1500\n< A 1 1 win=1500\nwrite 3000\n< A 1 1001 win=1500\n"
+       "< A 1 1501 win=3000\n< A 1 3001 win=3000")
 script("closed window", "listen\n< S 0 win=1000\n< A 1 1 win=1000\nwrite 2000\n< A 1 1001 win=0\n< A 1 1001 win=4000\n"
        "< A 1 2001 win=4000")
 opened("window closes and opens without data", "< A 1 1 win=0\nwrite 100\n< A 1 1 win=1000\n< A 1 101 win=1000")
 opened("window shrinks below what is in flight", "write 3000\n< A 1 1001 win=500\n< A 1 3001 win=3000\nwrite 100")
-opened("closed window still hears", "< A 1 1 win=0\n< PA 1 1 len=10 win=0\n< FA 11 1 win=0\nclose\n< A 12 1 win=100\n< A 12 2")
+opened("closed window still hears", "< A 1 1 win=0\n< PA 1 1 len=10 win=0\n< FA 11 1 win=0\nclose\n"
+       "< A 12 1 win=100\n< A 12 2")
 opened("initial window", "write 20000\n< A 1 10001\n< A 1 20001")
 opened("three duplicates", "write 8000\n< A 1 1001\n< A 1 1001\n< A 1 1001\n< A 1 1001\n< A 1 8001")
 script("window scaling", "listen\n< S 0 wscale=7\n< A 1 1 win=10\nwrite 3000\n< A 1 1001 win=100\n< A 1 3001 win=100")
@@ -177,3 +178,21 @@ opened("paused reader", "pause\n< PA 1 1 len=1000\n< PA 1001 1 len=1000\nread\n<
 opened("paused reader, then FIN", "pause\n< FA 1 1 len=1000\nread\nclose\n< A 1002 2")
 opened("paused reader, then RST", "pause\n< PA 1 1 len=1000\n< R 1001\nread")
 opened("closed before it was read", "pause\n< PA 1 1 len=1000\nclose")
+
+# -- where the two part (accepted.py)
+
+script("SYN-RECEIVED: wrong ACK beyond the window", "listen\n< S 0\n< A 200001 9\n< A 1 1")
+script("SYN-RECEIVED: SYN-ACK with a wrong ACK", "listen\n< S 0\n< SA 0 9\n< A 1 1")
+script("SYN-RECEIVED: SYN-ACK with FIN", "connect\n< S 0\n< SFA 0 1")
+script("simultaneous open, then closed", "connect\n< S 0\nclose\n< A 1 1\n< A 1 2")
+script("SYN-SENT: shutdown", "connect\nshutdown\n< SA 0 1")
+opened("no ACK beyond the window", "< P 200001 len=10\n< PA 1 1 len=10")
+opened("FIN-WAIT-1: ACK on an old segment", "< PA 1 1 len=100\nshutdown\n< A 51 2 len=20\n< A 101 2")
+opened("ACK from before the ISN", "< A 1 0\n< PA 1 1 len=10")
+opened("data across the FIN", "< FA 1 1\n< PA 1 1 len=100")
+opened("FIN amid data", "< A 11 1 len=100\n< FA 1 1 len=50")
+opened("LAST-ACK: abort", "< FA 1 1\nshutdown\nabort")
+opened("TIME-WAIT: RST beside the point", "close\n< FA 1 2\n< R 50")
+script("simultaneous open: SYN again", "connect\n< S 0\n< S 0\n< A 1 1")
+opened("RST and SYN just behind", "< PA 1 1 len=10\n< SR 10\n< PA 11 1 len=5")
+script("TIME-WAIT: a new SYN, nobody listens", "connect\n< SA 0 1\nclose\n< FA 1 2\n< S 5000")

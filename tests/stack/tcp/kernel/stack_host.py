@@ -29,8 +29,9 @@ class User:
 
     def __init__(self, host: StackHost, *, known: bool) -> None:
         self._host = host
-        self.paused = False
         self.gone = False
+        self.ended = False
+        self.failure = ""
         self.known = known
         """Whether the application knows of the connection: one that it did not ask for is accepted when it stands."""
 
@@ -38,7 +39,7 @@ class User:
         self.known = True
 
     def data_received(self, data: memoryview) -> int:
-        if self.paused:
+        if self._host.paused and not self.gone:
             return 0
         if not self.gone:
             self._host.received += bytes(data)
@@ -47,14 +48,21 @@ class User:
     def probed(self, idle: float) -> None: ...
 
     def eof_received(self) -> None:
-        if not self.gone:
-            self._host.eof = True
+        self.ended = True
+        self.look()
+
+    def look(self) -> None:
+        """Who has paused does not look."""
+        if not self.gone and not self._host.paused:
+            self._host.eof = self._host.eof or self.ended
+            self._host.error = self._host.error or self.failure
 
     def acked(self) -> None: ...
 
     def closed(self, error: OSError | None) -> None:
         if error is not None and self.known and not self.gone:
-            self._host.error = self._host.error or ERRNOS.get(type(error)) or errno.errorcode[error.errno or 0]
+            self.failure = ERRNOS.get(type(error)) or errno.errorcode[error.errno or 0]
+            self.look()
 
 
 class StackHost(Host):
@@ -67,6 +75,7 @@ class StackHost(Host):
         self._now = 1000.0
         self._stack.clock.now = lambda: self._now
         self._stack.start()
+        self.paused = False
         self._user = User(self, known=True)
         self._flow: Flow | None = None
 
@@ -92,7 +101,7 @@ class StackHost(Host):
 
     def _accept(self, request: TcpRequest) -> None:
         user = User(self, known=False)
-        if self._flow is None:
+        if self._flow is None or (self._flow.over and not self._user.known):
             self._user = user
             self._flow = request.accept(user)
         else:  # nobody accepts it: the application has one
@@ -108,35 +117,40 @@ class StackHost(Host):
         self._flow = self._stack.tcp.connect(own, (peer, PEER_PORT), self._user)
         self.port = self._flow.local[1]
 
+    @property
+    def _live(self) -> Flow | None:
+        """The flow, once the application knows of it."""
+        return self._flow if self._user.known else None
+
     def write(self, data: bytes) -> None:
-        if self._flow is not None:
-            self._flow.write(data)
+        if flow := self._live:
+            flow.write(data)
 
     def shutdown(self) -> None:
-        if self._flow is not None:
-            self._flow.shutdown()
+        if flow := self._live:
+            flow.shutdown()
 
     def close(self) -> None:
-        if self._flow is not None:
+        if flow := self._live:
             self._user.gone = True
-            self._user.paused = False
-            self._flow.abandon()
-            self._flow.drain()
+            flow.abandon()
+            flow.drain()
             self._flow = None
 
     def abort(self) -> None:
-        if self._flow is not None:
+        if flow := self._live:
             self._user.gone = True
-            self._flow.abort()
+            flow.abort()
             self._flow = None
 
     def pause(self) -> None:
-        self._user.paused = True
+        self.paused = True
 
     def read(self) -> None:
-        self._user.paused = False
-        if self._flow is not None:
-            self._flow.drain()
+        self.paused = False
+        if flow := self._live:
+            flow.drain()
+        self._user.look()
 
     def end(self) -> None:
         self._user.gone = True
