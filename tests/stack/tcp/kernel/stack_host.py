@@ -9,7 +9,6 @@ from netbridge.stack import Stack
 from netbridge.stack.link.base import Buffer
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
-from netbridge.stack.tcp.request import TcpRequest
 from tests.stack.fake import RecordingLink
 
 from .host import HOST, PEER, PEER_PORT, PREFIX, Host
@@ -27,16 +26,13 @@ CONFIG = TcpConfig(delayed_ack=0.0, challenge_interval=0.0, min_rto=20.0)
 class User:
     """The application: a `ConnectionUser` that reads unless it paused, and remembers what it was told."""
 
-    def __init__(self, host: StackHost, *, known: bool) -> None:
+    def __init__(self, host: StackHost) -> None:
         self._host = host
         self.gone = False
         self.ended = False
         self.failure = ""
-        self.known = known
-        """Whether the application knows of the connection: one that it did not ask for is accepted when it stands."""
 
-    def connected(self) -> None:
-        self.known = True
+    def connected(self) -> None: ...
 
     def data_received(self, data: memoryview) -> int:
         if self._host.paused and not self.gone:
@@ -60,7 +56,7 @@ class User:
     def acked(self) -> None: ...
 
     def closed(self, error: OSError | None) -> None:
-        if error is not None and self.known and not self.gone:
+        if error is not None and not self.gone:
             self.failure = ERRNOS.get(type(error)) or errno.errorcode[error.errno or 0]
             self.look()
 
@@ -76,7 +72,7 @@ class StackHost(Host):
         self._stack.clock.now = lambda: self._now
         self._stack.start()
         self.paused = False
-        self._user = User(self, known=True)
+        self._user = User(self)
         self._flow: Flow | None = None
 
     def inject(self, data: bytes) -> None:
@@ -96,20 +92,23 @@ class StackHost(Host):
         """The application is told by itself."""
 
     def state(self) -> str:
-        flows = [flow for flow in self._stack.tcp.flows.values() if flow.local[1] == self.port]
-        return flows[0].connection.state.value if flows else "CLOSED"
+        for flow in self._stack.tcp.flows.values():
+            if flow.local[1] == self.port:
+                return flow.connection.state.value
+        listener = self._stack.tcp.listeners.get((None, self.port))
+        return "SYN-RECEIVED" if listener is not None and listener.half_open else "CLOSED"
 
-    def _accept(self, request: TcpRequest) -> None:
-        user = User(self, known=False)
-        if self._flow is None or (self._flow.over and not self._user.known):
-            self._user = user
-            self._flow = request.accept(user)
-        else:  # nobody accepts it: the application has one
+    def _opened(self, flow: Flow) -> User:
+        """A connection stands: the application accepts it unless it has one."""
+        user = User(self)
+        if self._flow is None:
+            self._user, self._flow = user, flow
+        else:
             user.gone = True
-            request.accept(user)
+        return user
 
     def listen(self) -> None:
-        self._stack.tcp.listeners[None, self.port] = self._accept
+        self._stack.tcp.listen(None, self.port, self._opened)
 
     def connect(self) -> None:
         family = socket.AF_INET if self.version == 4 else socket.AF_INET6
@@ -117,28 +116,23 @@ class StackHost(Host):
         self._flow = self._stack.tcp.connect(own, (peer, PEER_PORT), self._user)
         self.port = self._flow.local[1]
 
-    @property
-    def _live(self) -> Flow | None:
-        """The flow, once the application knows of it."""
-        return self._flow if self._user.known else None
-
     def write(self, data: bytes) -> None:
-        if flow := self._live:
+        if flow := self._flow:
             flow.write(data)
 
     def shutdown(self) -> None:
-        if flow := self._live:
+        if flow := self._flow:
             flow.shutdown()
 
     def close(self) -> None:
-        if flow := self._live:
+        if flow := self._flow:
             self._user.gone = True
             flow.abandon()
             flow.drain()
             self._flow = None
 
     def abort(self) -> None:
-        if flow := self._live:
+        if flow := self._flow:
             self._user.gone = True
             flow.abort()
             self._flow = None
@@ -148,7 +142,7 @@ class StackHost(Host):
 
     def read(self) -> None:
         self.paused = False
-        if flow := self._live:
+        if flow := self._flow:
             flow.drain()
         self._user.look()
 
