@@ -86,10 +86,9 @@ class Namespace:
         made.listen(64)
         return made
 
-    def start(self, program: str, *arguments: object) -> subprocess.Popen[str]:
-        """Run a Python program in it, its output to be read from the pipe."""
-        command = ("ip", "netns", "exec", self.name, sys.executable, "-c", program, *map(str, arguments))
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def command(self, program: Path | str, *arguments: object) -> list[str]:
+        """The words that run a Python program in it."""
+        return ["ip", "netns", "exec", self.name, sys.executable, "-I", str(program), *map(str, arguments)]
 
     def connections(self) -> dict[tuple[int, int], str]:
         """The state of every connection by local and remote port; listeners are left out."""
