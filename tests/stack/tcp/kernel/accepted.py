@@ -38,25 +38,12 @@ def _halves(case: Case) -> bool:
     return bool(sizes) and sum(sizes) > 0 and case.linux.state == case.ours.state and case.same_but(replies=None)
 
 
-def _d_sack(case: Case) -> bool:
-    return (
-        _without(case.linux.replies, "sack") == _without(case.ours.replies, "sack")
-        and any(option[0] == "sack" for reply in case.linux.replies for option in reply.options)
-        and case.same_but(replies=None)
-    )
-
-
 RULES = (
     Rule(
         "SACK on data",
         "Linux repeats its SACK blocks on data; ours tell them by acknowledgements of their own, so that a data "
         "packet's header is one pack of fixed size (RFC 2018, section 4, asks for the acknowledgement only).",
         _sack_on_data,
-    ),
-    Rule(
-        "D-SACK",
-        "Not sent yet (RFC 2883).",
-        _d_sack,
     ),
     Rule(
         "refused SYN with data",
@@ -120,9 +107,10 @@ RULES = (
         and case.linux.flags == ["A"],
     ),
     Rule(
-        "SYN-ACK with data",
-        "Linux drops the data of a SYN-ACK unless it asked for Fast Open; ours takes it (RFC 9293, section 3.10.7.3).",
-        lambda case: case.state == "SYN-SENT" and case.says(SYN | ACK) and case.length > 0,
+        "SYN-ACK with more",
+        "Linux drops data and FIN of a SYN-ACK unless it asked for Fast Open; ours takes them (RFC 9293, section 3.10.7.3).",
+        lambda case: case.state == "SYN-SENT" and case.says(SYN | ACK)
+        and (case.length > 0 or case.says(FIN)),
     ),
     Rule(
         "options of a simultaneous open",

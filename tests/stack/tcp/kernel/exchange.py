@@ -12,7 +12,7 @@ import random
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from netbridge.stack import Stack
@@ -32,15 +32,10 @@ _OPTIONS_AT = 5
 _INFO_LEN = 104
 
 
-_FIELDS = {one.name for one in fields(TcpConfig)}
-OURS = SACK | WSCALE | (TIMESTAMPS if "timestamps" in _FIELDS else 0) | (ECN if "ecn" in _FIELDS else 0)
-"""What our stack negotiates."""
-
 
 def config(**more: Any) -> TcpConfig:
     """With everything our stack can negotiate asked for as well as granted, and a short TIME-WAIT."""
-    asked = {"ecn_request": True} if "ecn_request" in _FIELDS else {}
-    return TcpConfig(**{"time_wait": 0.05, **asked, **more})
+    return TcpConfig(**{"time_wait": 0.05, "ecn_request": True, **more})
 
 
 @dataclass(frozen=True)
@@ -74,12 +69,18 @@ class Line:
     """A stack of ours, a namespace, and the faulty line between them. Use as an async context manager."""
 
     def __init__(
-        self, namespace: Namespace, *, seed: int, up: Faults, down: Faults, tcp: TcpConfig, mtu: int = 1500
-    ) -> None:
-        """`up` is what the stack sends suffers, `down` what the kernel does."""
+        self, namespace: Namespace, *, seed: int, up: Faults, down: Faults, tcp: TcpConfig, mtu: int = 1500,
+        handshakes: int = 0,
+    ) -> None:  # fmt: skip
+        """`up` is what the stack sends suffers, `down` what the kernel does; from when so many connections stand."""
         self.namespace = namespace
         tun = namespace.tun(addresses(KERNEL), mtu=mtu)
-        self.faults = FaultLink(tun, seed=seed, sent=up, received=down, offload=False)
+        self.faults = FaultLink(tun, seed=seed, offload=False)
+        self._bad = {"sent": up, "received": down}
+        self._handshakes = handshakes
+        self._standing = asyncio.Event()
+        if not handshakes:
+            self._harm()
         self.stack = Stack(self.faults, addresses(STACK), tcp=tcp)
         self.before = namespace.connections()
 
@@ -90,6 +91,17 @@ class Line:
     async def __aexit__(self, *_: object) -> None:
         await self.stack.__aexit__()
 
+    def _harm(self) -> None:
+        self.faults.set_faults(**self._bad)
+        self._standing.set()
+
+    async def _stands(self) -> None:
+        """A handshake is done; wait for the others."""
+        self._handshakes -= 1
+        if self._handshakes == 0:
+            self._harm()
+        await self._standing.wait()
+
     async def serve(self, version: int, size: int, seed: int) -> Ended:
         """The kernel connects to us; then bytes both ways."""
         taken: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
@@ -99,17 +111,21 @@ class Line:
             with self.namespace.tcp(version) as sock:
                 sock.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(sock, (STACK[version], port))
-                return await both_ways(await taken, sock, size, seed)
+                ours = await taken
+                await self._stands()
+                return await both_ways(ours, sock, size, seed)
 
     async def call(self, version: int, size: int, seed: int) -> Ended:
         """We connect to the kernel; then bytes both ways."""
         loop = asyncio.get_running_loop()
         with self.namespace.listen(KERNEL[version]) as listener:
             listener.setblocking(False)
-            ours = asyncio.ensure_future(self.stack.open_connection(KERNEL[version], listener.getsockname()[1]))
+            opening = asyncio.ensure_future(self.stack.open_connection(KERNEL[version], listener.getsockname()[1]))
             sock, _ = await loop.sock_accept(listener)
             with sock:
-                return await both_ways(await ours, sock, size, seed)
+                ours = await opening
+                await self._stands()
+                return await both_ways(ours, sock, size, seed)
 
     async def emptied(self) -> None:
         """Wait until neither end holds anything of the connections; the kernel keeps its TIME-WAITs a minute."""

@@ -19,13 +19,11 @@ from typing import Self
 
 from tests.world.namespace import Namespace
 
-from .exchange import OURS, TIMESTAMPS
 from .host import HOST, PEER, PEER_PORT, PREFIX, Host
 from .sockdiag import open_diag, state_of
 from .wire import ICMP, ICMPV6, Raw, dissect, echo_request, packet
 
 SYSCTLS = {
-    "tcp_timestamps": int(bool(OURS & TIMESTAMPS)),
     "tcp_ecn": 0,
     "tcp_invalid_ratelimit": 0,  # each challenge is answered
     "tcp_challenge_ack_limit": 2**31 - 1,
