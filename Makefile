@@ -3,7 +3,8 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak simulate survive fuzz man pictures watch constraints clean
+.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
+	clean
 
 BIN := .venv/bin
 
@@ -55,6 +56,12 @@ survive: ## long: 1 GB each way, 2 GB beside twenty kills, a minute of frost, th
 	@scripts/venv
 	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_bulk.py tests/net/test_resume.py \
 		tests/net/test_kills.py tests/net/test_minimal_debian.py tests/stack/tcp/test_memory.py
+
+kernel: ## gigabytes between our stack and Linux's over a line with 1 % loss and reordering (root); BYTES=10e9 SMALL=0.1
+	@scripts/system-packages test
+	@scripts/venv
+	@NETBRIDGE_KERNEL_BYTES=$(or $(BYTES),10e9) NETBRIDGE_KERNEL_SMALL=$(or $(SMALL),0.1) \
+		$(BIN)/pytest -s tests/stack/tcp/kernel/test_kernel_long.py
 
 load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods (root); ARGS="--only NAME --scale 0.1"
 	@scripts/system-packages bench

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 sys.path.insert(1, str(ROOT / "src"))
 
-from bench import limit, loads, paths, report, ways
+from bench import limit, loads, lossy, paths, report, segment_cost, ways
 from bench.cost import CpuMeter
 
 from tests.world import World, missing
@@ -39,6 +39,8 @@ PATHS: list[type[paths.Way]] = [
     paths.Kernel,
 ]
 LIMIT = "raw-cat"
+TCP = "tcp"
+"""Our TCP by itself: lossy lines, and what a segment costs."""
 
 
 def attempt(row: dict[str, Any], key: str, measure: Callable[[], float]) -> None:
@@ -109,6 +111,39 @@ def measure_path(path: paths.Way, meter: CpuMeter, seconds: float) -> dict[str, 
     return row
 
 
+def measure_paths(rows: dict[str, list[dict[str, Any]]], chosen: list[str], rounds: int, seconds: float) -> None:
+    """Each path of the four machines that was chosen, a row for each round."""
+    meter = CpuMeter()
+    try:
+        with World() as world:
+            loads.start_servers(world.corp)
+            world.widen_ports()
+            for number in range(rounds):
+                print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+                if LIMIT in chosen:
+                    row: dict[str, Any] = {"about": "raw cat through ssh (the limit)"}
+                    bulk(row, meter, lambda down: limit.raw_cat(world, seconds, up=not down))
+                    rows.setdefault(LIMIT, []).append(row)
+                for kind in PATHS:
+                    if kind.name in chosen:
+                        print(f"measuring {kind.name} …", file=sys.stderr, flush=True)
+                        path = kind(world)
+                        try:
+                            rows.setdefault(kind.name, []).append(measure_path(path, meter, seconds))
+                        finally:
+                            path.down()
+    finally:
+        meter.close()
+
+
+def measure_tcp(*, quick: bool) -> dict[str, Any]:
+    """Our TCP by itself; three minutes, of which the short form leaves the long round trips out."""
+    print("measuring segments …", file=sys.stderr, flush=True)
+    cost = segment_cost.measure(rounds=1 if quick else segment_cost.ROUNDS)
+    table = lossy.measure(round_trips=[0.001]) if quick else lossy.measure()
+    return {"segment": cost, "lossy": table}
+
+
 def merge(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """One row of several: the median of the figures, a reason only where no round has a figure."""
     merged: dict[str, Any] = {}
@@ -157,7 +192,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def main() -> int:
-    names = [path.name for path in PATHS] + [LIMIT]
+    names = [path.name for path in PATHS] + [LIMIT, TCP]
     parser = argparse.ArgumentParser(description="Measure netbridge and its peers side by side.")
     parser.add_argument("--only", default="", help=f"comma-separated: {', '.join(names)}")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
@@ -177,27 +212,9 @@ def main() -> int:
     if facts["load"] > 0.5:
         print(f"bench: this machine is not idle (load {facts['load']:.1f}); figures will be low", file=sys.stderr)
     rows: dict[str, list[dict[str, Any]]] = {}
-    meter = CpuMeter()
-    try:
-        with World() as world:
-            loads.start_servers(world.corp)
-            world.widen_ports()
-            for number in range(rounds):
-                print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-                if LIMIT in chosen:
-                    row: dict[str, Any] = {"about": "raw cat through ssh (the limit)"}
-                    bulk(row, meter, lambda down: limit.raw_cat(world, seconds, up=not down))
-                    rows.setdefault(LIMIT, []).append(row)
-                for kind in PATHS:
-                    if kind.name in chosen:
-                        print(f"measuring {kind.name} …", file=sys.stderr, flush=True)
-                        path = kind(world)
-                        try:
-                            rows.setdefault(kind.name, []).append(measure_path(path, meter, seconds))
-                        finally:
-                            path.down()
-    finally:
-        meter.close()
+    tcp = measure_tcp(quick=arguments.quick) if TCP in chosen else {}
+    if set(chosen) - {TCP}:
+        measure_paths(rows, chosen, rounds, seconds)
     merged = {name: merge(found) for name, found in rows.items()}
     result = {
         "machine": facts,
@@ -205,11 +222,17 @@ def main() -> int:
         "rounds": rows,
         "paths": merged,
         "requirements": report.requirements(merged, rows),
+        **tcp,
     }
+    if tcp:
+        result["requirements"] += lossy.requirements(tcp["lossy"])
     target = arguments.json or ROOT / "bench/results" / f"{facts['time'].replace(':', '')}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")
-    print(report.text(result))
+    if rows:
+        print(report.text(result))
+    if tcp:
+        print(f"\n{segment_cost.text(tcp['segment'])}\n\n{lossy.text(tcp['lossy'])}\n")
     print(f"written to {os.path.relpath(target)}")
     return 0
 

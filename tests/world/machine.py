@@ -400,14 +400,18 @@ def _status(pid: int, key: str) -> list[str]:
     return [""]
 
 
-def in_network(pid: int, function: Callable[[], T]) -> T:
-    """Call `function` in a thread that joined the network namespace of `pid`; what it raises is raised here."""
+def in_network(place: int | str, function: Callable[[], T]) -> T:
+    """Call `function` in a thread that joined the network namespace of a process (its id) or of a file (its path).
+
+    What it raises is raised here.
+    """
+    path = place if isinstance(place, str) else f"/proc/{place}/ns/net"
     results: list[T] = []
     errors: list[BaseException] = []
 
     def body() -> None:
         try:
-            descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 if _libc.setns(descriptor, CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")

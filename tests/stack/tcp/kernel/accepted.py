@@ -1,0 +1,208 @@
+"""Where our stack answers otherwise than Linux, on purpose or without harm: each with the reason.
+
+A rule explains a difference by where the connection stood before the step, by the step, and by both answers. The tests
+fail for a difference that no rule explains, and for a rule that no script needs any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .case import Case, Rule
+from .wire import ACK, FIN, RST, SYN, Reply
+
+CLOSING = frozenset({"FIN-WAIT-1", "FIN-WAIT-2", "CLOSING", "TIME-WAIT", "LAST-ACK"})
+
+ADVANCED = {"FIN-WAIT-1": ("FIN-WAIT-2",), "CLOSING": ("TIME-WAIT",), "LAST-ACK": ("CLOSED",)}
+"""Where the ACK of our FIN leads."""
+
+
+def _without(replies: tuple[Reply, ...], *options: str) -> list[Reply]:
+    """The replies without such options, and without acknowledgements that are equal then to the one before."""
+    found: list[Reply] = []
+    for reply in replies:
+        bare = replace(reply, options=tuple(one for one in reply.options if one[0] not in options))
+        if not found or bare != found[-1]:
+            found.append(bare)
+    return found
+
+
+def _sack_on_data(case: Case) -> bool:
+    return any(reply.payload for reply in case.linux.replies) and _without(case.linux.replies, "sack") == _without(
+        case.ours.replies, "sack"
+    )
+
+
+def _halves(case: Case) -> bool:
+    sizes = [len(reply.payload) for reply in case.linux.replies]
+    return bool(sizes) and sum(sizes) > 0 and case.linux.state == case.ours.state and case.same_but(replies=None)
+
+
+RULES = (
+    Rule(
+        "SACK on data",
+        "Linux repeats its SACK blocks on data; ours tell them by acknowledgements of their own, so that a data "
+        "packet's header is one pack of fixed size (RFC 2018, section 4, asks for the acknowledgement only).",
+        _sack_on_data,
+    ),
+    Rule(
+        "another SYN in SYN-RECEIVED",
+        "A challenge ACK instead of a reset (RFC 5961, section 4): who guesses the addresses alone could end the "
+        "handshake otherwise; an honest peer resets by what the challenge says.",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(SYN, without=RST)
+        and case.ours.flags in (["A"], [])
+        and case.ours.state == "SYN-RECEIVED",
+    ),
+    Rule(
+        "wrong ACK in SYN-RECEIVED",
+        "Linux looks at the ACK first, and takes one of nothing after a simultaneous open; ours looks at the sequence "
+        "number first and resets for a wrong ACK (RFC 9293, section 3.10.7.4).",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(ACK, without=SYN | RST)
+        and case.ours.state == "SYN-RECEIVED"
+        and case.ours.flags in (["A"], ["R"]),
+    ),
+    Rule(
+        "close in SYN-RECEIVED",
+        "The FIN waits for ESTABLISHED (RFC 9293, section 3.10.4); Linux sends it at once.",
+        lambda case: case.state == "SYN-RECEIVED" and (case.calls("close") or case.calls("shutdown"))
+        and not case.ours.replies and case.ours.state == "SYN-RECEIVED",
+    ),
+    Rule(
+        "shutdown in SYN-SENT",
+        "The connection is deleted on both; a Linux application hears ECONNRESET of it.",
+        lambda case: case.state == "SYN-SENT" and case.calls("shutdown") and case.same_but(error=None),
+    ),
+    Rule(
+        "no ACK flag, outside the window",
+        "Sequence numbers are looked at first (RFC 9293, section 3.10.7.4) and this one is challenged; Linux drops "
+        "what has no ACK before.",
+        lambda case: case.says(0, without=ACK | RST | SYN) and not case.linux.replies and case.same_but(replies=None)
+        and case.ours.flags == ["A"],
+    ),
+    Rule(
+        "ACK on an old segment",
+        "The acknowledgement of a segment whose data is old is taken, as BSD does; Linux drops it with the segment.",
+        lambda case: case.says(ACK, without=SYN | RST) and case.ours.state in ADVANCED.get(case.state, ())
+        and case.linux.state == case.state and case.linux.received == case.ours.received,
+    ),
+    Rule(
+        "ACK from before the ISN",
+        "Within the largest window behind SND.UNA an ACK is a late one (RFC 5961, section 5.2), even where so much "
+        "was never sent; Linux challenges it then.",
+        lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.linux.state == case.state
+        and case.linux.flags == ["A"],
+    ),
+    Rule(
+        "SYN-ACK with more",
+        "Linux drops data and FIN of a SYN-ACK unless it asked for Fast Open; ours takes them (RFC 9293, section "
+        "3.10.7.3).",
+        lambda case: case.state == "SYN-SENT" and case.says(SYN | ACK)
+        and (case.length > 0 or case.says(FIN)),
+    ),
+    Rule(
+        "options of a simultaneous open",
+        "Linux repeats all its SYN offered; ours only what the peer's SYN offered as well (RFC 7323, section 2.2).",
+        lambda case: case.state == "SYN-SENT" and case.says(SYN, without=ACK) and case.same_but(replies=None)
+        and _without(case.linux.replies, "sack-permitted", "wscale", "timestamp") == list(case.ours.replies),
+    ),
+    Rule(
+        "early data that overlaps",
+        "Of data that came early twice and different, Linux keeps the later copy where it begins before the earlier "
+        "one; ours keeps the first. Only a liar sends both.",
+        lambda case: len(case.linux.received) == len(case.ours.received) and case.same_but(received=None),
+    ),
+    Rule(
+        "halves of a small window",
+        "Into a window of less than two segments Linux sends halves of it, hoping for two acknowledgements; ours "
+        "sends whole segments (RFC 9293, section 3.8.6.2.1).",
+        _halves,
+    ),
+    Rule(
+        "data after close",
+        "Linux resets at once when data comes for an application that is gone (RFC 1122, section 4.2.2.13). Ours "
+        "takes and discards it until the time for orphans is over; a FIN that comes too early it keeps.",
+        lambda case: case.closed and (case.length > 0 or case.says(FIN)) and case.state in CLOSING | {"ESTABLISHED"}
+        and any("R" in flags for flags in case.linux.flags),
+    ),
+    Rule(
+        "close with data unread",
+        "Linux resets (RFC 2525, section 2.17); ours counts it as discarded and sends a FIN.",
+        lambda case: case.calls("close") and any("R" in flags for flags in case.linux.flags),
+    ),
+    Rule(
+        "data in TIME-WAIT",
+        "Linux acknowledges any segment with data or FIN again; ours what is old or repeated, as new data cannot come "
+        "after a FIN (RFC 9293, section 3.10.7.4: ignored).",
+        lambda case: case.state == "TIME-WAIT" and not case.ours.replies and case.linux.state == case.ours.state,
+    ),
+    Rule(
+        "ACK in TIME-WAIT",
+        "An ACK of what was never sent is challenged (RFC 5961, section 5.2); Linux does not look at it any more.",
+        lambda case: case.state == "TIME-WAIT" and case.says(ACK, without=SYN | RST) and not case.linux.replies
+        and case.linux.state == case.ours.state,
+    ),
+    Rule(
+        "EPIPE",
+        "A reset after the peer's FIN is EPIPE to a Linux application, and told by its next write; ours hears of the "
+        "reset.",
+        lambda case: case.ours.error == "ECONNRESET" and case.same_but(error=None) and case.linux.eof,
+    ),
+    Rule(
+        "RST on the number of the FIN",
+        "Linux takes a reset that bears the sequence number of the peer's own FIN, for the sake of macOS; RFC 5961, "
+        "section 3.2, does not.",
+        lambda case: case.state in {"CLOSE-WAIT", "LAST-ACK", "CLOSING"} and case.says(RST)
+        and case.linux.state == "CLOSED" and case.ours.state == case.state,
+    ),
+    Rule(
+        "RST before the reader came",
+        "What was not read when a reset came is gone (RFC 9293, section 3.10.7.4: queues are flushed); Linux lets it "
+        "be read first.",
+        lambda case: case.calls("read") and case.linux.state == case.ours.state == "CLOSED"
+        and case.same_but(received=None) and case.ours.error == "ECONNRESET",
+    ),
+    Rule(
+        "data beyond the FIN",
+        "Text after a FIN is ignored (RFC 9293, section 3.10.7.4); Linux resets for it, or takes a second FIN behind "
+        "it.",
+        lambda case: case.state in {"CLOSE-WAIT", "CLOSING", "LAST-ACK"} and case.length > 0
+        and case.linux.replies != () and not any("R" in flags for flags in case.ours.flags),
+    ),
+    Rule(
+        "FIN amid data",
+        "A FIN below data that came early: Linux believes the FIN, ours the data. Only a liar sends both.",
+        lambda case: case.says(FIN | ACK) and case.linux.eof and not case.ours.eof
+        and case.ours.received.startswith(case.linux.received),
+    ),
+    Rule(
+        "SYN-ACK in SYN-RECEIVED",
+        "One that repeats the SYN ends a simultaneous open, FIN and all (RFC 9293, section 3.5, figure 8); Linux "
+        "takes it after an active open only. To a wrong ACK an acknowledgement leaves beside the reset.",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(SYN | ACK, without=RST)
+        and (case.ours.state in {"CLOSE-WAIT", "ESTABLISHED"} or case.ours.flags == ["R", "A"]),
+    ),
+    Rule(
+        "SYN again in a simultaneous open",
+        "Its SYN-ACK seems lost and is sent again; Linux acknowledges.",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(SYN, without=ACK | RST) and case.same_but(replies=None)
+        and case.ours.flags == ["SA"],
+    ),
+    Rule(
+        "RST with SYN or FIN",
+        "A reset is as long as its data, whatever other flags it bears, so one just behind RCV.NXT is old and "
+        "dropped; Linux counts the flag and challenges it.",
+        lambda case: (case.says(RST | SYN) or case.says(RST | FIN)) and not case.ours.replies
+        and case.same_but(replies=None),
+    ),
+    Rule(
+        "RST in TIME-WAIT",
+        "In the window but not exact, it is challenged as in any state (RFC 5961, section 3.2).",
+        lambda case: case.state == "TIME-WAIT" and case.says(RST) and not case.linux.replies
+        and case.ours.flags == ["A"] and case.same_but(replies=None),
+    ),
+)  # fmt: skip
+
+
+def explanation(case: Case) -> Rule | None:
+    """The rule that explains it."""
+    return next((rule for rule in RULES if rule.explains(case)), None)

@@ -1,0 +1,62 @@
+"""Scripts by chance: mostly what a peer says next, sometimes what none would, by the numbers in force.
+
+The generator keeps count by what it says itself, not by the answers, so the seed alone gives the script.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from .script import Step, parse
+
+OPENINGS = ("listen\n< S 0", "listen\n< S 0\n< A 1 1", "listen\n< S 0\n< A 1 1", "connect", "connect\n< SA 0 1")
+FLAGS = ("A", "PA", "FA", "R", "RA", "S", "SA", "F", "P", "SFA", "SR", "FRA", "UA")
+FLAG_WEIGHTS = (46, 16, 9, 4, 2, 4, 3, 1, 2, 1, 1, 1, 2)
+CALLS = ("write 10", "write 1000", "write 2500", "shutdown", "close", "abort", "pause", "read")
+CALL_WEIGHTS = (8, 6, 4, 5, 4, 1, 3, 4)
+
+
+class Chance:
+    """An endless script, cut after some steps; the same for the same seed."""
+
+    def __init__(self, seed: int, steps: int) -> None:
+        self._random = random.Random(seed)
+        self._steps = steps
+        self._next = 1
+        """What comes next of the peer's."""
+        self._host_next = 1
+        """One past what the host may have sent."""
+        self._ended = False
+
+    def __iter__(self) -> Iterator[tuple[str, Step]]:
+        opening = parse(self._random.choice(OPENINGS))
+        yield from opening
+        for _ in range(self._steps - len(opening)):
+            yield from parse(self._call() if self._random.random() < 0.25 else self._segment())
+
+    def _call(self) -> str:
+        (call,) = self._random.choices(CALLS, CALL_WEIGHTS)
+        if not self._ended:
+            if call.startswith("write"):
+                self._host_next += int(call.split()[1])
+            elif call in {"shutdown", "close"}:
+                self._host_next += 1
+                self._ended = True
+        return call
+
+    def _segment(self) -> str:
+        draw = self._random
+        (flags,) = draw.choices(FLAGS, FLAG_WEIGHTS)
+        length = draw.choice((0, 0, 0, 1, 10, 100, 1000)) if not {"S", "R"} & set(flags) else 0
+        seq = self._next + draw.choices(
+            (0, draw.randint(1, 200), -draw.randint(1, 200), -1, 200_000, draw.randint(-(2**31), 2**31 - 1)),
+            (70, 9, 9, 6, 3, 3),
+        )[0]
+        ack = self._host_next + draw.choices(
+            (0, -draw.randint(0, self._host_next - 1), draw.randint(1, 5000), draw.randint(-(2**31), 2**31 - 1)),
+            (80, 10, 5, 5),
+        )[0]
+        if seq == self._next and "R" not in flags and "S" not in flags:
+            self._next += length + ("F" in flags)
+        return f"< {flags} {seq} {ack} len={length}"
