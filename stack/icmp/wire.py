@@ -125,6 +125,12 @@ class Quoted:
             self.destination_port = transport[2] << 8 | transport[3]
 
     @property
+    def size(self) -> int:
+        """Bytes of the whole packet, as its own header has it."""
+        header = self.packet
+        return header[2] << 8 | header[3] if self.version == 4 else 40 + (header[4] << 8 | header[5])
+
+    @property
     def sequence(self) -> int:
         """The sequence number of a quoted TCP segment."""
         return int.from_bytes(self.transport[4:8], "big")

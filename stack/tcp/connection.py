@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import inf
 
 from .arrival import Arrival
-from .segment import ACK, ECT_0, MAX_SACK_BLOCKS, MAX_SACK_BLOCKS_STAMPED, RST, Options, Segment, emit_sacks
+from .segment import ACK, ECT_0, MAX_SACK_BLOCKS, MAX_SACK_BLOCKS_STAMPED, MIN_MSS, RST, Options, Segment, emit_sacks
 from .seq import HALF
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, Event, State
 from .timestamps import Stamps
@@ -105,6 +105,16 @@ class Connection(Arrival):
             self._reset = Segment(self.sender.largest, self.receiver.nxt, RST | ACK, 0)
         self._end(None, tell=False)
         return True
+
+    def limit_mss(self, mss: int) -> None:
+        """The path takes no more than `mss` bytes behind a TCP header without options."""
+        if mss >= self.path_mss:
+            return
+        self.path_mss = max(mss, MIN_MSS)
+        sender, mss = self.sender, self.path_mss - self.option_bytes
+        if mss < sender.mss:
+            most = sender.max_payload
+            sender.set_mss(mss, max(most // mss * mss, mss) if most > sender.mss else mss)
 
     def give_way(self) -> None:
         """In TIME-WAIT: a new connection takes the ports, so this one is over (RFC 9293, section 3.6.1)."""

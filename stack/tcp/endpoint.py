@@ -17,6 +17,7 @@ from ..checksum import pseudo_header_sum, verifies
 from ..icmp.wire import Problem, Quoted
 from ..packet import TCP, marked
 from .flow import Flow
+from .pathmtu import claimed_mtu
 from .segment import ACK, CE, HEADER_LEN, RST, SYN, TCP_HEADER, read_options
 from .seq import MASK
 from .states import State
@@ -26,7 +27,7 @@ from .user import ConnectionUser
 FIRST_EPHEMERAL = 49152
 """RFC 6335, section 6."""
 
-NOT_FATAL = (Problem.TOO_BIG, Problem.TIME_EXCEEDED, Problem.REASSEMBLY_TIME_EXCEEDED)
+NOT_FATAL = (Problem.TIME_EXCEEDED, Problem.REASSEMBLY_TIME_EXCEEDED)
 """Errors that do not end a connection that is being opened (RFC 1122, section 4.2.3.9)."""
 
 
@@ -128,7 +129,7 @@ class Tcp(Strays):
         flow.flush()
         return flow
 
-    def icmp_error(self, quoted: Quoted, problem: Problem, _mtu: int) -> bool:
+    def icmp_error(self, quoted: Quoted, problem: Problem, mtu: int) -> bool:
         """An ICMP error about a segment of ours; believed only if it quotes what is in flight (RFC 5927, section 4)."""
         ports = quoted.destination_port.to_bytes(2, "big") + quoted.source_port.to_bytes(2, "big")
         flow = self.flows.get(quoted.destination + quoted.source + ports)
@@ -138,6 +139,11 @@ class Tcp(Strays):
         sender = connection.sender
         if ((quoted.sequence - sender.una) & MASK) > sender.flight:
             return False
+        if problem is Problem.TOO_BIG:
+            claimed = claimed_mtu(quoted.version, mtu, quoted.size)
+            if claimed:
+                flow.claim(claimed)
+            return claimed != 0
         # In a synchronized state hard errors are soft (RFC 1122 §4.2.3.9 as RFC 5927 §5.2 reads it).
         if connection.state is State.SYN_SENT and problem not in NOT_FATAL:
             self.cut(flow, problem.error())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .connection import Connection
 from .output import HeaderWriter, largest_payload
 from .segment import DEFAULT_MSS_V4, DEFAULT_MSS_V6
+from .seq import MASK
 from .states import State
 from .user import ConnectionUser
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 QUANTUM = 65536
 """Payload a flow sends in its turn: one super-segment."""
+HEADERS = {4: 40, 6: 60}
+"""Bytes of IP and TCP headers without options."""
 DELIVERED = frozenset({State.FIN_WAIT_2, State.TIME_WAIT, State.CLOSED})
 
 
@@ -31,8 +34,8 @@ class Flow:
     """
 
     __slots__ = (
-        "_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "room_opened", "scheduled",
-        "writer",
+        "_claimed", "_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "room_opened",
+        "scheduled", "writer",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +46,8 @@ class Flow:
         self._user = user
         self.dirty = False
         self._waiting = False
+        self._claimed = 0
+        """The path's MTU as ICMP claims it; 0 unless that is still to be believed."""
         self.room_opened = False
         self.scheduled = inf
         self.key = key
@@ -51,7 +56,8 @@ class Flow:
         self.remote = remote
         stack = tcp.stack
         version = 4 if len(local[0]) == 4 else 6
-        mss = stack.mtu - (40 if version == 4 else 60)
+        headers = HEADERS[version]
+        mss = stack.mtu - headers
         self.writer = HeaderWriter(*local, *remote, offload=stack.link.offload)
         self.connection = Connection(
             tcp.config, tcp.budget, self, mss=mss,
@@ -61,6 +67,7 @@ class Flow:
             challenges=tcp.challenges, stamp_offset=tcp.isn.stamp_offset(key) if tcp.config.timestamps else 0,
         )  # fmt: skip
         self.connection.receiver.reader = user.data_received  # straight: it is called for every segment
+        self.connection.limit_mss(tcp.paths.get(remote[0], stack.mtu, stack.clock.now()) - headers)
 
     def hand_to(self, user: ConnectionUser) -> None:
         """Another user from now on."""
@@ -125,6 +132,20 @@ class Flow:
         self.connection.drain(self._tcp.stack.clock.now())
         self.flush()
 
+    def claim(self, mtu: int) -> None:
+        """ICMP claims that the path takes no larger packets than that, and may be right (:mod:`.pathmtu`)."""
+        sender = self.connection.sender
+        self._claimed = mtu
+        if (sender.una - sender.iss) & MASK <= 2 * sender.mss:
+            self._believe()  # the path has not yet shown what it takes
+            self.flush()
+
+    def _believe(self) -> None:
+        mtu, self._claimed = self._claimed, 0
+        remote, table = self.remote[0], self._tcp
+        table.paths.learn(remote, mtu, table.stack.clock.now())
+        self.connection.limit_mss(mtu - HEADERS[4 if len(remote) == 4 else 6])
+
     # -- the connection's user, passed on
 
     def connected(self) -> None:
@@ -158,6 +179,8 @@ class Flow:
         self.dirty = True
         try:
             self.connection.handle_timeout(now)
+            if self._claimed and self.connection.sender.retries:
+                self._believe()
             self.dirty = False
             self.flush()
         except Exception as error:

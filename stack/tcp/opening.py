@@ -71,7 +71,7 @@ class Opening(Acknowledged):
         else:
             self.stamps.recent = options.stamp[0]
         # What a segment may hold is less by the options that all of them carry (RFC 6691).
-        mss = max(min(options.mss or self._default_mss, self.mss), MIN_MSS) - self.option_bytes
+        mss = max(min(options.mss or self._default_mss, self.path_mss), MIN_MSS) - self.option_bytes
         if mss != sender.mss:
             most = sender.max_payload - self.option_bytes
             sender.set_mss(mss, max(most // mss * mss, mss) if sender.max_payload > sender.mss else mss)

@@ -10,6 +10,7 @@ from .challenge import ChallengeLimit
 from .config import TcpConfig
 from .counters import TcpCounters
 from .isn import IsnGenerator
+from .pathmtu import PathMtus
 
 if TYPE_CHECKING:
     from ..stack import Stack
@@ -26,6 +27,7 @@ class Table:
         self.budget = Budget(config.receive_budget)
         self.challenges = ChallengeLimit(config.challenge_limit)
         self.isn = IsnGenerator()
+        self.paths = PathMtus()
         self.flows: dict[bytes, Flow] = {}
         self.waiting: deque[Flow] = deque()
         """Those with data for a link that has no room, in turn."""

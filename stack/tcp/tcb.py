@@ -30,8 +30,8 @@ class ControlBlock:
         "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_challenges", "_config", "_counters", "_default_mss",
         "_delayed_ack_at", "_duplicate", "_echo", "_end_told_later", "_eof_told", "_fin_early", "_fin_received",
         "_heard_at", "_keepalive", "_life_until", "_probe", "_probed_at", "_probes", "_quick", "_repeats", "_reset",
-        "_retry_at", "_stamp_offset", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "receiver",
-        "sender", "stamps", "state",
+        "_retry_at", "_stamp_offset", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "path_mss",
+        "receiver", "sender", "stamps", "state",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,8 @@ class ControlBlock:
         self._user = user
         self.state = CLOSED
         self.mss = mss
+        self.path_mss = mss
+        """What the path is known to take at most."""
         self._default_mss = default_mss
         self._ack_every = min(2 * mss, config.receive_window // 2)
         """Bytes after which an acknowledgement is sent at once: two segments (RFC 9293, section 3.8.6.3), or half of

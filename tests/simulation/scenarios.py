@@ -178,9 +178,6 @@ def path_mtu(random: Random) -> Trial:
     return _over(trial, faults)
 
 
-AWAITED = {"path_mtu": "the sender does not follow the path's MTU yet"}
-"""Scenarios that cannot hold yet, and why."""
-
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (

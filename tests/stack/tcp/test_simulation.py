@@ -10,18 +10,14 @@ import pytest
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import Unlimited
 from tests.simulation.run import run
-from tests.simulation.scenarios import AWAITED, SCENARIOS, trial
+from tests.simulation.scenarios import SCENARIOS, trial
 
 from .conversation import Talk
 
 SEEDS = 40
 
 
-def _awaited(name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.xfail(reason=AWAITED[name], strict=True)] if name in AWAITED else []
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=_awaited(name)) for name in SCENARIOS])
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_everything_arrives_once_and_nothing_is_left(name: str) -> None:
     for seed in range(SEEDS):
         try:
