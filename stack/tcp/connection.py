@@ -21,7 +21,6 @@ from .arrival import Arrival
 from .segment import ACK, ECT_0, MAX_SACK_BLOCKS, MAX_SACK_BLOCKS_STAMPED, RST, Options, Segment, emit_sacks
 from .seq import HALF
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, Event, State
-from .timestamps import Stamps
 
 CLOSED = State.CLOSED
 SYN_SENT = State.SYN_SENT
@@ -47,8 +46,6 @@ class Connection(Arrival):
     def open(self) -> None:
         """Active open: a SYN is to be sent (RFC 9293, section 3.10.1)."""
         self.fire(Event.OPEN)
-        if self._config.timestamps:
-            self.stamps = Stamps(self._stamp_offset)
         self.ecn = self._config.ecn_request
         self._syn_again = True
 
