@@ -35,8 +35,9 @@ class Acknowledged(Intake):
         sender = self.sender
         covered = (ack - sender.una) & MASK
         if covered & HALF:
-            # Older than SND.UNA: fine within the largest window ever seen, else a blind guess (RFC 5961, section 5.2).
-            if ((sender.una - ack) & MASK) > sender.max_wnd:
+            # Older than SND.UNA: fine within the largest window ever seen, else a blind guess (RFC 5961, section 5.2);
+            # and what lies before the first byte that was ever acknowledged is one, too.
+            if (sender.una - ack) & MASK > min(sender.max_wnd, (sender.una - sender.iss - 1) & MASK):
                 self._challenge(now)
                 return False
         elif covered:

@@ -21,7 +21,6 @@ from .arrival import Arrival
 from .segment import ACK, ECT_0, MAX_SACK_BLOCKS, MAX_SACK_BLOCKS_STAMPED, MIN_MSS, RST, Options, Segment, emit_sacks
 from .seq import HALF
 from .states import MAY_RECEIVE_DATA, MAY_SEND_DATA, Event, State
-from .timestamps import Stamps
 
 CLOSED = State.CLOSED
 SYN_SENT = State.SYN_SENT
@@ -47,8 +46,6 @@ class Connection(Arrival):
     def open(self) -> None:
         """Active open: a SYN is to be sent (RFC 9293, section 3.10.1)."""
         self.fire(Event.OPEN)
-        if self._config.timestamps:
-            self.stamps = Stamps(self._stamp_offset)
         self.ecn = self._config.ecn_request
         self._syn_again = True
 
@@ -154,43 +151,56 @@ class Connection(Arrival):
             return out
         if self._syn_again:
             self._transmit_syn(out, now)
-        sender, receiver, stamps = self.sender, self.receiver, self.stamps
+        sender, receiver = self.sender, self.receiver
         ack_due = self._ack_now
-        options = b"" if stamps is None else stamps.option(now)
-        flags_of_all = ACK | self._echo
         if state is not SYN_SENT and state is not SYN_RECEIVED:
             if sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent):
-                new, ecn = sender.largest, self.ecn
-                for seq, flags, payload in sender.transmit(now, quantum):
-                    # What may be marked is data that leaves for the first time (RFC 3168, sections 6.1.4 and 6.1.5).
-                    tos = ECT_0 if ecn and payload and not (seq - new) & HALF else 0
-                    window = receiver.advertise(self.mss)
-                    out.append(Segment(seq, receiver.nxt, flags | flags_of_all, window, payload, options, tos))
-                    self._acknowledged()
-                if self._quick and out and now - self._heard_at < self._config.delayed_ack:
-                    self._quick = 0  # an answer: see `_acknowledge_soon`
+                self._transmit_data(out, now, quantum)
             if self._probe:
                 self._probe = False
-                window = receiver.advertise(self.mss)
-                out.append(Segment(sender.probe_seq(), receiver.nxt, flags_of_all, window, b"", options))
-                self._acknowledged()
+                self._transmit_bare(out, sender.probe_seq(), now)
         # Data packets carry no SACK: what is held beyond a hole is told by an acknowledgement of its own.
         sacks = b""
-        if ack_due and sender.sack and (self._duplicate is not None or receiver.early):
+        if ack_due and sender.sack and (receiver.early.size or self._duplicate is not None):
             sacks = self._report()
         if self._ack_now or sacks:
             # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
-            window = receiver.advertise(self.mss)
-            answer = Segment(sender.largest, receiver.nxt, flags_of_all, window, b"", options + sacks)
-            out.append(answer)
-            if self._repeats:
-                # One answers a whole burst; who is not told by SACK what came counts (RFC 5681, section 3.2).
-                out += [answer] * (self._repeats - (not self._ack_due))
-                self._repeats = 0
-            self._acknowledged()
-        if stamps is not None and out:
-            stamps.acked = receiver.nxt
+            self._transmit_bare(out, sender.largest, now, sacks)
         return out
+
+    def _transmit_data(self, out: list[Segment], now: float, quantum: int) -> None:
+        sender, receiver, stamps, echo, ecn = self.sender, self.receiver, self.stamps, self._echo, self.ecn
+        new = sender.largest
+        pieces = sender.transmit(now, quantum)
+        if not pieces:
+            return
+        options = b"" if stamps is None else stamps.option(now)
+        for seq, flags, payload in pieces:
+            # What may be marked is data that leaves for the first time (RFC 3168, sections 6.1.4 and 6.1.5).
+            tos = ECT_0 if ecn and payload and not (seq - new) & HALF else 0
+            window = receiver.advertise(self.mss)
+            out.append(Segment(seq, receiver.nxt, flags | echo, window, payload, options, tos))
+        self._acknowledged()
+        if stamps is not None:
+            stamps.acked = receiver.nxt
+        if self._quick and now - self._heard_at < self._config.delayed_ack:
+            self._quick = 0  # an answer: see `_acknowledge_soon`
+
+    def _transmit_bare(self, out: list[Segment], seq: int, now: float, sacks: bytes = b"") -> None:
+        """An acknowledgement, or what asks for one."""
+        receiver, stamps = self.receiver, self.stamps
+        if stamps is not None:
+            sacks = stamps.option(now) + sacks
+            stamps.acked = receiver.nxt
+        segment = Segment(seq, receiver.nxt, ACK | self._echo, receiver.advertise(self.mss), b"", sacks)
+        out.append(segment)
+        if self._repeats:
+            # One answers a whole burst; a peer that is not told by SACK what came counts them (RFC 5681, section 3.2).
+            out += [segment] * (self._repeats - (not self._ack_due))
+            self._repeats = 0
+        self._ack_now = False
+        self._ack_due = 0
+        self._delayed_ack_at = inf
 
     def _report(self) -> bytes:
         """The SACK option: what came twice first (RFC 2883, section 4), then what is held beyond RCV.NXT."""

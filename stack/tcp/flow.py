@@ -15,6 +15,7 @@ from .output import HeaderWriter, largest_payload
 from .segment import DEFAULT_MSS_V4, DEFAULT_MSS_V6
 from .seq import MASK
 from .states import State
+from .timestamps import Stamps
 from .user import ConnectionUser
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Flow:
             iss=tcp.isn.initial(key, tcp.stack.clock.now()) if iss is None else iss,
             max_payload=largest_payload(version, mss, offload=stack.link.offload),
             default_mss=DEFAULT_MSS_V4 if version == 4 else DEFAULT_MSS_V6, counters=tcp.counters,
-            challenges=tcp.challenges, stamp_offset=tcp.isn.stamp_offset(key) if tcp.config.timestamps else 0,
+            challenges=tcp.challenges, stamps=Stamps(tcp.isn.stamp_offset(key)) if tcp.config.timestamps else None,
         )  # fmt: skip
         self.connection.receiver.reader = user.data_received  # straight: it is called for every segment
         self.connection.limit_mss(tcp.paths.get(remote[0], stack.mtu, stack.clock.now()) - headers)

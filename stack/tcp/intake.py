@@ -59,7 +59,7 @@ class Intake(ControlBlock):
         self._ack_due += len(payload)
         receiver = self.receiver
         # While there is a hole, and when it is filled, the peer hears of it at once (RFC 5681, section 4.2).
-        hole = bool(receiver.early)
+        hole = receiver.early.size > 0
         if hole:
             self._repeats = 0
             self._note_repeated(receiver.nxt, len(payload))
@@ -75,7 +75,7 @@ class Intake(ControlBlock):
         """Payload beyond RCV.NXT: a duplicate ACK tells of the hole (RFC 5681, section 4.2)."""
         self._counters.early += 1
         receiver = self.receiver
-        if receiver.early:
+        if receiver.early.size:
             self._note_repeated(seq, len(payload))
         if not receiver.keep_early(seq, payload):
             self._counters.early_refused += 1

@@ -108,6 +108,7 @@ class Listener:
                 flow.dirty = False
         if connection.state is State.CLOSED:
             self._half_open.pop(key, None)
+        half.ecn = connection.ecn  # a repeated SYN may ask for it no more
         if not flow.dirty:
             flow.send_turn(now, 0)
 

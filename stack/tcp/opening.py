@@ -12,7 +12,6 @@ from .acknowledged import Acknowledged
 from .segment import ACK, CWR, ECE, MIN_MSS, RST, SYN, Options, Segment, emit_syn_options
 from .seq import add
 from .states import MAY_RECEIVE_DATA, Event, State
-from .timestamps import Stamps
 
 SYN_SENT = State.SYN_SENT
 ECN_SETUP = ECE | CWR
@@ -64,11 +63,9 @@ class Opening(Acknowledged):
     def _take_syn(self, seq: int, window: int, options: Options) -> None:
         """What the peer's SYN says. Its data, if there is any, is not taken: it comes again (section 3.10.7.2)."""
         sender, config = self.sender, self._config
-        if options.stamp is None or not config.timestamps:
+        if options.stamp is None:
             self.stamps = None
-        elif self.stamps is None:
-            self.stamps = Stamps(self._stamp_offset, options.stamp[0])
-        else:
+        elif self.stamps is not None:
             self.stamps.recent = options.stamp[0]
         # What a segment may hold is less by the options that all of them carry (RFC 6691).
         mss = max(min(options.mss or self._default_mss, self.path_mss), MIN_MSS) - self.option_bytes

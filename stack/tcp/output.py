@@ -8,6 +8,7 @@ packet never exceeds one segment.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from ..checksum import add, fold
 from ..packet import TCP
@@ -19,6 +20,14 @@ _V6 = struct.Struct("!10sIHBB16s16sHHIIBBHHH")
 _DF = 0x4000
 _TTL = 64
 MAX_IP = 65535
+
+
+@lru_cache(maxsize=64)
+def _vnet(*, v4: bool, mss: int = 0) -> bytes:
+    """The virtio_net_hdr of a packet, or with `mss` of a super-segment. Kept once for all connections."""
+    ip = 20 if v4 else 40
+    kind = (GSO_TCPV4 if v4 else GSO_TCPV6) if mss else GSO_NONE
+    return VNET.pack(F_NEEDS_CSUM, kind, ip + HEADER_LEN, mss, ip, CHECKSUM_OFFSET)
 
 
 def largest_payload(version: int, mss: int, *, offload: bool) -> int:
@@ -47,8 +56,7 @@ class HeaderWriter:
         addresses = int.from_bytes(source, "big") + int.from_bytes(destination, "big")
         self._pseudo = fold(addresses + TCP)
         self._ip_sum = fold(0x4500 + _DF + (_TTL << 8) + TCP + addresses)
-        ip = 20 if self._v4 else 40
-        self._plain = VNET.pack(F_NEEDS_CSUM, GSO_NONE, ip + HEADER_LEN, 0, ip, CHECKSUM_OFFSET)
+        self._plain = _vnet(v4=self._v4)
         self._gso = b""
         self._gso_mss = 0
 
@@ -65,9 +73,7 @@ class HeaderWriter:
             checksum = self._finish(checksum, seq, ack, flags, window, options, payload)
         elif len(payload) > mss:
             if mss != self._gso_mss:
-                ip = 20 if self._v4 else 40
-                kind = GSO_TCPV4 if self._v4 else GSO_TCPV6
-                self._gso = VNET.pack(F_NEEDS_CSUM, kind, ip + HEADER_LEN, mss, ip, CHECKSUM_OFFSET)
+                self._gso = _vnet(v4=self._v4, mss=mss)
                 self._gso_mss = mss
             vnet = self._gso
             if flags & CWR:

@@ -117,7 +117,7 @@ class Receiver:
             size = taken
         self.nxt = (self.nxt + size) & MASK
         self._position += size
-        if self.early:
+        if self.early.size:
             self._take_early(now)
 
     def keep_early(self, seq: int, payload: memoryview) -> bool:

@@ -137,10 +137,8 @@ class Strays(Table):
             self.request(segment)
         elif segment.key in self.requests:
             self.counters.undecided += 1
-        elif not flags & (SYN | ACK) and self.takes_requests(*segment.destination):
-            self.counters.without_ack += 1  # nothing to a listener (section 3.10.7.2, fourth)
         else:
-            self._reset(segment)
+            self._refuse(segment)
 
     def _receive_half_open(self, listener: Listener, segment: Stray) -> None:
         key, packet = segment.key, segment.packet
@@ -197,7 +195,7 @@ class Strays(Table):
             or listeners.get((None, port))
         )
 
-    def _reset(self, segment: Stray) -> None:
+    def _refuse(self, segment: Stray) -> None:
         """A segment that nobody waits for (section 3.10.7.1)."""
         source, destination = segment.source, segment.destination
         if not source[1] or not destination[1]:
@@ -206,7 +204,9 @@ class Strays(Table):
         # A reset to an address that is not the link's would be one that somebody over there makes us send to others.
         if not self.stack.may_arrive(source[0], destination[0], segment.hops, segment.quoted):
             return
-        if segment.flags & ACK:
+        if not segment.flags & (SYN | ACK) and self.takes_requests(*destination):
+            self.counters.without_ack += 1  # nothing to a listener (section 3.10.7.2, fourth)
+        elif segment.flags & ACK:
             self._send_reset(destination, source, segment.ack, 0, RST)
         else:
             self._send_reset(destination, source, 0, segment.next, RST | ACK)

@@ -30,17 +30,17 @@ class ControlBlock:
         "_ack_due", "_ack_every", "_ack_now", "_challenge_at", "_challenges", "_config", "_counters", "_default_mss",
         "_delayed_ack_at", "_duplicate", "_echo", "_end_told_later", "_eof_told", "_fin_early", "_fin_received",
         "_heard_at", "_keepalive", "_life_until", "_probe", "_probed_at", "_probes", "_quick", "_repeats", "_reset",
-        "_retry_at", "_stamp_offset", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "path_mss",
-        "receiver", "sender", "stamps", "state",
+        "_retry_at", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "path_mss", "receiver", "sender",
+        "stamps", "state",
     )  # fmt: skip
 
     def __init__(
         self, config: TcpConfig, budget: Budget, user: ConnectionUser, *, iss: int, mss: int, max_payload: int,
         default_mss: int = DEFAULT_MSS_V4, counters: TcpCounters | None = None,
-        challenges: ChallengeLimit | None = None, stamp_offset: int = 0,
+        challenges: ChallengeLimit | None = None, stamps: Stamps | None = None,
     ) -> None:  # fmt: skip
         """`mss`: what we take, and at most send, in a segment; `max_payload`: the largest payload the link takes;
-        `default_mss`: what a peer takes that does not say; `stamp_offset`: what our timestamps are ahead of the clock.
+        `default_mss`: what a peer takes that does not say; `stamps`: used if the peer agrees.
         """
         self._config = config
         self._counters = counters or TcpCounters()
@@ -80,9 +80,8 @@ class ControlBlock:
         self._probe = False
         self._challenge_at = -inf
         self._challenges = challenges or ChallengeLimit(config.challenge_limit)
-        self.stamps: Stamps | None = None
-        """Timestamps; from the handshake on None unless both sides use them."""
-        self._stamp_offset = stamp_offset
+        self.stamps = stamps
+        """Timestamps; from the peer's SYN on None unless both sides use them."""
         self.ecn = False
         """Both sides understand ECN; before the peer answered our SYN, whether it asks for it."""
         self._echo = 0

@@ -22,11 +22,11 @@ class Stamps:
 
     __slots__ = ("_began", "_offset", "acked", "recent", "recent_at")
 
-    def __init__(self, offset: int, recent: int = 0) -> None:
+    def __init__(self, offset: int) -> None:
         self._offset = offset
         self._began = 0
         """The clock's tick at our first segment."""
-        self.recent = recent
+        self.recent = 0
         """TS.Recent: what is echoed."""
         self.recent_at: float | None = None
         """When it was taken; None: from the handshake."""

@@ -35,6 +35,7 @@ from netbridge.stack.tcp.segment import (
     read_options,
 )
 from netbridge.stack.tcp.seq import MASK
+from netbridge.stack.tcp.timestamps import Stamps
 
 FLAGS = {"S": SYN, "F": FIN, "R": RST, "P": PSH, "A": ACK, "U": URG, "E": ECE, "C": CWR}
 MSS = 1000
@@ -92,9 +93,10 @@ class Talk:
         self.counters = TcpCounters()
         self.now = START
         self.budget = Budget(self.config.receive_budget)
+        stamps = Stamps((OUR_STAMP - int(START * 1000)) & MASK) if self.config.timestamps else None
         self.connection = Connection(
             self.config, self.budget, self.user, iss=OUR_ISN, mss=mss, max_payload=max_payload or mss,
-            counters=self.counters, stamp_offset=(OUR_STAMP - int(START * 1000)) & MASK,
+            counters=self.counters, stamps=stamps,
         )  # fmt: skip
         self.wscale = 0
         self._out: list[Segment] = []

@@ -56,7 +56,7 @@ def _fin_at_the_edge(block: Block, segment: Arriving) -> bool:
 
 def _known(block: Block, segment: Arriving) -> bool:
     """The acknowledgement is missing, or one that RFC 5961 lets pass."""
-    return segment.ack is None or block.snd_una - block.max_snd_wnd <= segment.ack <= block.snd_nxt
+    return segment.ack is None or max(block.snd_una - block.max_snd_wnd, 1) <= segment.ack <= block.snd_nxt
 
 
 def _takes_the_fin(block: Block, segment: Arriving, answer: Answer) -> Answer:

@@ -40,7 +40,7 @@ SEQUENCES: dict[str, Sequence] = {
 }  # fmt: skip
 ACKNOWLEDGED: dict[str, Callable[[Block], int]] = {
     "of long ago": lambda block: block.snd_una - block.max_snd_wnd - 1,
-    "oldest": lambda block: block.snd_una - block.max_snd_wnd,
+    "oldest": lambda block: max(block.snd_una - block.max_snd_wnd, 1),
     "old": lambda block: block.snd_una - 1,
     "una": lambda block: block.snd_una,
     "in flight": lambda block: (block.snd_una + block.snd_nxt) // 2,

@@ -178,8 +178,9 @@ def _ack(block: Block, segment: Arriving) -> Answer:
         if not block.snd_una < segment.ack <= block.snd_nxt:
             return Answer(block.state, Sent("RST", segment.ack))
         block = replace(block, state="ESTABLISHED")
-    # RFC 5961, section 5.2, for what is too old; the RFC itself for what was never sent.
-    if not block.snd_una - block.max_snd_wnd <= segment.ack <= block.snd_nxt:
+    # RFC 5961, section 5.2, for what is too old, which what is from before the first byte always is; the RFC itself for
+    # what was never sent.
+    if not max(block.snd_una - block.max_snd_wnd, 1) <= segment.ack <= block.snd_nxt:
         return tell
     if block.fin_sent and segment.ack == block.snd_nxt:
         if block.state == "LAST-ACK":

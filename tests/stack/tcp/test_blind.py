@@ -64,3 +64,16 @@ def test_a_very_old_ack_is_challenged() -> None:
     talk.says("A", 1, -70000, b"blind")
     talk.hears("A", 1, 1)
     assert talk.user.data == b""
+
+
+def test_an_ack_from_before_the_first_byte_is_challenged() -> None:
+    """Nothing of ours was ever acknowledged there, so no old duplicate can say it; as Linux, it halves the target."""
+    talk = Talk.established()
+    talk.writes(b"x" * 100)
+    talk.hears("A", 1)
+    talk.says("A", 1, 101)
+    talk.says("A", 1, 1, b"old but true")
+    assert talk.user.data == b"old but true"
+    talk.says("A", 13, 0, b"blind")
+    assert talk.user.data == b"old but true"
+    assert talk.counters.challenges == 1

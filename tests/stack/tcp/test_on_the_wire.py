@@ -11,7 +11,7 @@ from scapy.layers.inet import TCP
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
 
-from .peer import PEER_ISN, Peer, User
+from .peer import GATEWAY, PEER_ISN, Peer, User
 
 LINUX = (("MSS", 1460), ("SAckOK", b""), ("Timestamp", (5000, 0)), ("NOP", None), ("WScale", 7))
 
@@ -118,3 +118,23 @@ async def test_the_ports_of_time_wait_go_to_a_syn_with_a_newer_timestamp(peer: P
     peer.requests.pop().accept(User())
     answer = peer.hears("SA", ack=PEER_ISN - 499)
     assert stamp_of(answer)[1] == 6001
+
+
+async def test_a_listener_follows_a_peer_that_asks_for_ecn_no_more(peer: Peer) -> None:
+    users: list[User] = []
+
+    def opened(flow: Flow) -> User:
+        flows.append(flow)
+        users.append(User())
+        return users[-1]
+
+    flows: list[Flow] = []
+    here = GATEWAY[peer.version]
+    peer.tcp.listen(None, 80, opened)
+    peer.says("SEC", PEER_ISN, options=LINUX, destination=here)
+    peer.hears("SAE", ack=PEER_ISN + 1)
+    peer.says("S", PEER_ISN, options=LINUX, destination=here)
+    isn = peer.hears("SA", ack=PEER_ISN + 1).seq
+    peer.says("A", PEER_ISN + 1, isn + 1, options=stamped(5001), destination=here)
+    assert users[0].calls == ["connected"]
+    assert not flows[0].connection.ecn

@@ -219,3 +219,15 @@ def test_data_without_an_ack_does_not_open() -> None:
     talk.says("A", 1, 77)
     talk.hears("R", 77)
     assert talk.state == "SYN-RECEIVED"
+
+
+def test_a_crossing_syn_ack_of_what_was_never_sent_is_answered_once() -> None:
+    talk = Talk()
+    talk.connection.open()
+    talk.hears("S", 0)
+    talk.says("S", 0)
+    talk.hears("SA", 0, 1)
+    talk.says("SA", 0, 77)
+    talk.hears("A", 1, 1)
+    talk.silent()
+    assert talk.state == "SYN-RECEIVED"

@@ -67,10 +67,7 @@ def test_the_oldest_is_forgotten() -> None:
 def too_big(peer: Peer, sent: Any, mtu: int) -> None:
     """A router says that a packet the stack sent is too big for it."""
     quoted = bytes(sent)[:28 if peer.version == 4 else 48]
-    if peer.version == 4:
-        error = ICMP(type=3, code=4, nexthopmtu=mtu)
-    else:
-        error = ICMPv6PacketTooBig(mtu=mtu)
+    error: Any = ICMP(type=3, code=4, nexthopmtu=mtu) if peer.version == 4 else ICMPv6PacketTooBig(mtu=mtu)
     peer.inject(peer.ip("203.0.113.1" if peer.version == 4 else "2001:db8:9::1", SERVER[peer.version]) / error / quoted)
 
 

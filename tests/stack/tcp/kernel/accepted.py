@@ -86,13 +86,6 @@ RULES = (
         and case.linux.state == case.state and case.linux.received == case.ours.received,
     ),
     Rule(
-        "ACK from before the ISN",
-        "Within the largest window behind SND.UNA an ACK is a late one (RFC 5961, section 5.2), even where so much "
-        "was never sent; Linux challenges it then.",
-        lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.linux.state == case.state
-        and case.linux.flags == ["A"],
-    ),
-    Rule(
         "SYN-ACK with more",
         "Linux drops data and FIN of a SYN-ACK unless it asked for Fast Open; ours takes them (RFC 9293, section "
         "3.10.7.3).",
