@@ -249,7 +249,7 @@ class Arrival(ControlBlock):
                 self._challenge(now)
                 return False
             sender.acked(ack, now)
-            if sacks and sender.take_sacks(sacks) and not sender.in_recovery:
+            if sacks and sender.take_sacks(sacks):
                 sender.duplicate()
             sender.update_window(seq, ack, window, now)
             if self._life_until < inf and self.state is not TIME_WAIT:
@@ -258,8 +258,10 @@ class Arrival(ControlBlock):
                 self._fin_acked(now)
             self._user.acked()
         else:
-            if sender.una != sender.nxt and (
-                sacks and sender.take_sacks(sacks) if sender.sack else not length and window == sender.wnd
+            if (
+                sacks and sender.take_sacks(sacks)
+                if sender.sack
+                else sender.una != sender.nxt and not length and window == sender.wnd
             ):
                 sender.duplicate()
             elif sender.persisting:
@@ -286,10 +288,9 @@ class Arrival(ControlBlock):
     def _take_syn(self, seq: int, window: int, options: Options) -> None:
         sender = self.sender
         mss = max(min(options.mss or self._default_mss, self.mss), MIN_MSS)
-        if mss != sender.mss:
-            sender.max_payload = max(sender.max_payload // mss * mss, mss) if sender.max_payload > sender.mss else mss
-            sender.mss = mss
-            sender.cc = self._config.congestion(mss)
+        sender.set_mss(
+            mss, max(sender.max_payload // mss * mss, mss) if sender.max_payload > sender.mss else mss
+        )
         sender.sack = self._config.sack and options.sack_permitted
         scaled = options.wscale is not None
         sender.scale = options.wscale or 0

@@ -141,8 +141,7 @@ class Connection(Arrival):
         # Data packets carry no options: what is held beyond a hole is told by an acknowledgement of its own.
         sacks = emit_sacks(receiver.sacks()) if sender.sack and ack_due and receiver.early else b""
         if self._ack_now or sacks:
-            # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
-            out.append(Segment(sender.largest, receiver.nxt, ACK, receiver.advertise(self.mss), b"", sacks))
+            out.append(Segment(sender.nxt, receiver.nxt, ACK, receiver.advertise(self.mss), b"", sacks))
             self._acknowledged()
         return out
 
@@ -168,7 +167,7 @@ class Connection(Arrival):
         else:
             sender.rtt.stop_timing()
         self._retry_at = now + sender.rtt.rto
-        sender.nxt = sender.largest = add(sender.iss, 1)
+        sender.nxt = add(sender.iss, 1)
         if self.state is SYN_SENT:
             options = emit_syn_options(self.mss, self._config.wscale, sack=self._config.sack)
             window = min(receiver.buffer, 0xFFFF)
@@ -184,8 +183,8 @@ class Connection(Arrival):
 
     def next_timeout(self) -> float:
         """When `handle_timeout` wants to be called, in the clock of `now`; inf: not at all."""
-        at = self.sender.deadline
-        at = min(at, self._delayed_ack_at, self._retry_at, self._life_until)
+        sender = self.sender
+        at = min(sender.deadline, sender.look_at, self._delayed_ack_at, self._retry_at, self._life_until)
         if self._keepalive and self.state in KEPT_ALIVE:
             # Counted from the last probe: after a jump of the clock each of them still has its time to be answered.
             if self._probes:
@@ -203,6 +202,8 @@ class Connection(Arrival):
             self._syn_timeout()
         if now >= self.sender.deadline:
             self._retransmission_timeout(now)
+        elif now >= self.sender.look_at:
+            self.sender.look(now)
         if now >= self._life_until:
             if self.state is TIME_WAIT:
                 self._end(None)

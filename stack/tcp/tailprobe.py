@@ -1,0 +1,79 @@
+"""The tail loss probe: who hears nothing for two round trips asks, with one segment (RFC 8985, section 7).
+
+The end of what was sent has nothing behind it that could tell of its loss. A probe, which is the next new segment or
+else a copy of the last one, makes the peer say what it holds, long before the retransmission timer would take
+everything for lost. Not on a link that stalls: there the answer is only late.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from .copies import Copies
+from .segment import ACK
+from .sendqueue import OPEN, Piece
+from .seq import MASK
+
+DELAYED_ACK = 0.2
+"""WCDelAckT: the peer may wait so long for a second segment before it acknowledges a single one."""
+FIRST = 1.0
+"""Seconds, while no round trip is known."""
+
+
+class TailProbe(Copies):
+    """A send queue that asks."""
+
+    __slots__ = ()
+
+    def _arm_probe(self, now: float) -> None:
+        """Set the timer, in place of the retransmission timer if that is later (section 7.2)."""
+        if self.board is not None:
+            return  # the timer is RACK's, and reports tell what is lost
+        self.look_at = inf
+        if self.nxt != self.una and self._probe_end < 0 and not self.persisting:
+            at = now + (2 * self.rtt.srtt or FIRST)
+            if (self.nxt - self.una) & MASK <= self.mss:
+                at += DELAYED_ACK
+            if at < self.deadline:
+                self.look_at = at
+
+    def look(self, now: float) -> None:
+        """The time of `look_at` has come: there may be news about losses, or none for too long."""
+        self.look_at = inf
+        self.retransmit_now = True
+        self._probing = self.board is None and self.nxt != self.una
+
+    def _send_probe(self, pieces: list[Piece], now: float) -> None:
+        """Whatever the congestion window says, once (section 7.3)."""
+        self._probing = False
+        flight = self.flight
+        if not flight or self._probe_end >= 0:
+            return
+        size = min(self.mss, self.queued)
+        if self.unsent and size <= self.wnd - flight:
+            self._probe_flight = 0
+            self._begin_run(now)
+            payload = self._next_payload(size)
+            self.queued -= len(payload)
+            self._keep_sent(payload)
+            pieces.append((self.nxt, ACK, payload))
+            self.nxt = (self.nxt + len(payload)) & MASK
+        else:
+            self._probe_flight = flight
+            end = self.base + flight
+            self._put_copy(pieces, max(end - self.mss, self.base), end, now)
+        self._probe_end = self.base + self.flight
+        self.deadline = now + self.rtt.rto
+
+    def _judge_probe(self, now: float) -> None:
+        """The probe is acknowledged: what was it good for (section 7.4)?"""
+        if self.base < self._probe_end:
+            return
+        if not self._probe_flight:
+            self._probe_end = -1
+        elif self.base > self._probe_end or not self.flight:
+            # No report of a needless copy came along: it has mended the loss of what it copied.
+            self._probe_end = -1
+            if self.phase == OPEN:
+                self.cc.reduce(min(self._probe_flight, self.cc.cwnd), now)
+                self.cc.settle()
