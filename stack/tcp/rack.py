@@ -13,6 +13,9 @@ DUPLICATE_THRESHOLD = 3
 PERSIST = 16
 """Recoveries for which a widened reordering window lasts (RFC 8985, section 6.2, step 4)."""
 
+LEAST = 0.001
+"""Seconds: the reordering window on the shortest paths, where a timer is no more exact."""
+
 Sending = tuple[float, int]
 """When, and the position after the last byte: what left at the same time left in this order."""
 NONE: Sending = (-1.0, 0)
@@ -21,13 +24,17 @@ NONE: Sending = (-1.0, 0)
 class Rack:
     """The evidence and the reordering window of one connection."""
 
-    __slots__ = ("_again", "_dsack_round", "_first", "_persist", "latest", "multiple", "reordering", "rtt")
+    __slots__ = ("_again", "_dsack_round", "_first", "_persist", "by_copy", "highest", "latest", "multiple", "reordering", "rtt")
 
     def __init__(self) -> None:
         self.latest: Sending = NONE
         """The latest sending that is known to have arrived (RACK.xmit_ts, RACK.end_seq)."""
+        self.by_copy = False
+        """It was sent again then."""
         self.rtt = 0.0
         """How long it took, seconds."""
+        self.highest = 0
+        """The position after the highest byte that is known to have arrived (RACK.fack)."""
         self.reordering = False
         """The path was seen to deliver out of order."""
         self.multiple = 1
@@ -43,6 +50,10 @@ class Rack:
             self._again = max(self._again, (sent_at, end))
         else:
             self._first = max(self._first, (sent_at, end))
+            if end < self.highest:
+                self.reordering = True  # step 3: what came first had been sent later
+        if end > self.highest:
+            self.highest = end
 
     def weigh(self, now: float, min_rtt: float, *, copies: bool) -> float:
         """Judge what arrived since the last call (step 2); the round trip of what was sent once, or a negative number.
@@ -57,6 +68,7 @@ class Rack:
             best = again
         if best > self.latest:
             self.latest = best
+            self.by_copy = best is again
             self.rtt = now - best[0]
         return now - first[0] if first is not NONE else -1.0
 
@@ -64,7 +76,7 @@ class Rack:
         """The reordering window in seconds (step 4); `sure`: by DupThresh, or in recovery."""
         if sure and not self.reordering:
             return 0.0
-        return min(self.multiple * min_rtt / 4, srtt)
+        return max(min(self.multiple * min_rtt / 4, srtt), LEAST)
 
     def needless(self, base: int, nxt: int) -> None:
         """A copy was reported as needless: widen, at most once a round trip."""

@@ -209,7 +209,7 @@ class Recovery(TailProbe):
         while board.again:
             start, until, sent_at = board.again[0]
             if until > self.base:
-                if (sent_at, until) >= (latest, end):
+                if sent_at > latest or (sent_at == latest and (until >= end or not rack.by_copy)):
                     break
                 if sent_at > due:
                     timer = max(timer, sent_at + patience)

@@ -128,7 +128,10 @@ class Sender(Recovery):
         if self.unsent and quantum > 0:
             if self.nxt == self.una and now - self._run_at > self.rtt.rto:
                 self.cc.idle(now - self._run_at, self.rtt.rto)
-            limit = self.wnd if self.wnd < self.cc.cwnd else self.cc.cwnd
+            limit = self.cc.cwnd
+            whole = limit < self.wnd  # segments: the rest of a congestion window is worth no small one
+            if not whole:
+                limit = self.wnd
             while self.unsent and quantum > 0:
                 usable = limit - ((self.nxt - self.una) & MASK) if board is None else self._usable()
                 queued = self.queued
@@ -137,8 +140,8 @@ class Sender(Recovery):
                 if usable > self.max_payload:
                     usable = self.max_payload
                 if usable < queued:
-                    if usable > self.mss:
-                        usable -= usable % self.mss  # whole segments, while there is more
+                    if whole and usable > self.mss:
+                        usable -= usable % self.mss
                 elif self.nagle and queued % self.mss and not self.fin_queued:
                     if self._small():
                         break

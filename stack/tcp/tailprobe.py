@@ -15,7 +15,9 @@ from .sendqueue import OPEN, Piece
 from .seq import MASK
 
 DELAYED_ACK = 0.2
-"""WCDelAckT: the peer may wait so long for a second segment before it acknowledges a single one."""
+"""WCDelAckT: the peer may wait so long for a second full segment before it acknowledges less than two."""
+LEAST = 0.01
+"""Seconds: on the shortest paths it is not the path that makes an acknowledgement late."""
 FIRST = 1.0
 """Seconds, while no round trip is known."""
 
@@ -31,8 +33,9 @@ class TailProbe(Copies):
             return  # the timer is RACK's, and reports tell what is lost
         self.look_at = inf
         if self.nxt != self.una and self._probe_end < 0 and not self.persisting:
-            at = now + (2 * self.rtt.srtt or FIRST)
-            if (self.nxt - self.una) & MASK <= self.mss:
+            srtt = self.rtt.srtt
+            at = now + (max(2 * srtt, LEAST) if srtt else FIRST)
+            if (self.nxt - self.una) & MASK < 2 * self.mss:
                 at += DELAYED_ACK
             if at < self.deadline:
                 self.look_at = at
