@@ -43,7 +43,7 @@ class CongestionControl(Protocol):
         """A round trip of data sent once; the positions up to which data is acknowledged and sent."""
 
     def reduce(self, flight: int, now: float) -> None:
-        """Congestion: set `ssthresh` for `flight` (RFC 5681, section 3.2). The window comes down as losses are repaired."""
+        """Congestion: set `ssthresh` for `flight` (RFC 5681, section 3.2). The window falls as losses are repaired."""
 
     def settle(self) -> None:
         """The losses are repaired, or there were none (ECN): the window becomes `ssthresh`."""

@@ -58,7 +58,8 @@ class Copies(SendQueue):
         return quantum
 
     def _put_copy(self, pieces: list[Piece], start: int, end: int, now: float) -> None:
-        self._marks().resend(start, end, now)
+        board = self._marks()
+        board.resend(start, end, now)
         base = self.base
         data = base + ((self.nxt - self.una) & MASK) - self.fin_sent
         size = min(end, data) - start
@@ -66,7 +67,8 @@ class Copies(SendQueue):
         payload = self._copy(start - base, size) if size > 0 else b""
         pieces.append(((self.una + start - base) & MASK, flags, payload))
         self.retransmitted += 1
-        self.deadline = now + self.rtt.rto
+        if not board.holds(base):  # else it is soon to be asked about that
+            self.deadline = now + self.rtt.rto
         self.persisting = False
         if self._undo_since == inf:
             self._undo_since = now

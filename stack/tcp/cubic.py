@@ -21,8 +21,8 @@ class Cubic:
     """RFC 9438 congestion avoidance; the first slow start ends by HyStart++."""
 
     __slots__ = (
-        "_burst", "_epoch", "_fraction", "_hystart", "_k", "_last", "_mss", "_prior", "_reno", "_saved", "_w_max", "cwnd",
-        "ssthresh",
+        "_burst", "_epoch", "_fraction", "_hystart", "_k", "_last", "_mss", "_prior", "_reno", "_saved", "_w_max",
+        "cwnd", "ssthresh",
     )  # fmt: skip
     stalls = False
 

@@ -24,7 +24,9 @@ NONE: Sending = (-1.0, 0)
 class Rack:
     """The evidence and the reordering window of one connection."""
 
-    __slots__ = ("_again", "_dsack_round", "_first", "_persist", "by_copy", "highest", "latest", "multiple", "reordering", "rtt")
+    __slots__ = (
+        "_again", "_dsack_round", "_first", "_persist", "by_copy", "highest", "latest", "multiple", "reordering", "rtt",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.latest: Sending = NONE

@@ -31,6 +31,8 @@ TICK = 1e-6
 """Seconds: what two sums of clock times may differ by."""
 TIMESTAMP_TICK = 0.001
 """Seconds that an echoed timestamp may be too old by: it counts whole milliseconds."""
+RENEGED = 0.01
+"""Seconds, at least, until a peer is taken at its word that does not acknowledge what it reported to hold."""
 
 
 class Recovery(TailProbe):
@@ -138,6 +140,9 @@ class Recovery(TailProbe):
             delivered -= known
         self._delivered += delivered
         self._moved = self.retransmit_now = True
+        if board.holds(base):
+            # It has thrown away what it reported (RFC 2018, section 8), unless it says so in a moment.
+            self.deadline = now + max(self.rtt.srtt / 2, RENEGED)
         if self.phase == ASKING and self.sack and first_copies:
             self._undo(now)
         elif 0 <= self._undo_since < inf and sent_at + TIMESTAMP_TICK < self._undo_since:
@@ -239,12 +244,14 @@ class Recovery(TailProbe):
                 break
             if mark > SACKED:
                 board.mark(start, until, LOST if mark == SENT else LOST_AGAIN)
+        board.credit = min(board.credit, self.flight - board.lost)
 
     def _lose_all(self, board: Scoreboard, below: int, *, larger_than: int = 0) -> None:
         """Whatever is on its way below that position is lost, as far as it is in pieces that are larger."""
         for start, end, mark in board.look(self.base, below):
             if mark > SACKED and end - start > larger_than:
                 board.mark(start, end, LOST if mark == SENT else LOST_AGAIN)
+        board.credit = 0
 
     # -- what is done
 
@@ -276,8 +283,8 @@ class Recovery(TailProbe):
         """The retransmission timer expired: the first segment goes out again as a question."""
         board = self._marks()
         self.rtt.stop_timing()
-        if board.look(self.base, self.base + 1)[0][2] == SACKED:
-            board.forget()  # it holds what it does not acknowledge: it has thrown it away (RFC 2018, section 8)
+        if board.holds(self.base):
+            board.forget()
         self._lose_head(board)
         board.credit = 0
         self.phase = ASKING

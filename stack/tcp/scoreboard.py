@@ -127,6 +127,11 @@ class Scoreboard:
         self.mark(start, end, SACKED)
         return news
 
+    def holds(self, position: int) -> bool:
+        """Whether the peer holds the byte there."""
+        index = bisect_right(self._ends, position)
+        return index < len(self._ends) and self._starts[index] <= position and self._marks[index] == SACKED
+
     def _touches(self, start: int, end: int) -> bool:
         """Whether the range would grow into one that is marked already."""
         return bisect_left(self._ends, start) < bisect_right(self._starts, end)

@@ -52,12 +52,12 @@ class SendQueue:
     """The state of the sending half, and what is done to its queue."""
 
     __slots__ = (
-        "_cwr_end", "_data_flags", "_delivered", "_forced", "_full_at", "_longest_persist", "_moved",
-        "_probe_end", "_probe_flight", "_probing", "_reports", "_rescued", "_run_at", "_run_starts", "_run_times",
-        "_run_until", "_undo_copies", "_undo_since", "base", "board", "cc", "deadline", "duplicates", "fin_queued", "fin_sent", "iss", "look_at",
-        "max_payload", "max_wnd", "mss", "nagle", "nxt", "persisting", "phase", "progress_at", "prr", "queued", "rack",
-        "recover", "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale", "sent", "una", "undone",
-        "unsent", "wl1", "wl2", "wnd",
+        "_cwr_end", "_data_flags", "_delivered", "_forced", "_full_at", "_longest_persist", "_moved", "_probe_end",
+        "_probe_flight", "_probing", "_reports", "_rescued", "_run_at", "_run_starts", "_run_times", "_run_until",
+        "_undo_copies", "_undo_since", "base", "board", "cc", "deadline", "duplicates", "fin_queued", "fin_sent",
+        "iss", "look_at", "max_payload", "max_wnd", "mss", "nagle", "nxt", "persisting", "phase", "progress_at",
+        "prr", "queued", "rack", "recover", "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale",
+        "sent", "una", "undone", "unsent", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(

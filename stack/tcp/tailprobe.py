@@ -18,6 +18,8 @@ DELAYED_ACK = 0.2
 """WCDelAckT: the peer may wait so long for a second full segment before it acknowledges less than two."""
 LEAST = 0.01
 """Seconds: on the shortest paths it is not the path that makes an acknowledgement late."""
+LATE = 0.002
+"""Seconds: a timer that is so late was not alone; acknowledgements wait to be read as well."""
 FIRST = 1.0
 """Seconds, while no round trip is known."""
 
@@ -28,13 +30,16 @@ class TailProbe(Copies):
     __slots__ = ()
 
     def _arm_probe(self, now: float) -> None:
-        """Set the timer, in place of the retransmission timer if that is later (section 7.2)."""
+        """Set the timer, in place of the retransmission timer if that is later (section 7.2).
+
+        Where round trips vary much, two of them are not yet too long.
+        """
         if self.board is not None:
             return  # the timer is RACK's, and reports tell what is lost
         self.look_at = inf
         if self.nxt != self.una and self._probe_end < 0 and not self.persisting:
-            srtt = self.rtt.srtt
-            at = now + (max(2 * srtt, LEAST) if srtt else FIRST)
+            rtt = self.rtt
+            at = now + (rtt.srtt + max(rtt.srtt, 4 * rtt.rttvar, LEAST) if rtt.srtt else FIRST)
             if (self.nxt - self.una) & MASK < 2 * self.mss:
                 at += DELAYED_ACK
             if at < self.deadline:
@@ -42,9 +47,15 @@ class TailProbe(Copies):
 
     def look(self, now: float) -> None:
         """The time of `look_at` has come: there may be news about losses, or none for too long."""
+        late = now - self.look_at > LATE
         self.look_at = inf
-        self.retransmit_now = True
-        self._probing = self.board is None and self.nxt != self.una
+        if self.board is not None:
+            self.retransmit_now = True
+        elif self.nxt != self.una:
+            if late:
+                self.look_at = now + LATE
+            else:
+                self._probing = self.retransmit_now = True
 
     def _send_probe(self, pieces: list[Piece], now: float) -> None:
         """Whatever the congestion window says, once (section 7.3)."""

@@ -19,6 +19,7 @@ def test_recovery_begins_also_after_gigabytes_without_a_loss() -> None:
             talk.writes(bytes(1))
             talk._out.clear()
             sender.acked(sender.nxt, talk.now)
+        sender.cc.cwnd = 10 * MSS
         for _ in range(5):
             talk.writes(bytes(MSS))
         talk._out.clear()
