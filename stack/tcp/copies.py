@@ -1,14 +1,15 @@
 """What is sent again, and how much may be: RFC 6675's SetPipe and NextSeg, for super-segments.
 
-Only what is lost of a super-segment is sent again, and as one packet where it is in one piece. RFC 6675's rule 3,
-sending what may be lost for want of anything better, is left to RACK's timer, which will know.
+Only what is lost of a super-segment is sent again, and as one packet where it is in one piece. NextSeg's rule 3 sends
+what may be lost for want of anything better; that is left to RACK's timer, which will know. Its rule 4 waits for the
+time at which RFC 8985 would probe.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-from .scoreboard import SENT, Scoreboard
+from .scoreboard import SACKED, Scoreboard
 from .segment import ACK, FIN, PSH
 from .sendqueue import Piece, SendQueue
 from .seq import MASK
@@ -77,9 +78,12 @@ class Copies(SendQueue):
             self.prr.out += end - start
 
     def _rescue(self, board: Scoreboard, pieces: list[Piece], now: float) -> None:
-        """RFC 6675's rescue retransmission (NextSeg, rule 4): the end, of which nothing is known, once a recovery."""
-        end = self.base + self.flight
-        start, _, mark = board.look(max(end - self.mss, self.base), end)[-1]
-        if mark == SENT and self._usable() >= end - start:
-            self._rescued = True
-            self._put_copy(pieces, start, end, now)
+        """RFC 6675's rescue retransmission (NextSeg, rule 4): in a recovery without news for two round trips, the last
+        of what the peer does not hold goes out again, once. Its answer tells which copies were lost.
+        """
+        for start, end, mark in reversed(board.look(self.base, self.base + self.flight)):
+            if mark != SACKED:
+                if now - (mark if mark >= 0 else self._sent_at(end - 1)) >= 2 * self.rtt.srtt:
+                    self._rescued = True
+                    self._put_copy(pieces, max(start, end - self.mss), end, now)
+                break

@@ -22,7 +22,7 @@ class Cubic:
 
     __slots__ = (
         "_burst", "_epoch", "_fraction", "_hystart", "_k", "_last", "_mss", "_prior", "_reno", "_saved", "_w_max",
-        "cwnd", "ssthresh",
+        "cwnd", "samples", "ssthresh",
     )  # fmt: skip
     stalls = False
 
@@ -32,6 +32,7 @@ class Cubic:
         self.cwnd = initial_window(mss)
         self.ssthresh = MAX_CWND
         self._hystart: HyStart | None = HyStart()
+        self.samples = True
         self._w_max = 0.0
         """The window at the last congestion; 0: nothing to go by."""
         self._prior = 0.0
@@ -46,10 +47,6 @@ class Cubic:
         self._fraction = 0.0
         """Bytes of growth that are not whole yet."""
         self._saved: tuple[int, int, float, float, float, float, float] | None = None
-
-    @property
-    def samples(self) -> bool:
-        return self._hystart is not None
 
     def acked(self, count: int, now: float, srtt: float, *, full: bool) -> None:
         last, self._last = self._last, now
@@ -92,8 +89,13 @@ class Cubic:
 
     def round_trip(self, rtt: float, acked: int, sent: int) -> None:
         if self._hystart is not None and self._hystart.round_trip(rtt, acked, sent):
-            self._hystart = None
+            self._end_hystart()
             self.ssthresh = self.cwnd
+
+    def _end_hystart(self) -> None:
+        """Only the first slow start looks for its end itself (RFC 9406, section 4.3)."""
+        self._hystart = None
+        self.samples = False
 
     def reduce(self, flight: int, now: float) -> None:
         self._saved = (self.cwnd, self.ssthresh, self._w_max, self._prior, self._epoch, self._k, self._reno)
@@ -102,7 +104,7 @@ class Cubic:
         self._w_max = cwnd * (1 + BETA) / 2 if cwnd < self._w_max else cwnd
         self._prior = cwnd
         self._epoch = -1.0
-        self._hystart = None  # only the first slow start looks for its end itself (RFC 9406, section 4.3)
+        self._end_hystart()
         self.ssthresh = max(int(flight * BETA), 2 * self._mss)
 
     def settle(self) -> None:

@@ -142,7 +142,7 @@ class Recovery(TailProbe):
         self._moved = self.retransmit_now = True
         if board.holds(base):
             # It has thrown away what it reported (RFC 2018, section 8), unless it says so in a moment.
-            self.deadline = now + max(self.rtt.srtt / 2, RENEGED)
+            self.deadline = now + min(max(self.rtt.srtt / 2, RENEGED), self.rtt.rto)
         if self.phase == ASKING and self.sack and first_copies:
             self._undo(now)
         elif 0 <= self._undo_since < inf and sent_at + TIMESTAMP_TICK < self._undo_since:
@@ -179,6 +179,8 @@ class Recovery(TailProbe):
         if self.prr is not None:
             pipe = flight - board.gone
             self.cc.cwnd = pipe + self.prr.allow(self._delivered, pipe, safe=self._moved and not news)
+            if self.look_at == inf and not self._rescued:
+                self.look_at = now + 2 * self.rtt.srtt + TICK
         self._delivered = 0
         self._moved = False
         if self.phase == OPEN and not board:

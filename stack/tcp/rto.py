@@ -10,12 +10,12 @@ from __future__ import annotations
 INITIAL_RTO = 1.0
 """RFC 6298, section 2.1."""
 MIN_RTO = 0.2
-"""RFC 6298 rounds up to 1 s; deployed stacks use 200 ms, which still exceeds every delayed acknowledgement of ours."""
+"""RFC 6298 rounds up to 1 s; deployed stacks use 200 ms on top of the round trip, by which an acknowledgement may be
+delayed."""
 MAX_RTO = 60.0
 """RFC 6298, section 2.5: at least 60 s."""
 AFTER_LOST_SYN = 3.0
 """RFC 6298, section 5.7: where the handshake already needed a copy, the round trip may exceed the initial second."""
-CLOCK_GRANULARITY = 0.001
 
 
 class RtoEstimator:
@@ -72,8 +72,7 @@ class RtoEstimator:
         else:
             self.rttvar += (abs(self.srtt - rtt) - self.rttvar) / (4 * expected)
             self.srtt += (rtt - self.srtt) / (8 * expected)
-        rto = self.srtt + max(CLOCK_GRANULARITY, 4 * self.rttvar)
-        self.base = self.rto = min(max(rto, self._minimum), MAX_RTO)
+        self.base = self.rto = min(self.srtt + max(self._minimum, 4 * self.rttvar), MAX_RTO)
 
     def back_off(self) -> None:
         """The timer expired (section 5.5)."""

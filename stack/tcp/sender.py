@@ -195,7 +195,7 @@ class Sender(Recovery):
         if board is not None and board.lost:
             quantum = self._resend(pieces, now, quantum)
             self.retransmit_now = quantum <= 0 and self._next_copy() is not None
-        elif self.prr is not None and board is not None and not self._rescued and not self.unsent and self.sack:
+        if self.prr is not None and board is not None and not board.lost and not self._rescued:
             self._rescue(board, pieces, now)
         return quantum
 

@@ -159,7 +159,7 @@ class Victim:
             assert not ranges or sender.base <= ranges[0][0] < ranges[-1][1] <= sender.base + sender.flight
             assert board.sacked == sum(end - start for start, end, mark in ranges if mark == SACKED)
             assert board.lost == sum(end - start for start, end, mark in ranges if mark <= LOST)
-            assert 0 <= sender.flight - board.gone
+            assert sender.flight >= board.gone >= 0
             assert sum(mark == SACKED for _, _, mark in ranges) <= MAX_RANGES
         held = receiver.backlog_bytes + receiver.early.size
         assert self.budget.used == held >= 0

@@ -59,7 +59,7 @@ def test_the_threshold_falls_once_for_one_loss() -> None:
     talk.passes(4)
     talk._pump()
     assert talk.connection.sender.retries >= 2
-    assert talk.connection.sender.cc.ssthresh == 25_000  # type: ignore[attr-defined]
+    assert talk.connection.sender.cc.ssthresh == 25_000
 
 
 def test_small_writes_are_joined_while_they_wait() -> None:
