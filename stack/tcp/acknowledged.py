@@ -37,11 +37,11 @@ class Acknowledged(Intake):
         if covered & HALF:
             # Older than SND.UNA: fine within the largest window ever seen, else a blind guess (RFC 5961, section 5.2);
             # and what lies before the first byte that was ever acknowledged is one, too.
-            if (sender.una - ack) & MASK > min(sender.max_wnd, (sender.una - sender.iss - 1) & MASK):
+            if (sender.una - ack) & MASK > min(sender.max_wnd, sender.base):
                 self._challenge(now)
                 return False
         elif covered:
-            if covered > (sender.largest - sender.una) & MASK:
+            if covered > (sender.nxt - sender.una) & MASK:
                 self._challenge(now)
                 return False
             # Only what advances SND.UNA is timed (RFC 7323, section 4.1).
@@ -49,17 +49,19 @@ class Acknowledged(Intake):
                 sender.acked(ack, now)
             else:
                 sender.acked(ack, now, self.stamps.round_trip(echo, now))
-            if sacks and sender.take_sacks(sacks) and not sender.in_recovery:
+            if sacks and sender.take_sacks(sacks):
                 sender.duplicate()
             sender.update_window(seq, ack, window, now)
             if self._life_until < inf and self.state is not TIME_WAIT:
                 self._life_until = now + self._config.orphan  # an orphan may take its time while it gets on
-            if sender.fin_sent and ack == sender.largest and not sender.unsent:
+            if sender.fin_sent and ack == sender.nxt and not sender.unsent:
                 self._fin_acked(now)
             self._user.acked()
         else:
-            if sender.una != sender.nxt and (
-                sacks and sender.take_sacks(sacks) if sender.sack else not length and window == sender.wnd
+            if (
+                sacks and sender.take_sacks(sacks)
+                if sender.sack
+                else sender.una != sender.nxt and not length and window == sender.wnd
             ):
                 sender.duplicate()
             elif sender.persisting:

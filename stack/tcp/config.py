@@ -33,6 +33,9 @@ class TcpConfig:
     """Ask for ECN when opening a connection. Off as Linux has it: some middlebox may drop such a SYN."""
     congestion: Callable[[int], CongestionControl] = NewReno
     """Made for each connection with its segment size."""
+    nagle: bool = False
+    """Whether a small segment waits while others are in flight (RFC 9293, section 3.7.4). Off, as in asyncio's own
+    connections: who writes small pieces that belong together joins them, and who forwards does not know."""
     min_rto: float = MIN_RTO
     """A link inside another TCP sets it high: there a late acknowledgement means a stall, not a loss."""
     longest_persist: float = MAX_RTO

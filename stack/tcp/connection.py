@@ -99,7 +99,7 @@ class Connection(Arrival):
             self.receiver.release()
             return waited
         if self.state not in SILENT:
-            self._reset = Segment(self.sender.largest, self.receiver.nxt, RST | ACK, 0)
+            self._reset = Segment(self.sender.nxt, self.receiver.nxt, RST | ACK, 0)
         self._end(None, tell=False)
         return True
 
@@ -164,13 +164,12 @@ class Connection(Arrival):
         if ack_due and sender.sack and (receiver.early.size or self._duplicate is not None):
             sacks = self._report()
         if self._ack_now or sacks:
-            # SND.NXT may have gone back for a retransmission; to a peer that has all, a lower number would look old.
-            self._transmit_bare(out, sender.largest, now, sacks)
+            self._transmit_bare(out, sender.nxt, now, sacks)
         return out
 
     def _transmit_data(self, out: list[Segment], now: float, quantum: int) -> None:
         sender, receiver, stamps, echo, ecn = self.sender, self.receiver, self.stamps, self._echo, self.ecn
-        new = sender.largest
+        new = sender.nxt
         pieces = sender.transmit(now, quantum)
         if not pieces:
             return
@@ -222,8 +221,8 @@ class Connection(Arrival):
 
     def next_timeout(self) -> float:
         """When `handle_timeout` wants to be called, in the clock of `now`; inf: not at all."""
-        at = self.sender.deadline
-        at = min(at, self._delayed_ack_at, self._retry_at, self._life_until)
+        sender = self.sender
+        at = min(sender.deadline, sender.look_at, self._delayed_ack_at, self._retry_at, self._life_until)
         if self._keepalive and self.state in KEPT_ALIVE:
             # Counted from the last probe: after a jump of the clock each of them still has its time to be answered.
             if self._probes:
@@ -241,6 +240,8 @@ class Connection(Arrival):
             self._syn_timeout()
         if now >= self.sender.deadline:
             self._retransmission_timeout(now)
+        elif now >= self.sender.look_at:
+            self.sender.look(now)
         if now >= self._life_until:
             if self.state is TIME_WAIT:
                 self._end(None)

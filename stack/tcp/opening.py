@@ -72,7 +72,6 @@ class Opening(Acknowledged):
         if mss != sender.mss:
             most = sender.max_payload - self.option_bytes
             sender.set_mss(mss, max(most // mss * mss, mss) if sender.max_payload > sender.mss else mss)
-            sender.cc = config.congestion(mss)
             # Segments as large as the peer takes are about what it sends: two of them are acknowledged at once.
             self._ack_every = min(2 * mss, self._ack_every)
         sender.sack = config.sack and options.sack_permitted
@@ -116,7 +115,7 @@ class Opening(Acknowledged):
         else:
             sender.rtt.stop_timing()
         self._retry_at = now + sender.rtt.rto
-        sender.nxt = sender.largest = add(sender.iss, 1)
+        sender.nxt = add(sender.iss, 1)
         window = min(receiver.buffer, 0xFFFF)
         stamp = None if stamps is None else stamps.pair(now)
         if self.state is SYN_SENT:

@@ -1,6 +1,6 @@
 """The sending half: what is acknowledged, the peer's window, what may leave now, and the timers' part of it.
 
-The queue is in :mod:`.sendqueue`, what is done about losses in :mod:`.recovery`.
+The queue is in :mod:`.sendqueue`; what is done about losses in :mod:`.recovery`, :mod:`.tailprobe` and :mod:`.copies`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from math import inf
 
 from .recovery import Recovery
 from .segment import ACK, FIN, PSH
-from .sendqueue import Piece
+from .sendqueue import OPEN, RECOVERY, Piece
 from .seq import HALF, MASK, add
 
 
@@ -52,53 +52,52 @@ class Sender(Recovery):
         if not self.unsent:
             return False
         usable = self._usable()
-        return usable >= self.mss or usable >= self.queued or self._worth_sending(usable)
+        if usable < self.mss and usable < self.queued and not self._worth_sending(usable):
+            return False
+        return not (self.nagle and self._small())
+
+    def _small(self) -> bool:
+        """Nagle's rule: a small segment waits while others are in flight, unless it is the last of all."""
+        return self.queued < self.mss and self.nxt != self.una and not self.fin_queued
 
     # -- what came back
 
     def acked(self, ack: int, now: float, rtt: float | None = None) -> int:
-        """Take an acknowledgement with SND.UNA < `ack` <= `largest`; returns the sequence numbers newly covered.
+        """Take an acknowledgement with SND.UNA < `ack` <= SND.NXT; returns the sequence numbers newly covered.
 
-        `rtt`: the round trip in seconds by the echoed timestamp; None: it is timed here.
+        `rtt` in seconds when an echoed timestamp tells it (RFC 7323, section 4.1), else the sender times by itself.
         """
-        before = self.nxt - self.una & MASK
         count = (ack - self.una) & MASK
+        estimator = self.rtt
+        if rtt is None:
+            estimator.acked(ack, now)
+        else:
+            estimator.sample(rtt, max(((self.nxt - self.una) & MASK) // (2 * self.mss), 1))
+        cc = self.cc
+        if cc.stalls:
+            estimator.rto = estimator.base  # what is late was not lost: no reason to wait longer for the next
+        elif cc.samples and self.board is None:
+            cc.round_trip(now - self._sent_at(self.base + count - 1), self.base + count, self.base + self.flight)
+        full = self.base < self._full_at
         self.una = ack
-        ahead = (self.nxt - ack) & HALF  # of what was sent again after a timeout: the first copies did arrive
-        if ahead:
-            self.nxt = ack
+        self.base += count
         self._drop(count)
-        if ahead and self.cc.stalls and self.sack:
-            self._resume()
-        board = self.board
-        if board is not None:
-            board.advance(count)
-            if not board:
-                board = self.board = None
-        if ack == self.fin_end:
-            self.fin_sent = True  # the peer has it, though a timeout meanwhile put it back to be sent again
-        timing = self.rtt
-        if rtt is not None and not timing.timing:
-            timing.sample(rtt)  # of a segment sent again, too: the echo tells which copy is meant (RFC 7323, section 4)
-        timing.acked(ack, now)
         self.retries = 0
         self.persisting = False
-        self.deadline = now + timing.rto if self.nxt != ack else inf
-        if not self.in_recovery:
-            self.duplicates = 0
-            self.cc.acked(count, before)
-            if not (ack - self.recover) & HALF:
-                self.recover = ack  # kept near: 2 GiB behind it would look like ahead
-        elif (ack - self.recover) & HALF:
-            # RFC 6582, section 3.2, step 3: the next hole is lost as well. With SACK and nothing reported beyond it, it
-            # may only be late; one segment of it is then what RFC 6675 calls a rescue.
-            if not self.sack:
-                self.cc.partial(count)
+        self.progress_at = now
+        self.deadline = now + estimator.rto if self.nxt != ack else inf
+        phase = self.phase
+        if self.board is not None:
+            self._covered(self.board, count, now, inf if rtt is None else now - rtt)
+        self._end_runs()
+        if phase != RECOVERY:
+            cc.acked(count, now, estimator.srtt, full=full or phase != OPEN)
+            if phase == OPEN:
+                self.duplicates = 0
+        if self._probe_end >= 0:
             self.retransmit_now = True
-        else:
-            self.in_recovery = self.retransmit_now = False
-            self.duplicates = 0
-            self.cc.leave_recovery(self.flight)
+        elif self.sack and not cc.stalls:
+            self._arm_probe(now)
         return count
 
     def update_window(self, seq: int, ack: int, window: int, now: float) -> None:
@@ -109,75 +108,113 @@ class Sender(Recovery):
                 self.deadline = now + self.rtt.rto if self.nxt != self.una else inf
                 self.retries = 0
                 self.rtt.rto = self.rtt.base
+                self.progress_at = now
+            if window > self.wnd and self.board is not None:
+                self.retransmit_now = True
             self.wnd = window
             if window > self.max_wnd:
                 self.max_wnd = window
             self.wl1 = seq
             self.wl2 = ack
 
-    def ece(self, now: float) -> None:
-        """An acceptable acknowledgement says that a router marked a packet of ours (RFC 3168, section 6.1.2)."""
-
-    def set_mss(self, mss: int, max_payload: int) -> None:
-        """From now on segments hold `mss` bytes and packets `max_payload`."""
-        self.mss = mss
-        self.max_payload = max_payload
-
     # -- what goes out
 
     def transmit(self, now: float, quantum: int) -> list[Piece]:
-        """The segments to send now, at most about `quantum` bytes of payload; 0: only see to the persist timer."""
+        """The segments to send now, at most about `quantum` bytes of payload; 0: only see to the timers."""
         pieces: list[Piece] = []
-        if self.retransmit_now and quantum > 0:
-            self.retransmit_now = False
-            if self.board is None:
-                self._fast_retransmit(pieces, now)
-            else:
-                quantum = self._fill_holes(self.board, pieces, now, quantum)
-        limit = self.wnd if self.wnd < self.cc.cwnd else self.cc.cwnd
-        while self.unsent and quantum > 0:
-            usable = limit - ((self.nxt - self.una) & MASK) if self.board is None else self._usable()
-            if usable < self.mss and usable < self.queued and not self._worth_sending(usable):
-                break
-            payload = self._next_payload(usable if usable < self.max_payload else self.max_payload)
-            size = len(payload)
-            pieces.append((self.nxt, ACK if self.unsent else ACK | PSH, payload))
-            quantum -= size
-            self.queued -= size
-            self._keep_sent(payload)
-            self._advance(size, now)
+        if self.retransmit_now:
+            quantum = self._repeat(pieces, now, quantum)
+        board = self.board
+        if self.unsent and quantum > 0:
+            if self.nxt == self.una and now - self._run_at > self.rtt.rto:
+                self.cc.idle(now - self._run_at, self.rtt.rto)
+            limit = self.cc.cwnd
+            whole = limit < self.wnd  # segments: the rest of a congestion window is worth no small one
+            if not whole:
+                limit = self.wnd
+            while self.unsent and quantum > 0:
+                usable = limit - ((self.nxt - self.una) & MASK) if board is None else self._usable()
+                queued = self.queued
+                if usable < self.mss and usable < queued and not self._worth_sending(usable):
+                    break
+                if usable > self.max_payload:
+                    usable = self.max_payload
+                if usable < queued:
+                    if whole and usable > self.mss:
+                        usable -= usable % self.mss
+                elif self.nagle and queued % self.mss and not self.fin_queued:
+                    if self._small():
+                        break
+                    if queued > self.mss:
+                        usable = queued - queued % self.mss
+                if now > self._run_until or not self._run_starts:
+                    self._begin_run(now)
+                payload = self._next_payload(usable)
+                size = len(payload)
+                flags = self._data_flags
+                pieces.append((self.nxt, flags if self.unsent else flags | PSH, payload))
+                if flags != ACK:
+                    self._data_flags = ACK
+                quantum -= size
+                self.queued -= size
+                self._keep_sent(payload)
+                self._advance(size, now)
+            flight = (self.nxt - self.una) & MASK
+            cwnd = self.cc.cwnd
+            if flight + self.mss > cwnd or (flight * 2 >= cwnd and cwnd < self.cc.ssthresh):
+                self._full_at = self.base + flight
         if self.fin_queued and quantum > 0 and self._fin_fits:
             self.fin_sent = True
+            if now > self._run_until or not self._run_starts:
+                self._begin_run(now)
             seq, flags, payload = pieces[-1] if pieces else (0, 0, b"")
             if payload and (seq + len(payload)) & MASK == self.nxt:
                 pieces[-1] = (seq, flags | FIN, payload)
             else:
                 pieces.append((self.nxt, ACK | FIN, b""))
             self._advance(1, now)
-            self.fin_end = self.nxt
         if self.deadline == inf and self.nxt == self.una and self._waits:
             # The window is closed (or silly) with nothing in flight whose answer could tell of its opening: probe
             # from RTO on, doubling (RFC 9293, section 3.8.6.1).
             self.persisting = True
             self.deadline = now + self.rtt.rto
+            self.progress_at = now
+        if pieces and self.sack and not self.cc.stalls:
+            self._arm_probe(now)
         return pieces
+
+    def _repeat(self, pieces: list[Piece], now: float, quantum: int) -> int:
+        """What is to be sent again, and a tail loss probe; returns what is left of the quantum."""
+        self._assess(now)
+        if quantum <= 0:
+            self.retransmit_now = self._probing or self._next_copy() is not None
+            return quantum
+        if self._probing:
+            self._send_probe(pieces, now)
+        board = self.board
+        if board is not None and board.lost:
+            quantum = self._resend(pieces, now, quantum)
+            self.retransmit_now = quantum <= 0 and self._next_copy() is not None
+        if self.prr is not None and board is not None and not board.lost and not self._rescued:
+            self._rescue(board, pieces, now)
+        return quantum
 
     def _worth_sending(self, usable: int) -> bool:
         """Sender's silly-window avoidance (RFC 9293, section 3.8.6.2.1) for less than a segment and than the queue."""
         return usable > 0 and usable * 2 >= self.max_wnd
 
     def _advance(self, size: int, now: float) -> None:
-        nxt = (self.nxt + size) & MASK
-        if (self.largest - nxt) & HALF:
-            if self.nxt == self.largest and not self.rtt.timing:
+        """New data leaves, or the FIN."""
+        self.nxt = nxt = (self.nxt + size) & MASK
+        if self.board is None:
+            if not self.rtt.timing:
                 self.rtt.start_timing(nxt, now)
-            self.largest = nxt
-        else:
-            self.retransmitted += 1
-        self.nxt = nxt
+        elif self.prr is not None:
+            self.prr.out += size
         if self.deadline == inf or self.persisting:
             self.persisting = False
             self.deadline = now + self.rtt.rto
+            self.progress_at = now
 
     # -- the timer
 
@@ -192,8 +229,18 @@ class Sender(Recovery):
                 self._force(now)
                 return False
             return True
-        self.cc.timeout(self.flight, again=self.retries > 1)
-        self.go_back()
+        first = self.phase <= RECOVERY or self.retries == 1
+        self._ask(now)
+        if self.wnd == 0:
+            # The peer shrank its window to nothing: only its opening can help, and it lives while it answers probes.
+            self.persisting = True
+            self.deadline = now + min(self.rtt.rto, self._longest_persist)
+            return True
+        cc = self.cc
+        if first:
+            self._undo_since = inf
+            self._undo_copies = 0
+        cc.timeout(min(self.flight, cc.cwnd), now, again=not first)
         self.deadline = inf
         return False
 
@@ -211,7 +258,8 @@ class Sender(Recovery):
         """The connection ended: let go of the data."""
         self.unsent.clear()
         self.sent.clear()
-        self.board = None
+        self.board = self.prr = None
+        self.phase = OPEN
         self.queued = 0
-        self.deadline = inf
-        self.retransmit_now = False
+        self.deadline = self.look_at = inf
+        self.retransmit_now = self._probing = False

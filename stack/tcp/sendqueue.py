@@ -2,16 +2,23 @@
 
 Data stays in the chunks it came in (what one read of a host socket returned), from `unsent` to `sent` to acknowledged;
 only small chunks are joined, so that a chunk of up to 64 KiB leaves as one super-segment without a copy.
+
+When something was sent for the first time, a log of runs tells: what leaves within a sixteenth of a round trip is one
+run, so a burst costs one entry however many packets it is. Positions in it are sequence numbers without the wrap,
+counted from the first byte of the connection.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from math import inf
 
 from .congestion import CongestionControl
+from .prr import Prr
+from .rack import Rack
 from .rto import MAX_RTO, MIN_RTO, RtoEstimator
 from .scoreboard import Scoreboard
+from .segment import ACK
 from .seq import MASK
 
 Chunk = bytes | memoryview
@@ -24,28 +31,46 @@ JOIN_BELOW = 16 * 1024
 KEEP_APART = 4096
 """Sent chunks smaller than this are kept as one: an object for each tiny one costs twenty times its bytes."""
 
+RUNS_A_ROUND = 16
+LONGEST_RUN = 0.001
+"""Seconds: no run is longer, nor a sixteenth of the round trip, a quarter of RACK's least reordering window."""
+RUNS_SHIFT = 8
+"""Whenever so many more runs (256) are in flight, runs become twice as long: a link that stands still is no leak."""
+
+OPEN, RECOVERY, ASKING, REPAIR = range(4)
+"""Phases: nothing is known to be lost; losses are repaired (RFC 6675); the retransmission timer expired, and its one
+segment is a question; and, after an answer that shows that all was lost, all is sent again in slow start."""
+
+
+NOTHING = -1.0
+
+ACK_CWR = ACK | 0x80
+"""New data that says that the sender has reacted to ECN (RFC 3168, section 6.1.2)."""
+
 
 class SendQueue:
     """The state of the sending half, and what is done to its queue."""
 
     __slots__ = (
-        "_first_hole", "_longest_persist", "board", "cc", "deadline", "duplicates", "fin_end", "fin_queued",
-        "fin_sent", "in_recovery", "iss", "largest", "max_payload", "max_wnd", "mss", "nxt", "persisting", "queued",
-        "recover", "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale", "sent", "una", "unsent",
-        "wl1", "wl2", "wnd",
+        "_cwr_end", "_data_flags", "_delivered", "_forced", "_full_at", "_longest_persist", "_moved", "_probe_end",
+        "_probe_flight", "_probing", "_reports", "_rescued", "_run_at", "_run_starts", "_run_times", "_run_until",
+        "_undo_copies", "_undo_since", "base", "board", "cc", "deadline", "duplicates", "fin_queued", "fin_sent",
+        "iss", "look_at", "max_payload", "max_wnd", "mss", "nagle", "nxt", "persisting", "phase", "progress_at",
+        "prr", "queued", "rack", "recover", "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale",
+        "sent", "una", "undone", "unsent", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(
         self, iss: int, mss: int, max_payload: int, cc: CongestionControl, min_rto: float = MIN_RTO,
-        longest_persist: float = MAX_RTO,
+        longest_persist: float = MAX_RTO, *, nagle: bool = False,
     ) -> None:  # fmt: skip
         self.iss = iss
         self.una = iss
         """SND.UNA."""
         self.nxt = iss
-        """SND.NXT; goes back to SND.UNA at a retransmission timeout."""
-        self.largest = iss
-        """The highest sequence number ever sent (exclusive): what an acknowledgement may cover."""
+        """SND.NXT: the highest sequence number ever sent (exclusive), for it never goes back."""
+        self.base = 0
+        """The position of SND.UNA: what was acknowledged in all."""
         self.wnd = 0
         """SND.WND in bytes."""
         self.max_wnd = 0
@@ -61,39 +86,95 @@ class SendQueue:
         self.cc = cc
         self.rtt = RtoEstimator(minimum=min_rto)
         self._longest_persist = longest_persist
-        self.unsent: deque[Chunk] = deque()
-        self.sent: deque[Chunk] = deque()
+        self.nagle = nagle
+        """A small segment waits while others are in flight (RFC 9293, section 3.7.4)."""
+        self.unsent: list[Chunk] = []
+        self.sent: list[Chunk] = []
         self.queued = 0
         """Bytes in `unsent`."""
         self.fin_queued = False
         self.fin_sent = False
-        self.fin_end: int | None = None
-        """The sequence number after our FIN, once it was sent for the first time."""
+        self._data_flags = ACK
+        """Of the next new data: ACK, and CWR after a reaction to ECN."""
+        self._cwr_end = 0
+        """The position up to which data had been sent at the last reaction to ECN."""
+        self._run_starts: list[int] = []
+        """The position at which each run in flight begins; the first may begin before SND.UNA."""
+        self._run_times: list[float] = []
+        """When each run was sent."""
+        self._run_at = inf
+        """When the last run began, whether or not it is in flight still; inf: nothing was ever sent."""
+        self._run_until = -inf
+        """What is sent later begins another run."""
+        self._full_at = 0
+        """The position up to which data had been sent when the congestion window was last made full use of."""
+
         self.deadline = inf
         """When the retransmission or persist timer expires."""
         self.persisting = False
         """The deadline is the persist timer's."""
         self.retries = 0
         """Expiries in a row without an answer."""
-        self.duplicates = 0
+        self.progress_at = inf
+        """When something was last acknowledged, or when what waits began to wait."""
+        self.look_at = inf
+        """When `look` wants to be called: RACK's reordering timer, or that of the tail loss probe."""
+
         self.sack = False
         """Both sides use selective acknowledgements."""
+        self.phase = OPEN
         self.board: Scoreboard | None = None
-        """What the peer holds beyond SND.UNA; None while there is nothing."""
-        self.in_recovery = False
-        self._first_hole = False
-        """The first hole of this recovery is still to be sent."""
-        self.recover = iss
-        """RFC 6582's recover: where recovery ends."""
+        """What is known of the data in flight; None while nothing is, in phase OPEN only."""
+        self.rack: Rack | None = None
+        """Made at the first report of the peer."""
+        self.prr: Prr | None = None
+        """In RECOVERY, where there is a congestion window."""
+        self.duplicates = 0
+        self.recover = 0
+        """RFC 6582's recover: the position where this phase ends."""
         self.retransmit_now = False
-        """Fast retransmit: the first segment of `sent` is to be sent again."""
+        """There is news about losses, or something to send because of them: `transmit` is to be called."""
         self.retransmitted = 0
-        """Segments sent again, for the counters."""
+        """Packets sent again, for the counters."""
+        self.undone = 0
+        """Recoveries and timeouts that were needless, and undone, for the counters."""
+        self._delivered = 0
+        """Bytes acknowledged or reported since losses were last looked at."""
+        self._moved = False
+        """SND.UNA moved on since then."""
+        self._forced = False
+        """The next copy leaves whatever the congestion window says."""
+        self._rescued = False
+        """RFC 6675's rescue retransmission was used in this recovery."""
+        self._undo_since = NOTHING
+        """When the first copy since the window was last reduced left; inf: not yet; negative: nothing to undo."""
+        self._undo_copies = 0
+        """Bytes of copies since then that the peer has not reported as needless."""
+        self._probing = False
+        """A tail loss probe is to be sent."""
+        self._probe_end = -1
+        """The position after the tail loss probe in flight; -1: none."""
+        self._probe_flight = 0
+        """What was in flight when it left, if it was a copy; else 0."""
+        self._reports = 0
+        """Copies the peer has reported as needless, in all."""
 
     @property
     def flight(self) -> int:
         """Sequence numbers sent and not acknowledged."""
         return (self.nxt - self.una) & MASK
+
+    @property
+    def in_recovery(self) -> bool:
+        """Losses are being repaired that reports or duplicate acknowledgements told of."""
+        return self.phase == RECOVERY
+
+    @property
+    def waiting_since(self) -> float:
+        """Clock time since which data or the FIN waits for an acknowledgement, or for a window, without any progress;
+        inf when nothing waits.
+        """
+        return inf if self.deadline == inf else self.progress_at
 
     def write(self, data: bytes) -> None:
         """Queue a chunk. It is kept, not copied."""
@@ -109,27 +190,19 @@ class SendQueue:
             sent.append(payload)
 
     def _drop(self, count: int) -> None:
-        """Forget `count` acknowledged bytes, first of what is in flight, then of what was put back by a timeout."""
+        """Forget `count` acknowledged sequence numbers."""
         sent = self.sent
-        while count and sent:
-            head = sent[0]
-            size = len(head)
+        done = 0
+        for chunk in sent:
+            size = len(chunk)
             if size > count:
-                sent[0] = memoryview(head)[count:]
-                return
-            sent.popleft()
+                if count:
+                    sent[done] = memoryview(chunk)[count:]
+                break
+            done += 1
             count -= size
-        unsent = self.unsent
-        while count and unsent:
-            head = unsent[0]
-            size = len(head)
-            if size > count:
-                unsent[0] = memoryview(head)[count:]
-                self.queued -= count
-                return
-            unsent.popleft()
-            self.queued -= size
-            count -= size
+        if done:
+            del sent[:done]
 
     def _next_payload(self, room: int) -> Chunk:
         unsent = self.unsent
@@ -139,20 +212,23 @@ class SendQueue:
             view = memoryview(head)
             unsent[0] = view[room:]
             return view[:room]
-        unsent.popleft()
-        if size >= JOIN_BELOW or not unsent or size == room:
+        if size >= JOIN_BELOW or len(unsent) == 1 or size == room:
+            del unsent[0]
             return head
-        parts = [head]
-        while unsent and size < room:
-            head = unsent[0]
-            more = len(head)
-            if size + more > room:
-                view = memoryview(head)
-                parts.append(view[: room - size])
-                unsent[0] = view[room - size :]
+        size = done = 0
+        for chunk in unsent:
+            size += len(chunk)
+            if size > room:
                 break
-            parts.append(unsent.popleft())
-            size += more
+            done += 1
+        parts = unsent[:done]
+        del unsent[:done]
+        if size > room:
+            view = memoryview(unsent[0])
+            cut = len(view) - (size - room)
+            if cut:
+                parts.append(view[:cut])
+                unsent[0] = view[cut:]
         return b"".join(parts)
 
     def _copy(self, offset: int, size: int) -> Chunk:
@@ -169,3 +245,30 @@ class SendQueue:
             if not size:
                 break
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    # -- when it was sent
+
+    def _begin_run(self, now: float) -> None:
+        """What is sent next begins a run."""
+        longest = self.rtt.srtt / RUNS_A_ROUND
+        if longest > LONGEST_RUN:
+            longest = LONGEST_RUN
+        starts = self._run_starts
+        self._run_at = now
+        self._run_until = now + longest * (1 << (len(starts) >> RUNS_SHIFT))
+        starts.append(self.base + ((self.nxt - self.una) & MASK))
+        self._run_times.append(now)
+
+    def _end_runs(self) -> None:
+        """Forget the runs that are wholly acknowledged."""
+        starts = self._run_starts
+        if self.nxt == self.una:
+            starts.clear()
+            self._run_times.clear()
+        elif len(starts) > 1 and starts[1] <= self.base:
+            done = bisect_right(starts, self.base) - 1
+            del starts[:done], self._run_times[:done]
+
+    def _sent_at(self, position: int) -> float:
+        """When the byte at this position in flight was sent for the first time."""
+        return self._run_times[max(bisect_right(self._run_starts, position) - 1, 0)]

@@ -53,7 +53,9 @@ class ControlBlock:
         self._ack_every = min(2 * mss, config.receive_window // 2)
         """Bytes after which an acknowledgement is sent at once: two segments (RFC 9293, section 3.8.6.3), or half of
         the smallest window if that is less, lest the peer wait for the timer with its window full."""
-        self.sender = Sender(iss, mss, max_payload, config.congestion(mss), config.min_rto, config.longest_persist)
+        self.sender = Sender(
+            iss, mss, max_payload, config.congestion(mss), config.min_rto, config.longest_persist, nagle=config.nagle
+        )
         self.receiver = Receiver(config, budget, user.data_received)
         self.fin_seq = 0
         self._fin_received = False
