@@ -72,11 +72,6 @@ RULES = (
         and case.same_but(replies=None) and _first_block(case),
     ),
     Rule(
-        "CWR",
-        "Not sent yet (RFC 3168, section 6.1.2).",
-        lambda case: case.linux.flags == ["AC"] and case.ours.flags == ["A"],
-    ),
-    Rule(
         "SACK of a FIN",
         "Linux counts a FIN that came early into its blocks, and forgets what lies beyond one in order; ours tells of "
         "data alone.",
