@@ -60,8 +60,8 @@ survive: ## long: 1 GB each way, 2 GB beside twenty kills, a minute of frost, th
 kernel: ## gigabytes between our stack and Linux's over a line with 1 % loss and reordering (root); BYTES=10e9 SMALL=0.1
 	@scripts/system-packages test
 	@scripts/venv
-	@NETBRIDGE_KERNEL_BYTES=$(or $(BYTES),10e9) NETBRIDGE_KERNEL_SMALL=$(or $(SMALL),0.1) \
-		$(BIN)/pytest -s tests/stack/tcp/kernel/test_kernel_long.py
+	@NETBRIDGE_KERNEL_BYTES=$(or $(BYTES),10e9) NETBRIDGE_KERNEL_SMALL=$(or $(SMALL),0.1) NETBRIDGE_KERNEL_SEEDS=5000 \
+		$(BIN)/pytest -s tests/stack/tcp/kernel
 
 load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods (root); ARGS="--only NAME --scale 0.1"
 	@scripts/system-packages bench

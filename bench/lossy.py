@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import math
 import statistics
@@ -27,6 +26,8 @@ from bench.lossy_line import Conditions, Line, Measured, precise_loop
 from bench.report import grid
 
 from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.congestion import NewReno
+from netbridge.stack.tcp.cubic import Cubic
 
 LOSSES = (0.0, 0.001, 0.01, 0.03)
 ROUND_TRIPS = {0.001: 1.0, 0.02: 2.5, 0.1: 5.0}
@@ -43,9 +44,7 @@ LONG = 0.05
 """Seconds of round trip from which a line without loss is measured once: chance has no part in it."""
 SEGMENT = 1448
 ENDS = {"linux": "Linux > Linux", "sends": "ours > Linux", "takes": "Linux > ours"}
-CONTROLS = {"cubic": ("cubic", "Cubic"), "newreno": ("congestion", "NewReno")}
-"""By name: module and class."""
-DEFAULT = "cubic" if importlib.util.find_spec("netbridge.stack.tcp.cubic") else "newreno"
+CONTROLS = {"cubic": Cubic, "newreno": NewReno}
 LEAST = 0.9
 """Of Linux's goodput, required."""
 
@@ -55,12 +54,6 @@ def expected(conditions: Conditions) -> float:
     if not conditions.loss:
         return conditions.rate * 8
     return min(conditions.rate * 8, 1.22 * SEGMENT * 8 / (conditions.rtt * math.sqrt(conditions.loss)))
-
-
-def tcp(congestion: str) -> TcpConfig:
-    """Our stack's settings with the congestion control of that name."""
-    module, name = CONTROLS[congestion]
-    return TcpConfig(congestion=getattr(importlib.import_module(f"netbridge.stack.tcp.{module}"), name))
 
 
 async def side_by_side(
@@ -100,11 +93,11 @@ def measure_cell(conditions: Conditions, seconds: float, config: TcpConfig) -> d
 
 
 def measure(
-    *, rate: float = RATE, congestion: str = DEFAULT, losses: Sequence[float] = LOSSES,
+    *, rate: float = RATE, congestion: str = "cubic", losses: Sequence[float] = LOSSES,
     round_trips: Sequence[float] = tuple(ROUND_TRIPS),
 ) -> dict[str, Any]:
     """The whole table."""
-    config = tcp(congestion)
+    config = TcpConfig(congestion=CONTROLS[congestion])
     cells = []
     for rtt in round_trips:
         for loss in losses:
@@ -147,7 +140,7 @@ def text(result: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="TCP over lossy lines, ours beside Linux's.")
     parser.add_argument("--rate", type=float, default=RATE / 1e6, help="Mbit/s (default %(default)g)")
-    parser.add_argument("--congestion", default=DEFAULT, choices=CONTROLS, help="of ours (default %(default)s)")
+    parser.add_argument("--congestion", default="cubic", choices=CONTROLS, help="of ours (default %(default)s)")
     parser.add_argument("--loss", type=float, nargs="*", default=LOSSES, help="probabilities")
     parser.add_argument("--rtt", type=float, nargs="*", default=list(ROUND_TRIPS), help="seconds")
     parser.add_argument("--json", type=Path, help="where to write the figures")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .case import Case, Rule
+from .script import Says
 from .wire import ACK, FIN, RST, SYN, Reply
 
 CLOSING = frozenset({"FIN-WAIT-1", "FIN-WAIT-2", "CLOSING", "TIME-WAIT", "LAST-ACK"})
 
+SYN_OPTIONS = ("sack-permitted", "wscale", "timestamp")
 ADVANCED = {"FIN-WAIT-1": ("FIN-WAIT-2",), "CLOSING": ("TIME-WAIT",), "LAST-ACK": ("CLOSED",)}
 """Where the ACK of our FIN leads."""
 
@@ -28,14 +30,24 @@ def _without(replies: tuple[Reply, ...], *options: str) -> list[Reply]:
 
 
 def _sack_on_data(case: Case) -> bool:
-    return any(reply.payload for reply in case.linux.replies) and _without(case.linux.replies, "sack") == _without(
+    told = any(reply.payload or set("FR") & set(reply.flags) for reply in case.linux.replies)
+    return told and _without(case.linux.replies, "sack") == _without(case.ours.replies, "sack")
+
+
+def _first_block(case: Case) -> bool:
+    """Whether ours are Linux's SACK blocks but for the first, which Linux may not have."""
+    theirs, ours = (
+        [edges for reply in seen.replies for option in reply.options if option[0] == "sack" for edges in option[1:]]
+        for seen in (case.linux, case.ours)
+    )
+    return len(ours) > 1 and ours[2:] in (theirs, theirs[2:]) and _without(case.linux.replies, "sack") == _without(
         case.ours.replies, "sack"
     )
 
 
 def _halves(case: Case) -> bool:
-    sizes = [len(reply.payload) for reply in case.linux.replies]
-    return bool(sizes) and sum(sizes) > 0 and case.linux.state == case.ours.state and case.same_but(replies=None)
+    sizes = [[len(reply.payload) for reply in seen.replies] for seen in (case.linux, case.ours)]
+    return any(sizes[0]) and sizes[0] != sizes[1] and case.same_but(replies=None)
 
 
 RULES = (
@@ -44,6 +56,56 @@ RULES = (
         "Linux repeats its SACK blocks on data; ours tell them by acknowledgements of their own, so that a data "
         "packet's header is one pack of fixed size (RFC 2018, section 4, asks for the acknowledgement only).",
         _sack_on_data,
+    ),
+    Rule(
+        "no timestamp",
+        "Where timestamps were agreed on, a segment without one is dropped (RFC 7323, section 3.2); Linux takes it.",
+        lambda case: isinstance(case.step, Says) and case.step.stamp is None and case.stamped
+        and case.ours.state == case.state and not case.ours.replies,
+    ),
+    Rule(
+        "D-SACK",
+        "Every repeated byte is told of (RFC 2883); Linux leaves it out in a handshake, beside an ACK that it "
+        "challenges, and where early data goes on beyond what came before. Of two repeated ranges each tells of "
+        "another.",
+        lambda case: (case.says(0, without=FIN) or case.says(0, without=ACK)) and case.length > 0
+        and case.same_but(replies=None) and _first_block(case),
+    ),
+    Rule(
+        "SACK of a FIN",
+        "Linux counts a FIN that came early into its blocks, and forgets what lies beyond one in order; ours tells of "
+        "data alone.",
+        lambda case: case.says(FIN | ACK, without=SYN | RST) and case.same_but(replies=None)
+        and _without(case.linux.replies, "sack", "timestamp") == _without(case.ours.replies, "sack", "timestamp"),
+        lasting=True,
+    ),
+    Rule(
+        "RST at the end of early data",
+        "Where the highest SACK block ends Linux takes a reset as exact, as all that may have been sent; RFC 5961, "
+        "section 3.2, has it challenged.",
+        lambda case: case.says(RST) and case.linux.state == "CLOSED" and case.ours.flags == ["A"]
+        and any(option[0] == "sack" for reply in case.ours.replies for option in reply.options),
+    ),
+    Rule(
+        "TS.Recent",
+        "It is taken of segments in the window, by the sequence number alone (RFC 7323, section 5.3, R2 before R3); "
+        "Linux takes it of old data too, and leaves it where the ACK is old.",
+        lambda case: not case.says(RST) and case.stamped and case.same_but(replies=None)
+        and _without(case.linux.replies, "timestamp") == _without(case.ours.replies, "timestamp"),
+        lasting=True,
+    ),
+    Rule(
+        "RST with an old timestamp",
+        "Resets pass PAWS (RFC 7323, section 5.2); Linux drops one in a handshake.",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(RST) and case.stamped and not case.linux.replies
+        and case.linux.state == case.state,
+    ),
+    Rule(
+        "old ACK with an old timestamp",
+        "Without data it is answered as any that PAWS drops (RFC 7323, section 5.3); Linux takes it for a late one.",
+        lambda case: case.says(ACK, without=SYN | RST | FIN) and case.stamped and not case.length
+        and not case.linux.replies and case.ours.flags == ["A"] and case.same_but(replies=None),
+        lasting=True,
     ),
     Rule(
         "another SYN in SYN-RECEIVED",
@@ -70,7 +132,8 @@ RULES = (
     Rule(
         "shutdown in SYN-SENT",
         "The connection is deleted on both; a Linux application hears ECONNRESET of it.",
-        lambda case: case.state == "SYN-SENT" and case.calls("shutdown") and case.same_but(error=None),
+        lambda case: (case.calls("shutdown") or case.calls("read")) and case.state in {"SYN-SENT", "CLOSED"}
+        and not case.ours.error and case.same_but(error=None),
     ),
     Rule(
         "no ACK flag, outside the window",
@@ -78,6 +141,7 @@ RULES = (
         "what has no ACK before.",
         lambda case: case.says(0, without=ACK | RST | SYN) and not case.linux.replies and case.same_but(replies=None)
         and case.ours.flags == ["A"],
+        lasting=True,
     ),
     Rule(
         "ACK on an old segment",
@@ -96,7 +160,7 @@ RULES = (
         "options of a simultaneous open",
         "Linux repeats all its SYN offered; ours only what the peer's SYN offered as well (RFC 7323, section 2.2).",
         lambda case: case.state == "SYN-SENT" and case.says(SYN, without=ACK) and case.same_but(replies=None)
-        and _without(case.linux.replies, "sack-permitted", "wscale", "timestamp") == list(case.ours.replies),
+        and _without(case.linux.replies, *SYN_OPTIONS) == _without(case.ours.replies, *SYN_OPTIONS),
     ),
     Rule(
         "early data that overlaps",
@@ -133,6 +197,7 @@ RULES = (
         "An ACK of what was never sent is challenged (RFC 5961, section 5.2); Linux does not look at it any more.",
         lambda case: case.state == "TIME-WAIT" and case.says(ACK, without=SYN | RST) and not case.linux.replies
         and case.linux.state == case.ours.state,
+        lasting=True,
     ),
     Rule(
         "EPIPE",

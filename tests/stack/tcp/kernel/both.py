@@ -51,7 +51,7 @@ def tell(kernel: Kernel, version: int, steps: Callable[[], Iterable[tuple[str, S
 def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> Told:
     told = Told()
     linux, ours = LinuxHost(kernel, version), StackHost(version)
-    state, closed = "CLOSED", False
+    state, closed, stamped = "CLOSED", False, False
     acks: list[int | None] = [None, None]
     try:
         for line, step in steps:
@@ -60,10 +60,14 @@ def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> To
                 raise Late
             told.compared += 1
             closed = closed or (isinstance(step, Calls) and step.what in {"close", "abort"})
+            stamped = stamped or any(
+                reply.flags in {"SA", "A"} and any(option[0] == "timestamp" for option in reply.options)
+                for reply in theirs.replies
+            )
             if theirs == mine:
                 told.log.append(f"{line:<34} {theirs}")
             else:
-                rule = explanation(Case(state, closed, step, theirs, mine))
+                rule = explanation(Case(state, closed, step, stamped, theirs, mine))
                 told.log += [f"{line:<34} Linux {theirs}", f"{'':34} we    {mine}"]
                 if rule is None:
                     told.unexplained = True
@@ -71,7 +75,7 @@ def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> To
                 told.log.append(f"{'':34} accepted: {rule.name}")
                 told.rules.append(rule)
             acks = [_last_ack(theirs, acks[0]), _last_ack(mine, acks[1])]
-            if acks[0] != acks[1] or not _alike(theirs, mine):
+            if acks[0] != acks[1] or not _alike(theirs, mine) or any(rule.lasting for rule in told.rules):
                 return told
             state = theirs.state
         return told

@@ -17,6 +17,8 @@ class Case:
     closed: bool
     """The application had closed it."""
     step: Step
+    stamped: bool
+    """Timestamps were agreed on."""
     linux: Seen
     ours: Seen
 
@@ -50,3 +52,5 @@ class Rule:
     name: str
     why: str
     explains: Callable[[Case], bool]
+    lasting: bool = False
+    """Both hold something else from then on: what comes after cannot be compared."""

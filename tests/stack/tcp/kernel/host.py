@@ -44,9 +44,11 @@ class Host(abc.ABC):
     def take(self, step: Step) -> Seen:
         """Do one step."""
         if isinstance(step, Says):
-            self.inject(packet(PEER[self.version], HOST[self.version], TCP, self._segment(step)))
+            mark = 3 if step.marked else 0
+            self.inject(packet(PEER[self.version], HOST[self.version], TCP, self._segment(step), mark))
         elif step.what == "write":
-            if self.state() in NOT_OPEN:  # Linux may keep it until its timer comes
+            # In a handshake Linux may keep it until its timer comes; after the end each face says no in its own way.
+            if self.state() in NOT_OPEN | {"CLOSED"}:
                 return Seen((), self.state(), self.received, self.eof, self.error)
             self.write(pattern(self.written + 1, step.count))
             self.written += step.count
@@ -80,14 +82,14 @@ class Host(abc.ABC):
         if raw.flags & SYN:
             self._isn = raw.seq
         options, stamp = options_of(raw.options, PEER_ISN)
-        if stamp is not None:
-            self._stamp = stamp
+        if stamp is not None and (raw.flags & SYN or self.state() not in NOT_OPEN):
+            self._stamp = stamp  # Linux lets a handshake end by an echo of its SYN-ACK only
         letters = "".join(letter for bit, letter in enumerate("FSR.AUEC") if raw.flags >> bit & 1 and letter != ".")
         # A reset without an acknowledgement to go by bears 0 (RFC 9293, section 3.10.7.1), which is no ISN's relative.
         seq = raw.seq if raw.flags & RST and raw.seq == 0 else (raw.seq - self._isn) & MASK
         ack = (raw.ack - PEER_ISN) & MASK if raw.flags & ACK else None
         closed = raw.window == 0 and not raw.flags & RST
-        return Reply(letters, seq, ack, raw.payload, closed, options)
+        return Reply(letters, seq, ack, raw.payload, closed, options, raw.mark)
 
     @abc.abstractmethod
     def inject(self, data: bytes) -> None:

@@ -8,7 +8,6 @@ have fired all the same is done again by the caller (`late`).
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import select
@@ -24,7 +23,7 @@ from .sockdiag import open_diag, state_of
 from .wire import ICMP, ICMPV6, Raw, dissect, echo_request, packet
 
 SYSCTLS = {
-    "tcp_ecn": 0,
+    "tcp_ecn": 2,
     "tcp_invalid_ratelimit": 0,  # each challenge is answered
     "tcp_challenge_ack_limit": 2**31 - 1,
     "tcp_early_retrans": 0,  # no tail loss probe: it comes by time
@@ -153,8 +152,12 @@ class LinuxHost(Host):
 
     def write(self, data: bytes) -> None:
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # what a write is refused with is the face's business
+            try:
                 self._socket.send(data, socket.MSG_NOSIGNAL)
+            except BrokenPipeError:
+                pass  # that a write is refused is the face's business
+            except OSError as error:
+                self._failed(error)
 
     def shutdown(self) -> None:
         if self._socket is not None:

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 from .script import Step, parse
 
-OPENINGS = ("listen\n< S 0", "listen\n< S 0\n< A 1 1", "listen\n< S 0\n< A 1 1", "connect", "connect\n< SA 0 1")
+OPENED = "listen\n< S 0 {offers}\n< A 1 1 {stamp}"
+OPENINGS = ("listen\n< S 0 {offers}", OPENED, OPENED, OPENED, "connect", "connect\n< SA 0 1 {offers}")
 FLAGS = ("A", "PA", "FA", "R", "RA", "S", "SA", "F", "P", "SFA", "SR", "FRA", "UA")
 FLAG_WEIGHTS = (46, 16, 9, 4, 2, 4, 3, 1, 2, 1, 1, 1, 2)
 CALLS = ("write 10", "write 1000", "write 2500", "shutdown", "close", "abort", "pause", "read")
 CALL_WEIGHTS = (8, 6, 4, 5, 4, 1, 3, 4)
+MOST_WRITES = 3
+"""Linux counts its congestion window in packets and we in bytes: neither is to be full."""
 
 
 class Chance:
@@ -28,9 +31,13 @@ class Chance:
         self._host_next = 1
         """One past what the host may have sent."""
         self._ended = False
+        self._writes = 0
+        self._offers = self._random.choice(("", "", "sackok", "ts=1000", "ts=1000 sackok wscale=3"))
+        self._stamp = 1000
 
     def __iter__(self) -> Iterator[tuple[str, Step]]:
-        opening = parse(self._random.choice(OPENINGS))
+        stamp = "ts=1000" if "ts" in self._offers else ""
+        opening = parse(self._random.choice(OPENINGS).format(offers=self._offers, stamp=stamp))
         yield from opening
         for _ in range(self._steps - len(opening)):
             yield from parse(self._call() if self._random.random() < 0.25 else self._segment())
@@ -39,6 +46,9 @@ class Chance:
         (call,) = self._random.choices(CALLS, CALL_WEIGHTS)
         if not self._ended:
             if call.startswith("write"):
+                self._writes += 1
+                if self._writes > MOST_WRITES:
+                    return "read"
                 self._host_next += int(call.split()[1])
             elif call in {"shutdown", "close"}:
                 self._host_next += 1
@@ -59,4 +69,8 @@ class Chance:
         )[0]
         if seq == self._next and "R" not in flags and "S" not in flags:
             self._next += length + ("F" in flags)
-        return f"< {flags} {seq} {ack} len={length}"
+        more = ""
+        if "ts" in self._offers:
+            self._stamp += draw.choice((0, 1, 1, 5))
+            more = f" ts={self._stamp - draw.choices((0, draw.randint(1, 500)), (12, 1))[0]}"
+        return f"< {flags} {seq} {ack} len={length}{more}"

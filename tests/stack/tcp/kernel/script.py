@@ -1,8 +1,8 @@
 """What is said to a host under test, line by line; who runs it compares what two hosts make of it.
 
-    < FLAGS seq [ack] [len=N] [win=N] [mss=N] [wscale=N] [sackok] [sack=1-5,9-12] [ts=N] [fill=C]
+    < FLAGS seq [ack] [len=N] [win=N] [mss=N] [wscale=N] [sackok] [sack=1-5,9-12] [ts=N] [fill=C] [ce]
         a segment arrives at the host; letters F S R P A U E C, numbers relative to the ISNs. A SYN says mss=1000
-        unless told otherwise.
+        unless told otherwise; `ce`: a router has marked it (RFC 3168).
     listen, connect         how the host's application begins; one of them is the first line
     write N                 it writes so many bytes
     shutdown, close, abort  its half-close, close, and close by reset
@@ -33,6 +33,7 @@ class Says:
     sacks: tuple[tuple[int, int], ...] = ()
     stamp: int | None = None
     fill: str = ""
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def parse(text: str) -> list[tuple[str, Step]]:
 
 def _says(words: list[str]) -> Says:
     flags = numbers(words[0])
-    plain = [int(word) for word in words[1:] if "=" not in word and word != "sackok"]
+    plain = [int(word) for word in words[1:] if "=" not in word and word not in {"sackok", "ce"}]
     named = dict(word.split("=") for word in words[1:] if "=" in word)
     syn = bool(flags & 2)
     return Says(
@@ -102,4 +103,5 @@ def _says(words: list[str]) -> Says:
         )),
         int(named["ts"]) if "ts" in named else None,
         named.get("fill", ""),
+        "ce" in words,
     )  # fmt: skip

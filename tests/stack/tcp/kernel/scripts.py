@@ -180,10 +180,51 @@ opened("paused reader, then FIN", "pause\n< FA 1 1 len=1000\nread\nclose\n< A 10
 opened("paused reader, then RST", "pause\n< PA 1 1 len=1000\n< R 1001\nread")
 opened("closed before it was read", "pause\n< PA 1 1 len=1000\nclose")
 
+# -- timestamps and ECN
+
+STAMPED = "listen\n< S 0 ts=1000\n< A 1 1 ts=1001\n"
+MARKED = "listen\n< SEC 0\n< A 1 1\n"
+
+script("timestamps: echoed", STAMPED + "< PA 1 1 len=10 ts=1002\n< A 21 1 len=10 ts=1003\n< A 31 1 len=10 ts=1005\n"
+       "< A 11 1 len=10 ts=1004\nwrite 2000\n< A 41 2001 ts=1006")
+script("timestamps: data partly old", STAMPED + "< PA 1 1 len=100 ts=1002\n< PA 51 1 len=100 ts=1003\n"
+       "< A 151 1 ts=1004")
+script("timestamps: an old one (PAWS)", STAMPED + "< PA 1 1 len=10 ts=900\n< PA 1 1 len=10 ts=1002\n< FA 11 1 ts=1001\n"
+       "< FA 11 1 ts=1002")
+script("timestamps: a reset with an old one", STAMPED + "< R 1 ts=900")
+script("timestamps: a SYN with an old one", STAMPED + "< S 1 ts=900\n< SA 0 1 ts=900")
+script("timestamps: an old one beyond the window", STAMPED + "< PA 200001 1 len=10 ts=900\n< PA 1 1 len=10 ts=1002")
+script("timestamps: a wrong echo's ACK", STAMPED + "write 10\n< A 1 50 ts=1002\n< A 1 11 ts=1003")
+script("timestamps: forgotten", STAMPED + "< PA 1 1 len=10\n< R 1")
+script("timestamps: not offered, then sent", OPENED + "< PA 1 1 len=10 ts=5\n< PA 11 1 len=10")
+script("timestamps: active", "connect\n< SA 0 1 ts=1000\nwrite 10\n< A 1 11 ts=1001\n< FA 1 11 ts=1002\nclose\n"
+       "< A 2 12 ts=1003")
+script("timestamps: active, declined", "connect\n< SA 0 1\nwrite 10\n< PA 1 11 len=5")
+script("timestamps and SACK", "listen\n< S 0 ts=1000 sackok wscale=7\n< A 1 1 ts=1001\n< A 101 1 len=10 ts=1002\n"
+       "< A 201 1 len=10 ts=1003\n< A 301 1 len=10 ts=1004\n< A 401 1 len=10 ts=1005\n< A 201 1 len=10 ts=1006\n"
+       "< A 1 1 len=500 ts=1007\n< A 1 1 len=10 ts=1008")
+script("TIME-WAIT with timestamps: a SYN with a newer one", STAMPED + "close\n< FA 1 2 ts=1002\n< S -10 ts=1003\n"
+       "< A -9 1 ts=1004")
+script("TIME-WAIT with timestamps: a SYN with the same", STAMPED + "close\n< FA 1 2 ts=1002\n< S -10 ts=1002")
+script("TIME-WAIT with timestamps: a SYN with an older one", STAMPED + "close\n< FA 1 2 ts=1002\n< S 500 ts=900")
+script("TIME-WAIT with timestamps: FIN with an old one", STAMPED + "close\n< FA 1 2 ts=1002\n< FA 1 2 ts=900\n"
+       "< FA 1 2 ts=1003")
+script("ECN: agreed", MARKED + "write 3000\n< A 1 1001\n< A 1 3001")
+script("ECN: a mark is echoed until CWR", MARKED + "< PA 1 1 len=10 ce\n< PA 11 1 len=10\nwrite 10\n"
+       "< PAC 21 11 len=10\n"
+       "< PA 31 11 len=10")
+script("ECN: an echo is answered by CWR, once", MARKED + "write 2000\n< AE 1 1001\n< AE 1 2001\nwrite 1000\n"
+       "write 100\n< A 1 3101")
+script("ECN: not asked for", "listen\n< S 0\n< A 1 1\n< PA 1 1 len=10 ce\nwrite 10")
+script("ECN: asked for wrongly", "listen\n< SE 0\n< A 1 1\n< PA 1 1 len=10 ce\nwrite 10")
+script("ECN: a mark on early data", MARKED + "< PA 11 1 len=10 ce\n< PA 1 1 len=10")
+script("ECN: FIN", MARKED + "< FA 1 1 ce\nclose\n< A 2 2")
+
 # -- where the two part (accepted.py)
 
 script("SYN-RECEIVED: wrong ACK beyond the window", "listen\n< S 0\n< A 200001 9\n< A 1 1")
 script("SYN-RECEIVED: SYN-ACK with a wrong ACK", "listen\n< S 0\n< SA 0 9\n< A 1 1")
+script("SYN-RECEIVED: data from long ago", "listen\n< S 0 sackok\n< PA -500 1 len=10\n< A 1 1")
 script("SYN-RECEIVED: SYN-ACK with FIN", "connect\n< S 0\n< SFA 0 1")
 script("simultaneous open, then closed", "connect\n< S 0\nclose\n< A 1 1\n< A 1 2")
 script("SYN-SENT: shutdown", "connect\nshutdown\n< SA 0 1")
@@ -197,3 +238,8 @@ opened("TIME-WAIT: RST beside the point", "close\n< FA 1 2\n< R 50")
 script("simultaneous open: SYN again", "connect\n< S 0\n< S 0\n< A 1 1")
 opened("RST and SYN just behind", "< PA 1 1 len=10\n< SR 10\n< PA 11 1 len=5")
 script("TIME-WAIT: a new SYN, nobody listens", "connect\n< SA 0 1\nclose\n< FA 1 2\n< S 5000")
+script("SACK of a FIN", "listen\n< S 0 sackok\n< A 1 1\n< FA 101 1 len=10\n< A 1 1 len=100")
+script("RST at the end of early data", "listen\n< S 0 sackok\n< A 1 1\n< A 101 1 len=10\n< R 111")
+script("TS.Recent beside an old ACK", STAMPED + "write 100\n< A 1 101 ts=1002\n< PA 1 51 len=10 ts=1003")
+script("old ACK with an old timestamp", STAMPED + "< A 1 1 ts=900")
+script("RST with an old timestamp in a handshake", "listen\n< S 0 ts=1000\n< R 1 ts=900\n< A 1 1 ts=1001")

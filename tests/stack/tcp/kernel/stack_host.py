@@ -29,13 +29,15 @@ class User:
     def __init__(self, host: StackHost) -> None:
         self._host = host
         self.gone = False
+        self.waits = False
+        """Not accepted yet: the application has another connection."""
         self.ended = False
         self.failure = ""
 
     def connected(self) -> None: ...
 
     def data_received(self, data: memoryview) -> int:
-        if self._host.paused and not self.gone:
+        if (self._host.paused or self.waits) and not self.gone:
             return 0
         if not self.gone:
             self._host.received += bytes(data)
@@ -49,8 +51,8 @@ class User:
 
     def look(self) -> None:
         """Who has paused does not look."""
-        if not self.gone and not self._host.paused:
-            self._host.eof = self._host.eof or self.ended
+        if not self.gone and not self.waits and not self._host.paused:
+            self._host.eof = self._host.eof or (self.ended and not self._host.error)
             self._host.error = self._host.error or self.failure
 
     def acked(self) -> None: ...
@@ -74,6 +76,7 @@ class StackHost(Host):
         self.paused = False
         self._user = User(self)
         self._flow: Flow | None = None
+        self._backlog: list[tuple[User, Flow]] = []
 
     def inject(self, data: bytes) -> None:
         self._stack.packet_received(memoryview(data))
@@ -89,7 +92,10 @@ class StackHost(Host):
         return [raw for data in sent if isinstance(raw := dissect(bytes(data)), Raw)]
 
     def look(self) -> None:
-        """The application is told by itself."""
+        """The application is told by itself; but it may accept another connection."""
+        if self._flow is None and self._backlog:
+            self._accept()
+            self.read_on()
 
     def state(self) -> str:
         for flow in self._stack.tcp.flows.values():
@@ -99,13 +105,17 @@ class StackHost(Host):
         return "SYN-RECEIVED" if listener is not None and listener.half_open else "CLOSED"
 
     def _opened(self, flow: Flow) -> User:
-        """A connection stands: the application accepts it unless it has one."""
+        """A connection stands: the application accepts it when it has no other."""
         user = User(self)
-        if self._flow is None:
-            self._user, self._flow = user, flow
-        else:
-            user.gone = True
+        user.waits = True
+        self._backlog.append((user, flow))
+        self._accept()
         return user
+
+    def _accept(self) -> None:
+        if self._flow is None and self._backlog:
+            self._user, self._flow = self._backlog.pop(0)
+            self._user.waits = False
 
     def listen(self) -> None:
         self._stack.tcp.listen(None, self.port, self._opened)
@@ -142,10 +152,15 @@ class StackHost(Host):
 
     def read(self) -> None:
         self.paused = False
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Take what waits."""
         if flow := self._flow:
             flow.drain()
         self._user.look()
 
     def end(self) -> None:
-        self._user.gone = True
+        for user in (self._user, *(user for user, _ in self._backlog)):
+            user.gone = True
         self._stack.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,10 +15,11 @@ from tests.stack.tcp.kernel.randomly import Chance
 from tests.stack.tcp.kernel.script import parse
 from tests.stack.tcp.kernel.scripts import SCRIPTS
 
-pytestmark = [pytest.mark.net, pytest.mark.timeout(60)]
-
-SEEDS = range(250)
+SEEDS = range(int(os.environ.get("NETBRIDGE_KERNEL_SEEDS", "250")))
+"""`make kernel` takes some thousands."""
 STEPS = 14
+
+pytestmark = [pytest.mark.net, pytest.mark.timeout(60 + len(SEEDS) // 5)]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,8 @@ class Raw:
     window: int
     options: bytes
     payload: bytes
+    mark: int
+    """The ECN field of its IP header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,15 @@ class Reply:
     closed: bool
     """Whether the window is shown as closed."""
     options: tuple[tuple[object, ...], ...]
+    mark: int = 0
+    """The ECN field of the IP header: 0, or 2 for ECT(0)."""
 
     def __str__(self) -> str:
         words = [self.flags, f"seq {self.seq}"]
         words += [] if self.ack is None else [f"ack {self.ack}"]
         words += [f"len {len(self.payload)}"] if self.payload else []
         words += ["window closed"] if self.closed else []
+        words += [f"mark {self.mark}"] if self.mark else []
         return " ".join(words + [" ".join(map(str, option)) for option in self.options])
 
 
@@ -60,16 +65,19 @@ def numbers(letters: str) -> int:
     return sum(1 << LETTERS.index(letter) for letter in letters)
 
 
-def packet(source: str, destination: str, protocol: int, body: bytes) -> bytes:
-    """An IP packet behind an empty virtio_net_hdr; the transport checksum at `body`'s usual place is filled in."""
+def packet(source: str, destination: str, protocol: int, body: bytes, mark: int = 0) -> bytes:
+    """An IP packet behind an empty virtio_net_hdr; the transport checksum at `body`'s usual place is filled in.
+
+    `mark`: its ECN field.
+    """
     one, other = ipaddress.ip_address(source).packed, ipaddress.ip_address(destination).packed
     at = 16 if protocol == TCP else 2
     pseudo = b"" if protocol == ICMP else one + other + struct.pack("!II", len(body), protocol)
     value = checksum(pseudo + body)
     body = body[:at] + struct.pack("!H", value) + body[at + 2 :]
     if len(one) == 16:
-        return NO_OFFLOAD + struct.pack("!IHBB", 6 << 28, len(body), protocol, 64) + one + other + body
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0x4000, 64, protocol, 0) + one + other
+        return NO_OFFLOAD + struct.pack("!IHBB", 6 << 28 | mark << 20, len(body), protocol, 64) + one + other + body
+    header = struct.pack("!BBHHHBBH", 0x45, mark, 20 + len(body), 0, 0x4000, 64, protocol, 0) + one + other
     return NO_OFFLOAD + header[:10] + struct.pack("!H", checksum(header)) + header[12:] + body
 
 
@@ -87,12 +95,14 @@ def echo_request(version: int, number: int) -> bytes:
 def dissect(data: bytes) -> Raw | int | None:
     """A segment, the number of an echo reply, or None for anything else."""
     ip = data[VNET_LEN:]
-    protocol, at = (ip[9], (ip[0] & 15) * 4) if ip[0] >> 4 == 4 else (ip[6], 40)
+    version4 = ip[0] >> 4 == 4
+    protocol, at = (ip[9], (ip[0] & 15) * 4) if version4 else (ip[6], 40)
     body = ip[at:]
     if protocol == TCP:
         source, destination, seq, ack, offset, flags, window, _, _ = _TCP.unpack_from(body)
         end = offset >> 4 << 2
-        return Raw(source, destination, seq, ack, flags, window, body[20:end], body[end:])
+        mark = (ip[1] if version4 else ip[1] >> 4) & 3
+        return Raw(source, destination, seq, ack, flags, window, body[20:end], body[end:], mark)
     if (protocol, body[0]) in ((ICMP, 0), (ICMPV6, 129)):
         return int.from_bytes(body[6:8], "big")
     return None
