@@ -21,7 +21,7 @@ from tests.bridge.forward.bridge import Bridge, Listener, host_flow, opened, rea
 from tests.bridge.forward.fakes import ALLOW_LOOPBACK, until
 
 WHO_LOOKS_AT_THE_CLOCK = (
-    "stack.clock", "stack.tcp.endpoint", "bridge.forward.tcpflow",
+    "stack.clock", "bridge.forward.tcpflow",
 )  # fmt: skip
 
 
