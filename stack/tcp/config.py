@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from .congestion import CongestionControl, NewReno
 from .rto import MAX_RTO, MIN_RTO
 
+LEAST_USER_TIMEOUT, MOST_USER_TIMEOUT = 100.0, 3600.0
+"""What a peer may make of the user timeout: RFC 9293's least R2, and an hour, as it holds our memory so long (RFC 5482,
+section 3.1: L_LIMIT and U_LIMIT)."""
+
 
 @dataclass(frozen=True, slots=True)
 class TcpConfig:
@@ -51,6 +55,12 @@ class TcpConfig:
     """With 1 s doubling: gives up after 127 s as Linux does."""
     retries: int = 15
     """RFC 9293's R2 (at least 100 s); Linux's tcp_retries2, about 15 minutes."""
+    user_timeout: float = 0.0
+    """Seconds that something may wait to be acknowledged, or for a window, before the connection is given up (RFC 9293,
+    section 3.9.1; Linux's TCP_USER_TIMEOUT); 0: `retries` and `persist_retries` decide."""
+    user_timeout_option: bool = False
+    """Tell the peer of it, and adopt what the peer tells (RFC 5482), from `LEAST_USER_TIMEOUT` to `MOST_USER_TIMEOUT`.
+    Off: hardly anybody speaks it."""
     time_wait: float = 30.0
     """2 MSL (RFC 9293, section 3.4.2, says 4 minutes; Linux 60 s). A link that loses nothing sets it short: a
     reused port is told by its sequence number anyway."""

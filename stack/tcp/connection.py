@@ -223,6 +223,8 @@ class Connection(Arrival):
         """When `handle_timeout` wants to be called, in the clock of `now`; inf: not at all."""
         sender = self.sender
         at = min(sender.deadline, sender.look_at, self._delayed_ack_at, self._retry_at, self._life_until)
+        if self.user_timeout:
+            at = min(at, sender.waiting_since + self.user_timeout)
         if self._keepalive and self.state in KEPT_ALIVE:
             # Counted from the last probe: after a jump of the clock each of them still has its time to be answered.
             if self._probes:
@@ -238,7 +240,9 @@ class Connection(Arrival):
             self._ack_now = True
         if now >= self._retry_at:
             self._syn_timeout()
-        if now >= self.sender.deadline:
+        if self.user_timeout and now >= self.sender.waiting_since + self.user_timeout:
+            self._give_up()
+        elif now >= self.sender.deadline:
             self._retransmission_timeout(now)
         elif now >= self.sender.look_at:
             self.sender.look(now)
@@ -260,12 +264,15 @@ class Connection(Arrival):
 
     def _retransmission_timeout(self, now: float) -> None:
         sender = self.sender
-        if sender.retries >= (self._config.persist_retries if sender.persisting else self._config.retries):
-            self.abort()
-            self._user.closed(TimeoutError("the peer stopped acknowledging"))
-            return
-        if sender.expire(now):
+        retries = self._config.persist_retries if sender.persisting else self._config.retries
+        if sender.retries >= retries and not self.user_timeout:
+            self._give_up()
+        elif sender.expire(now):
             self._probe = True
+
+    def _give_up(self) -> None:
+        self.abort()
+        self._user.closed(TimeoutError("the peer stopped acknowledging"))
 
     def _keepalive_timeout(self, now: float) -> None:
         if self._probes >= self._config.keepalive_probes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from .acknowledged import Acknowledged
+from .config import LEAST_USER_TIMEOUT, MOST_USER_TIMEOUT
 from .segment import ACK, CWR, ECE, MIN_MSS, RST, SYN, Options, Segment, emit_syn_options
 from .seq import add
 from .states import MAY_RECEIVE_DATA, Event, State
@@ -83,6 +84,9 @@ class Opening(Acknowledged):
         sender.wl1 = seq
         sender.wl2 = sender.iss
         self._quick = config.quick_acks
+        if config.user_timeout_option and options.user_timeout:
+            longest = max(config.user_timeout, options.user_timeout, LEAST_USER_TIMEOUT)
+            self.user_timeout = min(longest, MOST_USER_TIMEOUT)  # RFC 5482, section 3.1
 
     def _syn_acked(self, ack: int, options: Options | None, now: float) -> None:
         """The peer has our SYN."""
@@ -118,13 +122,16 @@ class Opening(Acknowledged):
         sender.nxt = add(sender.iss, 1)
         window = min(receiver.buffer, 0xFFFF)
         stamp = None if stamps is None else stamps.pair(now)
+        config = self._config
+        timeout = config.user_timeout if config.user_timeout_option else 0.0
         if self.state is SYN_SENT:
-            options = emit_syn_options(self.mss, self._config.wscale, sack=self._config.sack, stamp=stamp)
+            options = emit_syn_options(self.mss, config.wscale, sack=config.sack, stamp=stamp, user_timeout=timeout)
             # Sent again it does not ask: whatever swallowed the first may have disliked its flags (section 6.1.1.1).
             self.ecn = self.ecn and self._syn_tries == 1
             out.append(Segment(sender.iss, 0, SYN | ECN_SETUP if self.ecn else SYN, window, b"", options))
             return
-        options = emit_syn_options(self.mss, receiver.scale or None, sack=sender.sack, stamp=stamp)
+        scale = receiver.scale or None
+        options = emit_syn_options(self.mss, scale, sack=sender.sack, stamp=stamp, user_timeout=timeout)
         receiver.show(window)
         flags = SYN | ACK | ECE if self.ecn else SYN | ACK
         out.append(Segment(sender.iss, receiver.nxt, flags, window, b"", options))

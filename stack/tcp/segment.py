@@ -36,6 +36,7 @@ OPT_WSCALE = 3
 OPT_SACK_PERMITTED = 4
 OPT_SACK = 5
 OPT_TIMESTAMPS = 8
+OPT_USER_TIMEOUT = 28
 
 DEFAULT_MSS_V4 = 536
 DEFAULT_MSS_V6 = 1220
@@ -46,6 +47,9 @@ MAX_WSCALE = 14
 """RFC 7323, section 2.3."""
 
 
+IN_MINUTES = 0x8000
+MAX_USER_TIMEOUT = 0x7FFF
+"""The granularity bit and the value of the user timeout option (RFC 5482, section 3.3)."""
 MAX_SACK_BLOCKS = 4
 """What fits into 40 bytes of options (RFC 2018, section 3)."""
 MAX_SACK_BLOCKS_STAMPED = 3
@@ -69,11 +73,11 @@ Stamp = tuple[int, int]
 class Options:
     """What a segment's options say."""
 
-    __slots__ = ("mss", "sack_permitted", "sacks", "stamp", "wscale")
+    __slots__ = ("mss", "sack_permitted", "sacks", "stamp", "user_timeout", "wscale")
 
     def __init__(
         self, mss: int | None = None, wscale: int | None = None, *, sack_permitted: bool = False,
-        sacks: Sequence[Block] = (), stamp: Stamp | None = None,
+        sacks: Sequence[Block] = (), stamp: Stamp | None = None, user_timeout: int = 0,
     ) -> None:  # fmt: skip
         self.mss = mss
         """Of a SYN: largest payload the peer takes, or None."""
@@ -85,11 +89,13 @@ class Options:
         """What the peer holds beyond its acknowledgement, the latest first; as claimed, nothing is checked yet."""
         self.stamp = stamp
         """The timestamps, or None without any."""
+        self.user_timeout = user_timeout
+        """Seconds after which the peer gives up what is not acknowledged (RFC 5482); 0: it does not say."""
 
     def __repr__(self) -> str:
         return (
             f"Options(mss={self.mss}, wscale={self.wscale}, sack={self.sack_permitted}, sacks={self.sacks},"
-            f" stamp={self.stamp})"
+            f" stamp={self.stamp}, user_timeout={self.user_timeout})"
         )
 
 
@@ -128,12 +134,17 @@ def parse_options(options: bytes) -> Options:
             found.sacks = tuple(_BLOCK.iter_unpack(options[at + 2 : at + length]))
         elif kind == OPT_TIMESTAMPS and length == 10:
             found.stamp = _BLOCK.unpack_from(options, at + 2)
+        elif kind == OPT_USER_TIMEOUT and length == 4:
+            value = options[at + 2] << 8 | options[at + 3]
+            found.user_timeout = (value & MAX_USER_TIMEOUT) * 60 if value & IN_MINUTES else value
         at += length
     return found
 
 
-def emit_syn_options(mss: int, wscale: int | None, *, sack: bool = False, stamp: Stamp | None = None) -> bytes:
-    """The options of our SYN or SYN-ACK, padded to whole words, in Linux's order."""
+def emit_syn_options(
+    mss: int, wscale: int | None, *, sack: bool = False, stamp: Stamp | None = None, user_timeout: float = 0.0
+) -> bytes:
+    """The options of our SYN or SYN-ACK, padded to whole words, in Linux's order (which has no user timeout)."""
     options = struct.pack("!BBH", OPT_MSS, 4, mss)
     if stamp is not None:
         # SACK-permitted stands where the padding of the timestamps would.
@@ -143,6 +154,11 @@ def emit_syn_options(mss: int, wscale: int | None, *, sack: bool = False, stamp:
         options += bytes((OPT_NOP, OPT_NOP, OPT_SACK_PERMITTED, 2))
     if wscale is not None:
         options += struct.pack("!BBBB", OPT_NOP, OPT_WSCALE, 3, wscale)
+    if user_timeout:
+        seconds = max(round(user_timeout), 1)
+        minutes = min(round(user_timeout / 60), MAX_USER_TIMEOUT)
+        value = seconds if seconds <= MAX_USER_TIMEOUT else IN_MINUTES | minutes
+        options += struct.pack("!BBH", OPT_USER_TIMEOUT, 4, value)
     return options
 
 

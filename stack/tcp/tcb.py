@@ -31,7 +31,7 @@ class ControlBlock:
         "_delayed_ack_at", "_duplicate", "_echo", "_end_told_later", "_eof_told", "_fin_early", "_fin_received",
         "_heard_at", "_keepalive", "_life_until", "_probe", "_probed_at", "_probes", "_quick", "_repeats", "_reset",
         "_retry_at", "_syn_again", "_syn_tries", "_user", "ecn", "fin_seq", "mss", "path_mss", "receiver", "sender",
-        "stamps", "state",
+        "stamps", "state", "user_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,8 @@ class ControlBlock:
         self.path_mss = mss
         """What the path is known to take at most."""
         self._default_mss = default_mss
+        self.user_timeout = config.user_timeout
+        """Seconds that something may wait for the peer; 0: any time (RFC 5482)."""
         self._ack_every = min(2 * mss, config.receive_window // 2)
         """Bytes after which an acknowledgement is sent at once: two segments (RFC 9293, section 3.8.6.3), or half of
         the smallest window if that is less, lest the peer wait for the timer with its window full."""

@@ -50,7 +50,7 @@ async def test_a_host_that_does_not_read_closes_the_codespaces_window(bridge: Br
     (flow,) = bridge.stack.tcp.flows.values()
     receiver = flow.connection.receiver
     assert before < 10_000_000
-    assert receiver.window == 0
+    assert receiver.window < 1460, "less than a segment: no sender fills that (RFC 9293, section 3.8.6.2.1)"
     assert 0 < bridge.stack.tcp.budget.used <= receiver.buffer + 256
     assert await asyncio.wait_for(read_exactly(host, len(upload)), 10) == upload
     assert bridge.stack.tcp.budget.used == 0
