@@ -38,6 +38,8 @@ class Trial:
     """Both ends open the one connection at once."""
     wrap: Callable[[Link], Link] | None = None
     """Another device beside the left stack."""
+    outage: tuple[float, float] | None = None
+    """Nothing passes from when to when."""
     waste: float = 0.0
     """Bytes that may be sent again for each that is sent."""
     slack: int = 0
@@ -89,6 +91,10 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
             else:
                 one.flow = network.connect(one, trial.version)
                 ports[one.flow.local[1]] = other
+        if trial.outage is not None:
+            dead = Faults(loss=1.0)
+            loop.call_at(trial.outage[0], lambda: network.path.set_faults(sent=dead, received=dead))
+            loop.call_at(trial.outage[1], lambda: network.path.set_faults(sent=trial.up, received=trial.down))
         await loop.idle()
         assert not complaints, complaints
         for one, other in pairs:

@@ -39,9 +39,9 @@ def _config(random: Random, *, controlled: bool = False) -> TcpConfig:
     return replace(TcpConfig(), congestion=random.choice(controls), **switches)
 
 
-def _trial(random: Random, *, connections: int = 1, controlled: bool = False, largest: int = 60_000) -> Trial:
+def _trial(random: Random, *, connections: int = 1, controlled: bool = False, largest: int = 200_000) -> Trial:
     def habit() -> Habit:
-        size = random.choice((0, 1, 1000, random.randrange(10_000), random.randrange(largest)))
+        size = random.choice((0, 1, 1000, random.randrange(20_000), random.randrange(largest)))
         return Habit(size, all_at_once=random.random() < 0.3)
 
     return Trial(
@@ -99,9 +99,9 @@ def reorder(random: Random) -> Trial:
 
 
 def duplicate(random: Random) -> Trial:
-    """Up to half of the packets come twice."""
+    """Up to half of the packets come twice: hardly a reason to send anything again."""
     faults = Faults(duplicate=random.choice((0.05, 0.5)), delay=random.choice((0.0, 0.02)))
-    return _over(_trial(random), faults)
+    return replace(_over(_trial(random), faults), waste=0.05, slack=5)
 
 
 def corrupt(random: Random) -> Trial:
@@ -114,20 +114,34 @@ def narrow(random: Random) -> Trial:
     """Several connections share a slow path with a short queue."""
     rate = random.choice((50_000, 500_000))
     faults = Faults(rate=rate, queue=random.choice((8_000, 30_000, 100_000)), delay=random.choice((0.005, 0.05)))
-    trial = _trial(random, connections=random.choice((1, 3)), controlled=True, largest=100_000)
+    trial = _trial(random, connections=random.choice((1, 3)), controlled=True)
     return _over(trial, faults)
 
 
 def stall(random: Random) -> Trial:
     """Readers that fall asleep with the window closing, on a path that loses what tells of its opening."""
-    trial = _trial(random, largest=200_000)
-    nap = random.choice((0.05, 1.0, 20.0))
-    window = random.choice((2_000, 65_536))
+    trial = _trial(random)
+    pair = Habit(random.randrange(20_000, 100_000)), Habit(random.randrange(20_000, 100_000), all_at_once=True)
+    window = random.choice((2_000, 10_000))
     left, right = (
-        replace(one, receive_window=window, max_receive_window=65_536) for one in (trial.left, trial.right)
+        replace(one, receive_window=window, max_receive_window=window) for one in (trial.left, trial.right)
     )
-    faults = Faults(loss=random.choice((0.0, 0.02)), delay=0.01)
-    return _over(_drowsy(replace(trial, left=left, right=right), random, 0.3, nap), faults)
+    faults = Faults(loss=random.choice((0.02, 0.1)), delay=0.01)
+    trial = replace(trial, habits=(pair,), left=left, right=right)
+    trial = _drowsy(trial, random, 0.3, random.choice((0.1, 2.0, 20.0)))
+    return replace(_over(trial, faults), slack=100)
+
+
+def outage(random: Random) -> Trial:
+    """For up to three minutes nothing passes; a few packets ask meanwhile, and then it goes on."""
+    trial = _trial(random)
+    pair = Habit(random.randrange(50_000, 200_000)), Habit(random.randrange(50_000, 200_000))
+    begins = random.uniform(0.05, 0.3)
+    lasts = random.choice((0.5, 20.0, 180.0))
+    # Who is through has to be there still when the other asks, or the last words look unheard.
+    left, right = (replace(one, time_wait=1000.0) for one in (trial.left, trial.right))
+    trial = replace(trial, habits=(pair,), left=left, right=right, outage=(begins, begins + lasts))
+    return replace(_over(trial, Faults(delay=0.02, rate=1_000_000)), slack=40)
 
 
 def half_close(random: Random) -> Trial:
@@ -163,7 +177,7 @@ def everything(random: Random) -> Trial:
     faults = Faults(
         loss=0.02, duplicate=0.02, corrupt=0.01, reorder=0.05, delay=0.02, jitter=0.01, rate=1_000_000, queue=50_000
     )
-    trial = _trial(random, connections=5, controlled=True)
+    trial = _trial(random, connections=4, controlled=True, largest=60_000)
     return _over(_drowsy(trial, random, 0.1, 0.2), faults)
 
 
@@ -181,8 +195,8 @@ def path_mtu(random: Random) -> Trial:
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (
-        clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, half_close, abort, crossing,
-        everything, path_mtu,
+        clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, outage, half_close, abort,
+        crossing, everything, path_mtu,
     )
 }  # fmt: skip
 
