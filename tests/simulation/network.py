@@ -20,6 +20,7 @@ from netbridge.stack.tcp.user import ConnectionUser
 from tests.stack.fake import packed
 
 from .clock import VirtualLoop
+from .narrower import Narrower
 
 LEFT = {4: "10.0.0.1", 6: "fd00::1"}
 RIGHT = {4: "10.0.0.2", 6: "fd00::2"}
@@ -31,15 +32,16 @@ class Network:
 
     def __init__(
         self, loop: VirtualLoop, seed: int, *, left: TcpConfig, right: TcpConfig, up: Faults, down: Faults,
-        mtu: int = 1500, offload: bool = False, wrap: Callable[[Link], Link] | None = None,
+        mtu: int = 1500, offload: bool = False, narrows: tuple[float, int] | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:  # fmt: skip
         """`up` is what befalls packets of `left`, `down` those of `right`. `offload`: super-segments pass whole, or are
-        lost whole. `wrap` puts another device beside the left stack; `trace` is told of each packet there.
+        lost whole. `narrows`: from when on the path takes packets of so many bytes only. `trace` is told of each
+        packet at the left stack.
         """
         one, other = memory_link(mtu=mtu, offload=offload)
         self.path = FaultLink(one, seed=seed, sent=up, received=down, clock=loop.time, schedule=loop.call_later)
-        link: Link = self.path if wrap is None else wrap(self.path)
+        link: Link = self.path if narrows is None else Narrower(self.path, *narrows)
         if trace is not None:
             link = TracerLink(link, trace, clock=loop.time)
         random = Random(seed)

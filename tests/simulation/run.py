@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from netbridge.stack.link.base import Link
 from netbridge.stack.link.fault import NO_FAULTS, Faults
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
@@ -36,8 +35,8 @@ class Trial:
     offload: bool = False
     crossing: bool = False
     """Both ends open the one connection at once."""
-    wrap: Callable[[Link], Link] | None = None
-    """Another device beside the left stack."""
+    narrows: tuple[float, int] | None = None
+    """From when on the path takes packets of so many bytes only."""
     outage: tuple[float, float] | None = None
     """Nothing passes from when to when."""
     waste: float = 0.0
@@ -74,7 +73,7 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
     pairs = [(End(one, random), End(other, random)) for one, other in trial.habits]
     network = Network(
         loop, seed, left=trial.left, right=trial.right, up=trial.up, down=trial.down, mtu=trial.mtu,
-        offload=trial.offload, wrap=trial.wrap, trace=trace,
+        offload=trial.offload, narrows=trial.narrows, trace=trace,
     )  # fmt: skip
     ports: dict[int, End] = {}
 
@@ -134,7 +133,7 @@ def _check_stacks(network: Network, trial: Trial, seconds: float) -> Outcome:
     counters = [stack.tcp.counters for stack in (network.left, network.right)]
     sent = sum(one.bytes_out for one in counters)
     packets = sum(one.segments_out for one in counters)
-    mss = trial.mtu - 60
+    mss = (trial.narrows[1] if trial.narrows else trial.mtu) - 60
     extra = trial.slack * len(trial.habits)
     # Each segment has an acknowledgement at most; opening and closing take eight packets.
     assert sent <= useful * (1 + trial.waste) + extra * mss, f"storm: {sent} bytes sent for {useful}"

@@ -13,7 +13,6 @@ from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import CongestionControl, NewReno, Unlimited
 
 from .ends import Habit
-from .narrower import Narrower
 from .run import Trial
 
 Scenario = Callable[[Random], Trial]
@@ -188,7 +187,7 @@ def path_mtu(random: Random) -> Trial:
     pair = replace(one, size=random.randrange(20_000, 200_000)), replace(other, size=random.randrange(20_000, 200_000))
     at, mtu = random.uniform(0, 0.3), random.choice((1280, 1400)) if trial.version == 6 else random.choice((552, 1400))
     faults = Faults(loss=random.choice((0.0, 0.02)), delay=0.02)
-    trial = replace(trial, habits=(pair,), mtu=1500, wrap=lambda link: Narrower(link, at, mtu))
+    trial = replace(trial, habits=(pair,), mtu=1500, narrows=(at, mtu))
     return _over(trial, faults)
 
 
