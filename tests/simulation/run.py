@@ -39,6 +39,8 @@ class Trial:
     """From when on the path takes packets of so many bytes only."""
     outage: tuple[float, float] | None = None
     """Nothing passes from when to when."""
+    segment: int | None = None
+    """Bytes of a usual segment, where that is less than a packet takes."""
     waste: float = 0.0
     """Bytes that may be sent again for each that is sent."""
     slack: int = 0
@@ -137,6 +139,7 @@ def _check_stacks(network: Network, trial: Trial, seconds: float) -> Outcome:
     extra = trial.slack * len(trial.habits)
     # Each segment has an acknowledgement at most; opening and closing take eight packets.
     assert sent <= useful * (1 + trial.waste) + extra * mss, f"storm: {sent} bytes sent for {useful}"
-    most = 8 * len(trial.habits) + 2 * (useful / mss + len(trial.habits)) * (1 + trial.waste) + 4 * extra
+    segments = useful / (trial.segment or mss) + len(trial.habits)
+    most = 8 * len(trial.habits) + 2 * segments * (1 + trial.waste) + 4 * extra
     assert packets <= most, f"storm: {packets} packets for {useful} bytes, expected {most:.0f} at most"
     return Outcome(useful, sent, packets, seconds)

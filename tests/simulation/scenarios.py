@@ -128,7 +128,7 @@ def stall(random: Random) -> Trial:
     faults = Faults(loss=random.choice((0.02, 0.1)), delay=0.01)
     trial = replace(trial, habits=(pair,), left=left, right=right)
     trial = _drowsy(trial, random, 0.3, random.choice((0.1, 2.0, 20.0)))
-    return replace(_over(trial, faults), slack=100)
+    return replace(_over(trial, faults), slack=100, segment=window // 4)
 
 
 def outage(random: Random) -> Trial:
