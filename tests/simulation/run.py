@@ -139,7 +139,7 @@ def _check_stacks(network: Network, trial: Trial, seconds: float) -> Outcome:
     extra = trial.slack * len(trial.habits)
     # Each segment has an acknowledgement at most; opening and closing take eight packets.
     assert sent <= useful * (1 + trial.waste) + extra * mss, f"storm: {sent} bytes sent for {useful}"
-    segments = useful / (trial.segment or mss) + len(trial.habits)
+    segments = useful / min(trial.segment or mss, mss) + len(trial.habits)
     most = 8 * len(trial.habits) + 2 * segments * (1 + trial.waste) + 4 * extra
     assert packets <= most, f"storm: {packets} packets for {useful} bytes, expected {most:.0f} at most"
     return Outcome(useful, sent, packets, seconds)
