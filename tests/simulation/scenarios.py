@@ -191,11 +191,65 @@ def path_mtu(random: Random) -> Trial:
     return _over(trial, faults)
 
 
+def marked(random: Random) -> Trial:
+    """A router marks instead of dropping, and one end or the other has not negotiated it."""
+    faults = Faults(delay=random.choice((0.005, 0.05)), loss=random.choice((0.0, 0.0, 0.02)), rate=2_000_000)
+    trial = _trial(random, controlled=True)
+    left, right = (replace(one, ecn=True, ecn_request=random.random() < 0.8) for one in (trial.left, trial.right))
+    return _over(replace(trial, left=left, right=right, marks=random.choice((0.02, 0.3))), faults)
+
+
+def freeze(random: Random) -> Trial:
+    """For a moment everything takes seconds longer, longer than any timer would wait, and nothing is lost."""
+    trial = _trial(random)
+    pair = Habit(random.randrange(50_000, 200_000)), Habit(random.randrange(50_000, 200_000))
+    frozen = random.uniform(0.05, 0.3), random.choice((0.5, 3.0))
+    return _over(replace(trial, habits=(pair,), freeze=frozen), Faults(delay=0.02, rate=1_000_000))
+
+
+def silence(random: Random) -> Trial:
+    """Nothing is said for a second, an hour or two months: timestamps wrap after 50 days and mean nothing after 24."""
+    trial = _trial(random)
+    pause = random.choice((1.0, 3600.0, 30 * 86400.0, 60 * 86400.0))
+    one, other = trial.habits[0]
+    one = replace(one, size=random.randrange(2, 50_000), pause=pause)
+    trial = replace(trial, habits=((one, other) if random.random() < 0.5 else (other, one),), limit=100 * 86400.0)
+    return _over(trial, Faults(delay=0.02, loss=random.choice((0.0, 0.05))))
+
+
+def poor(random: Random) -> Trial:
+    """Stacks whose memory is too small for all their sleepy readers."""
+    trial = _trial(random, connections=6, controlled=True, largest=100_000)
+    budget = random.choice((20_000, 100_000))
+    left, right = (replace(one, receive_budget=budget) for one in (trial.left, trial.right))
+    faults = Faults(delay=0.005, loss=random.choice((0.0, 0.01)), rate=2_000_000)
+    trial = _drowsy(replace(trial, left=left, right=right), random, 0.5, random.choice((0.05, 2.0)))
+    return replace(_over(trial, faults), slack=200)
+
+
+def crowd(random: Random) -> Trial:
+    """More than the link holds at once: who has something to send takes turns."""
+    habits = tuple(
+        (Habit(random.randrange(100_000), all_at_once=True), Habit(random.randrange(100_000), all_at_once=True))
+        for _ in range(25)
+    )
+    return replace(_trial(random), habits=habits, offload=True, mtu=random.choice((1500, 65_535)))
+
+
+def one_port(random: Random) -> Trial:
+    """The same ports again and again, while packets of the last connection are still on their way for seconds."""
+    habits = tuple(
+        (Habit(random.choice((1, 20_000)), first=False), Habit(random.randrange(40_000))) for _ in range(6)
+    )
+    late = Faults(delay=0.01, reorder=0.05, reorder_delay=random.choice((0.5, 3.0, 20.0)), duplicate=0.05)
+    return _over(replace(_trial(random), habits=habits, one_port=True), late)
+
+
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, outage, half_close, abort,
-        crossing, everything, path_mtu,
+        crossing, everything, path_mtu, marked, freeze, silence, poor, crowd, one_port,
     )
 }  # fmt: skip
 
