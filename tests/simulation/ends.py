@@ -19,6 +19,8 @@ class Habit:
     """It writes everything and lets the stack queue it, instead of what leaves at once."""
     first: bool = True
     """It sends at once, and not only when the other has said all."""
+    pause: float = 0.0
+    """Seconds it is silent for when it has sent the half."""
     picky: float = 0.0
     """Probability that it takes only a part of what it is offered, and the rest later."""
     nap: float = 0.0
@@ -32,18 +34,20 @@ class End:
 
     def __init__(self, habit: Habit, random: Random) -> None:
         self.habit = habit
+        self._loop = asyncio.get_running_loop()
         self.sends = random.randbytes(habit.size)
         self.received = bytearray()
         self.calls: list[str] = []
         self.error: OSError | None = None
         self.over = False
         """Its connection is: it was told so, or has reset it."""
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         self.flow: Flow
         self._random = random
-        self._loop = asyncio.get_running_loop()
         self._left = memoryview(self.sends)
         self._asleep = False
         self._told = False
+        self._paused_at = habit.size // 2 if habit.pause else -1
 
     # -- ConnectionUser
 
@@ -87,7 +91,7 @@ class End:
         assert not self.over, "told twice"
         self.calls.append("closed")
         self.error = error
-        self.over = True
+        self._end()
 
     # -- its own doing
 
@@ -95,7 +99,11 @@ class End:
         """Reset the connection, once."""
         if not self.over and self.flow.abort():
             self.calls.append("aborted")
-            self.over = True
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        self.ended.set_result(None)
 
     def _wake(self) -> None:
         self._asleep = False
@@ -107,16 +115,24 @@ class End:
         while self._left and (room := self._room()) > 0:
             piece, self._left = self._left[:room], self._left[room:]
             self.flow.write(bytes(piece))
-        if not self._left:
+        if len(self._left) == self._paused_at:
+            self._loop.call_later(self.habit.pause, self._go_on)
+        elif not self._left:
             self._told = True
             self.flow.shutdown()
 
+    def _go_on(self) -> None:
+        self._paused_at = -1
+        self._feed()
+
     def _room(self) -> int:
+        left = len(self._left) - max(self._paused_at, 0)
         if self.habit.all_at_once:
-            return len(self._left)
+            return left
         sender = self.flow.connection.sender
         if self.flow.queued:
             return 0
-        if self.flow.room <= 0 and not sender.flight:
-            return sender.mss  # a little must wait, for the stack to ask whether the window is open again
-        return min(self.flow.room, 65536)
+        room = self.flow.room
+        if room <= 0 and not sender.flight:
+            room = sender.mss  # a little must wait, for the stack to ask whether the window is open again
+        return min(room, 65536, left)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from netbridge.stack.link.base import Link
 from netbridge.stack.link.fault import NO_FAULTS, Faults
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
@@ -18,7 +17,7 @@ from .ends import End, Habit
 from .network import PORT, Network, seeded
 
 LIMIT = 6 * 3600.0
-"""Seconds of the stacks' time in which everything must be over: a lost packet may cost minutes of back-off."""
+"""Seconds, usually: a lost packet may cost minutes of back-off."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,20 @@ class Trial:
     offload: bool = False
     crossing: bool = False
     """Both ends open the one connection at once."""
-    wrap: Callable[[Link], Link] | None = None
-    """Another device beside the left stack."""
+    one_port: bool = False
+    """The connections come one after another, from the same port."""
+    narrows: tuple[float, int] | None = None
+    """From when on the path takes packets of so many bytes only."""
+    outage: tuple[float, float] | None = None
+    """Nothing passes from when to when."""
+    freeze: tuple[float, float] | None = None
+    """From when on everything takes how much longer, for a moment; nothing overtakes it."""
+    marks: float = 0.0
+    """How often a router marks packets that may be (ECN)."""
+    limit: float = LIMIT
+    """Seconds of the stacks' time in which everything must be over."""
+    segment: int | None = None
+    """Bytes of a usual segment, where that is less than a packet takes."""
     waste: float = 0.0
     """Bytes that may be sent again for each that is sent."""
     slack: int = 0
@@ -60,7 +71,7 @@ class Outcome:
 
 def run(trial: Trial, seed: int, trace: Callable[[str], object] | None = None) -> Outcome:
     """Run it; raises AssertionError or StuckError where something does not hold."""
-    loop = VirtualLoop(LIMIT)
+    loop = VirtualLoop(trial.limit)
     with seeded(seed), asyncio.Runner(loop_factory=lambda: loop) as runner:
         return runner.run(_run(loop, trial, seed, trace))
 
@@ -72,7 +83,7 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
     pairs = [(End(one, random), End(other, random)) for one, other in trial.habits]
     network = Network(
         loop, seed, left=trial.left, right=trial.right, up=trial.up, down=trial.down, mtu=trial.mtu,
-        offload=trial.offload, wrap=trial.wrap, trace=trace,
+        offload=trial.offload, narrows=trial.narrows, marks=trial.marks, wrapping=not trial.one_port, trace=trace,
     )  # fmt: skip
     ports: dict[int, End] = {}
 
@@ -84,11 +95,24 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
     with network:
         network.right.tcp.listen(None, PORT, opened)
         for one, other in pairs:
-            if trial.crossing:
+            if trial.one_port:
+                ports[50001] = other
+                one.flow = network.connect_from(50001, one, trial.version)
+                await one.ended
+            elif trial.crossing:
                 one.flow, other.flow = network.cross((one, other), trial.version)
             else:
                 one.flow = network.connect(one, trial.version)
                 ports[one.flow.local[1]] = other
+        if trial.outage is not None:
+            dead = Faults(loss=1.0)
+            loop.call_at(trial.outage[0], lambda: network.path.set_faults(sent=dead, received=dead))
+            loop.call_at(trial.outage[1], lambda: network.path.set_faults(sent=trial.up, received=trial.down))
+        if trial.freeze is not None:
+            at, longer = trial.freeze
+            slow = [replace(one, delay=one.delay + longer) for one in (trial.up, trial.down)]
+            loop.call_at(at, lambda: network.path.set_faults(sent=slow[0], received=slow[1]))
+            loop.call_at(at + 0.05, lambda: network.path.set_faults(sent=trial.up, received=trial.down))
         await loop.idle()
         assert not complaints, complaints
         for one, other in pairs:
@@ -128,10 +152,11 @@ def _check_stacks(network: Network, trial: Trial, seconds: float) -> Outcome:
     counters = [stack.tcp.counters for stack in (network.left, network.right)]
     sent = sum(one.bytes_out for one in counters)
     packets = sum(one.segments_out for one in counters)
-    mss = trial.mtu - 60
+    mss = (trial.narrows[1] if trial.narrows else trial.mtu) - 60
     extra = trial.slack * len(trial.habits)
     # Each segment has an acknowledgement at most; opening and closing take eight packets.
     assert sent <= useful * (1 + trial.waste) + extra * mss, f"storm: {sent} bytes sent for {useful}"
-    most = 8 * len(trial.habits) + 2 * (useful / mss + len(trial.habits)) * (1 + trial.waste) + 4 * extra
+    segments = useful / min(trial.segment or mss, mss) + len(trial.habits)
+    most = 8 * len(trial.habits) + 2 * segments * (1 + trial.waste) + 4 * extra
     assert packets <= most, f"storm: {packets} packets for {useful} bytes, expected {most:.0f} at most"
     return Outcome(useful, sent, packets, seconds)

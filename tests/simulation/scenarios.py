@@ -13,7 +13,6 @@ from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import CongestionControl, NewReno, Unlimited
 
 from .ends import Habit
-from .narrower import Narrower
 from .run import Trial
 
 Scenario = Callable[[Random], Trial]
@@ -39,9 +38,9 @@ def _config(random: Random, *, controlled: bool = False) -> TcpConfig:
     return replace(TcpConfig(), congestion=random.choice(controls), **switches)
 
 
-def _trial(random: Random, *, connections: int = 1, controlled: bool = False, largest: int = 60_000) -> Trial:
+def _trial(random: Random, *, connections: int = 1, controlled: bool = False, largest: int = 200_000) -> Trial:
     def habit() -> Habit:
-        size = random.choice((0, 1, 1000, random.randrange(10_000), random.randrange(largest)))
+        size = random.choice((0, 1, 1000, random.randrange(20_000), random.randrange(largest)))
         return Habit(size, all_at_once=random.random() < 0.3)
 
     return Trial(
@@ -99,9 +98,9 @@ def reorder(random: Random) -> Trial:
 
 
 def duplicate(random: Random) -> Trial:
-    """Up to half of the packets come twice."""
+    """Up to half of the packets come twice: hardly a reason to send anything again."""
     faults = Faults(duplicate=random.choice((0.05, 0.5)), delay=random.choice((0.0, 0.02)))
-    return _over(_trial(random), faults)
+    return replace(_over(_trial(random), faults), waste=0.05, slack=5)
 
 
 def corrupt(random: Random) -> Trial:
@@ -114,20 +113,34 @@ def narrow(random: Random) -> Trial:
     """Several connections share a slow path with a short queue."""
     rate = random.choice((50_000, 500_000))
     faults = Faults(rate=rate, queue=random.choice((8_000, 30_000, 100_000)), delay=random.choice((0.005, 0.05)))
-    trial = _trial(random, connections=random.choice((1, 3)), controlled=True, largest=100_000)
+    trial = _trial(random, connections=random.choice((1, 3)), controlled=True)
     return _over(trial, faults)
 
 
 def stall(random: Random) -> Trial:
     """Readers that fall asleep with the window closing, on a path that loses what tells of its opening."""
-    trial = _trial(random, largest=200_000)
-    nap = random.choice((0.05, 1.0, 20.0))
-    window = random.choice((2_000, 65_536))
+    trial = _trial(random)
+    pair = Habit(random.randrange(20_000, 100_000)), Habit(random.randrange(20_000, 100_000), all_at_once=True)
+    window = random.choice((2_000, 10_000))
     left, right = (
-        replace(one, receive_window=window, max_receive_window=65_536) for one in (trial.left, trial.right)
+        replace(one, receive_window=window, max_receive_window=window) for one in (trial.left, trial.right)
     )
-    faults = Faults(loss=random.choice((0.0, 0.02)), delay=0.01)
-    return _over(_drowsy(replace(trial, left=left, right=right), random, 0.3, nap), faults)
+    faults = Faults(loss=random.choice((0.02, 0.1)), delay=0.01)
+    trial = replace(trial, habits=(pair,), left=left, right=right)
+    trial = _drowsy(trial, random, 0.3, random.choice((0.1, 2.0, 20.0)))
+    return replace(_over(trial, faults), slack=100, segment=window // 4)
+
+
+def outage(random: Random) -> Trial:
+    """For up to three minutes nothing passes; a few packets ask meanwhile, and then it goes on."""
+    trial = _trial(random)
+    pair = Habit(random.randrange(50_000, 200_000)), Habit(random.randrange(50_000, 200_000))
+    begins = random.uniform(0.05, 0.3)
+    lasts = random.choice((0.5, 20.0, 180.0))
+    # Who is through has to be there still when the other asks, or the last words look unheard.
+    left, right = (replace(one, time_wait=1000.0) for one in (trial.left, trial.right))
+    trial = replace(trial, habits=(pair,), left=left, right=right, outage=(begins, begins + lasts))
+    return replace(_over(trial, Faults(delay=0.02, rate=1_000_000)), slack=40)
 
 
 def half_close(random: Random) -> Trial:
@@ -163,7 +176,7 @@ def everything(random: Random) -> Trial:
     faults = Faults(
         loss=0.02, duplicate=0.02, corrupt=0.01, reorder=0.05, delay=0.02, jitter=0.01, rate=1_000_000, queue=50_000
     )
-    trial = _trial(random, connections=5, controlled=True)
+    trial = _trial(random, connections=4, controlled=True, largest=60_000)
     return _over(_drowsy(trial, random, 0.1, 0.2), faults)
 
 
@@ -174,15 +187,69 @@ def path_mtu(random: Random) -> Trial:
     pair = replace(one, size=random.randrange(20_000, 200_000)), replace(other, size=random.randrange(20_000, 200_000))
     at, mtu = random.uniform(0, 0.3), random.choice((1280, 1400)) if trial.version == 6 else random.choice((552, 1400))
     faults = Faults(loss=random.choice((0.0, 0.02)), delay=0.02)
-    trial = replace(trial, habits=(pair,), mtu=1500, wrap=lambda link: Narrower(link, at, mtu))
+    trial = replace(trial, habits=(pair,), mtu=1500, narrows=(at, mtu))
     return _over(trial, faults)
+
+
+def marked(random: Random) -> Trial:
+    """A router marks instead of dropping, and one end or the other has not negotiated it."""
+    faults = Faults(delay=random.choice((0.005, 0.05)), loss=random.choice((0.0, 0.0, 0.02)), rate=2_000_000)
+    trial = _trial(random, controlled=True)
+    left, right = (replace(one, ecn=True, ecn_request=random.random() < 0.8) for one in (trial.left, trial.right))
+    return _over(replace(trial, left=left, right=right, marks=random.choice((0.02, 0.3))), faults)
+
+
+def freeze(random: Random) -> Trial:
+    """For a moment everything takes seconds longer, longer than any timer would wait, and nothing is lost."""
+    trial = _trial(random)
+    pair = Habit(random.randrange(50_000, 200_000)), Habit(random.randrange(50_000, 200_000))
+    frozen = random.uniform(0.05, 0.3), random.choice((0.5, 3.0))
+    return _over(replace(trial, habits=(pair,), freeze=frozen), Faults(delay=0.02, rate=1_000_000))
+
+
+def silence(random: Random) -> Trial:
+    """Nothing is said for a second, an hour or two months: timestamps wrap after 50 days and mean nothing after 24."""
+    trial = _trial(random)
+    pause = random.choice((1.0, 3600.0, 30 * 86400.0, 60 * 86400.0))
+    one, other = trial.habits[0]
+    one = replace(one, size=random.randrange(2, 50_000), pause=pause)
+    trial = replace(trial, habits=((one, other) if random.random() < 0.5 else (other, one),), limit=100 * 86400.0)
+    return _over(trial, Faults(delay=0.02, loss=random.choice((0.0, 0.05))))
+
+
+def poor(random: Random) -> Trial:
+    """Stacks whose memory is too small for all their sleepy readers."""
+    trial = _trial(random, connections=6, controlled=True, largest=100_000)
+    budget = random.choice((20_000, 100_000))
+    left, right = (replace(one, receive_budget=budget) for one in (trial.left, trial.right))
+    faults = Faults(delay=0.005, loss=random.choice((0.0, 0.01)), rate=2_000_000)
+    trial = _drowsy(replace(trial, left=left, right=right), random, 0.5, random.choice((0.05, 2.0)))
+    return replace(_over(trial, faults), slack=200)
+
+
+def crowd(random: Random) -> Trial:
+    """More than the link holds at once: who has something to send takes turns."""
+    habits = tuple(
+        (Habit(random.randrange(100_000), all_at_once=True), Habit(random.randrange(100_000), all_at_once=True))
+        for _ in range(25)
+    )
+    return replace(_trial(random), habits=habits, offload=True, mtu=random.choice((1500, 65_535)))
+
+
+def one_port(random: Random) -> Trial:
+    """The same ports again and again, while packets of the last connection are still on their way for seconds."""
+    habits = tuple(
+        (Habit(random.choice((1, 20_000)), first=False), Habit(random.randrange(40_000))) for _ in range(6)
+    )
+    late = Faults(delay=0.01, reorder=0.05, reorder_delay=random.choice((0.5, 3.0, 20.0)), duplicate=0.05)
+    return _over(replace(_trial(random), habits=habits, one_port=True), late)
 
 
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (
-        clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, half_close, abort, crossing,
-        everything, path_mtu,
+        clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, outage, half_close, abort,
+        crossing, everything, path_mtu, marked, freeze, silence, poor, crowd, one_port,
     )
 }  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netbridge.stack.tcp.reassembly import MAX_BLOCKS, Reassembly, unwrap
 
@@ -50,3 +51,60 @@ def test_gaps_are_bounded_and_the_nearest_are_kept() -> None:
 def test_unwrap_goes_on_beyond_the_wrap() -> None:
     assert unwrap(0xFFFFFFF0, 5) == 0x100000005
     assert unwrap(0x1_0000_0005, 7) == 0x1_0000_0007
+
+
+class ByteByByte(RuleBasedStateMachine):
+    """A queue and a dictionary of bytes, told the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = Reassembly()
+        self.bytes: dict[int, int] = {}
+        self.latest: int | None = None
+        self.least = 0
+
+    @rule(
+        ahead=st.integers(0, 300), size=st.integers(1, 80), letter=st.integers(0, 255),
+        limit=st.sampled_from((50, 200, 1 << 20)),
+    )  # fmt: skip
+    def insert(self, ahead: int, size: int, letter: int, limit: int) -> None:
+        """What is there already stays; each hole is filled whole, or neither it nor what comes after."""
+        start = self.least + ahead
+        kept = self.queue.insert(start, bytes([letter]) * size, limit)
+        self.latest = start
+        missing = [at for at in range(start, start + size) if at not in self.bytes]
+        whole = True
+        while missing:
+            hole = [at for number, at in enumerate(missing) if at == missing[0] + number]
+            if len(self.bytes) + len(hole) > limit:
+                whole = False
+                break
+            self.bytes.update(dict.fromkeys(hole, letter))
+            missing = missing[len(hole) :]
+        assert kept == whole
+
+    @rule(ahead=st.integers(0, 100))
+    def take(self, ahead: int) -> None:
+        """What continues there, one block at a time, and nothing behind it any more."""
+        position = self.least = self.least + ahead
+        while (data := self.queue.take(position)) is not None:
+            assert data == bytes(self.bytes[position + number] for number in range(len(data)))
+            position += len(data)
+        assert position not in self.bytes
+        self.least = position
+        self.bytes = {at: byte for at, byte in self.bytes.items() if at > position}
+
+    @invariant()
+    def it_holds_the_same(self) -> None:
+        assert self.queue.size == len(self.bytes)
+        assert bool(self.queue) == bool(self.bytes)
+        starts = [at for at in self.bytes if at - 1 not in self.bytes]
+        ends = [at + 1 for at in self.bytes if at + 1 not in self.bytes]
+        ranges = self.queue.ranges()
+        assert sorted(ranges) == list(zip(sorted(starts), sorted(ends), strict=True))
+        if self.latest in self.bytes:
+            assert self.latest in range(*ranges[0]), "the latest comes first (RFC 2018, section 4)"
+
+
+TestByteByByte = ByteByByte.TestCase
+TestByteByByte.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)

@@ -14,7 +14,7 @@ from tests.simulation.scenarios import SCENARIOS, trial
 
 from .conversation import Talk
 
-SEEDS = 40
+SEEDS = 24
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
