@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from bench.lossy_line import Conditions, Line, Measured, precise_loop
 from bench.report import grid
 
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.congestion import NewReno
+from netbridge.stack.tcp.congestion import CongestionControl, NewReno
 from netbridge.stack.tcp.cubic import Cubic
 
 LOSSES = (0.0, 0.001, 0.01, 0.03)
@@ -44,7 +44,7 @@ LONG = 0.05
 """Seconds of round trip from which a line without loss is measured once: chance has no part in it."""
 SEGMENT = 1448
 ENDS = {"linux": "Linux > Linux", "sends": "ours > Linux", "takes": "Linux > ours"}
-CONTROLS = {"cubic": Cubic, "newreno": NewReno}
+CONTROLS: dict[str, Callable[[int], CongestionControl]] = {"cubic": Cubic, "newreno": NewReno}
 LEAST = 0.9
 """Of Linux's goodput, required."""
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import selectors
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -201,7 +203,8 @@ async def peer(namespace: Namespace, *arguments: object) -> AsyncIterator[Proces
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            if process.returncode is None:
+                os.kill(process.pid, signal.SIGKILL)  # Process.kill reaps one that ended, and asyncio misses it then
         await process.wait()
 
 
