@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,29 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     sys.path.insert(1, str(ROOT / "src"))
 
-from bench.lossy_line import Conditions, Line, Measured, precise_loop
+from bench.lossy_line import Conditions, Line, Measured, first_served, precise_loop
 from bench.report import grid
 
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.congestion import NewReno
+from netbridge.stack.tcp.congestion import CongestionControl, NewReno
 from netbridge.stack.tcp.cubic import Cubic
 
 LOSSES = (0.0, 0.001, 0.01, 0.03)
 ROUND_TRIPS = {0.001: 1.0, 0.02: 2.5, 0.1: 5.0}
 """Seconds there and back, and how long a run takes."""
-RATE = 100e6
+RATE = 50e6
 """Bits a second: what this process forwards with half a processor, so that no end waits for Python."""
-SMALLEST_QUEUE = 256 * 1024
+SMALLEST_QUEUE = 128 * 1024
 """Bytes; more where a round trip holds more."""
 SEEDS = 3
 MOST_SEEDS = 9
-TOGETHER = 60e6
+TOGETHER = 40e6
 """Bits a second that lines running side by side may carry in all, by what theory expects of each."""
 LONG = 0.05
 """Seconds of round trip from which a line without loss is measured once: chance has no part in it."""
 SEGMENT = 1448
 ENDS = {"linux": "Linux > Linux", "sends": "ours > Linux", "takes": "Linux > ours"}
-CONTROLS = {"cubic": Cubic, "newreno": NewReno}
+CONTROLS: dict[str, Callable[[int], CongestionControl]] = {"cubic": Cubic, "newreno": NewReno}
 LEAST = 0.9
 """Of Linux's goodput, required."""
 
@@ -62,7 +62,8 @@ async def side_by_side(
     """One run for each seed, all at once."""
     lines = [Line(conditions, seed=seed, near=near, sends=sends) for seed in seeds]
     try:
-        return await asyncio.gather(*(line.run(seconds) for line in lines))
+        ready = asyncio.Barrier(len(lines))
+        return await asyncio.gather(*(line.run(seconds, ready) for line in lines))
     finally:
         for line in lines:
             line.close()
@@ -103,7 +104,8 @@ def measure(
         for loss in losses:
             queue = max(SMALLEST_QUEUE, int(rate / 8 * rtt))
             print(f"measuring TCP at {loss:.1%} loss, {rtt * 1e3:g} ms …", file=sys.stderr, flush=True)
-            cells.append(measure_cell(Conditions(loss, rtt, rate / 8, queue), ROUND_TRIPS[rtt], config))
+            with first_served():
+                cells.append(measure_cell(Conditions(loss, rtt, rate / 8, queue), ROUND_TRIPS[rtt], config))
     return {"rate": rate / 1e6, "congestion": congestion, "cells": cells}
 
 

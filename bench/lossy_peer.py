@@ -1,7 +1,7 @@
 """Linux's end of a lossy line: `lossy_peer.py PORT sink|source ADDRESS SECONDS`. CUBIC, blocking sockets, no more.
 
 sink: says 0 when it listens, takes one connection, counts for so long from the first byte on, says the bits.
-source: says how long connect() took, then writes until the other end resets or it is killed.
+source: says 0 and waits for a line, then says how long connect() took, then writes until it is reset or killed.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def sink(address: str, port: int, seconds: float) -> None:
 
 def source(address: str, port: int) -> None:
     made = tcp()
+    said(0)
+    sys.stdin.readline()
     begun = time.perf_counter()
     made.connect((address, port))
     said(time.perf_counter() - begun)

@@ -34,9 +34,13 @@ class Namespace:
         """`sysctls`: by their names below net.ipv4, as "tcp_sack"."""
         self.name = f"nbk{secrets.token_hex(4)}"
         subprocess.run(("ip", "netns", "add", self.name), check=True, capture_output=True, text=True)
-        self.ip("link set lo up")
-        for name, value in (sysctls or {}).items():
-            self.set(name, value)
+        try:
+            self.ip("link set lo up")
+            for name, value in (sysctls or {}).items():
+                self.set(name, value)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

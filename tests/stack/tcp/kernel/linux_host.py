@@ -8,6 +8,7 @@ have fired all the same is done again by the caller (`late`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -43,24 +44,29 @@ class Kernel:
     """One namespace and TUN for many runs."""
 
     def __init__(self) -> None:
-        self.namespace = Namespace(SYSCTLS)
+        self._clean = contextlib.ExitStack()
+        with self._clean:
+            self._open()
+            self._clean = self._clean.pop_all()  # nothing failed: it is kept
+
+    def _open(self) -> None:
+        self.namespace = self._clean.enter_context(Namespace(SYSCTLS))
         link = self.namespace.tun([f"{HOST[version]}/{PREFIX[version]}" for version in (4, 6)])
         self.fd = os.dup(link._fd)
+        self._clean.callback(os.close, self.fd)
         link.close()
         self.poll = select.poll()
         self.poll.register(self.fd, select.POLLIN)
         for version in (4, 6):
             self.namespace.ip(f"route replace {PEER[version]} dev {link.name} rto_min 20s quickack 1")
-        self.diag = self.namespace.inside(open_diag)
+        self.diag = self._clean.enter_context(self.namespace.inside(open_diag))
         self.echoes = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.diag.close()
-        os.close(self.fd)
-        self.namespace.close()
+        self._clean.close()
 
     def settled(self, version: int) -> list[Raw]:
         """Everything the kernel sent, once it has worked at all that was written to it."""
