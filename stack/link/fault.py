@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
 from ..checksum import checksum
 from ..packet import Buffer
@@ -82,11 +82,11 @@ class _Direction:
     """One way through the device."""
 
     faults: Faults
-    random: random.Random
+    random: Random
     deliver: Callable[[bytes], None]
     clock: Callable[[], float]
     schedule: Schedule
-    marks: random.Random
+    marks: Random
     counters: FaultCounters = field(default_factory=FaultCounters)
     free_at: float = 0.0
     """When the last byte queued for the rate will be through."""
@@ -157,7 +157,7 @@ class FaultLink(Wrapper):
         self._now = clock
         self._after = schedule
         times = self._clock, self._schedule
-        draws = [random.Random(number) for number in (seed, ~seed, seed + 1, ~(seed + 1))]
+        draws = [Random(number) for number in (seed, ~seed, seed + 1, ~(seed + 1))]
         self._sent = _Direction(sent, draws[0], self._send, *times, draws[1])
         self._received = _Direction(received, draws[2], self._receive, *times, draws[3])
 
