@@ -1,12 +1,16 @@
-"""Any bytes as the options of a SYN are read to an end, and what they say lies within its bounds."""
+"""Any bytes as options are read to an end, values lie within bounds, and a bare timestamp is read alike both ways."""
 
 from __future__ import annotations
 
-from netbridge.stack.tcp.segment import MAX_WSCALE, parse_options
+from netbridge.stack.tcp.segment import MAX_WSCALE, parse_options, read_options
 
 
 def run(data: bytes) -> object:
     options = parse_options(data)
     assert options.mss is None or 0 <= options.mss <= 0xFFFF
     assert options.wscale is None or 0 <= options.wscale <= MAX_WSCALE
-    return options.mss is not None, options.wscale
+    assert len(options.sacks) * 8 <= max(len(data) - 2, 0)
+    assert options.stamp is None or all(0 <= number <= 0xFFFF_FFFF for number in options.stamp)
+    short = read_options(data, 0, len(data))
+    assert not isinstance(short, tuple) or short == options.stamp
+    return options.mss is not None, options.wscale, options.stamp is not None, len(options.sacks)

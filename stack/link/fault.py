@@ -1,8 +1,10 @@
-"""A device that harms what passes: loss, duplicates, corruption, delay, reordering, a rate with a bounded queue.
+"""A device that harms what passes: loss, duplicates, corruption, delay, reordering, a rate with a bounded queue, marks
+of congestion.
 
 Deterministic: with the same seed, the same packets and the same clock the same packets suffer the same fate, because
 every decision comes from one seeded generator for each direction, and each packet draws the same number of times
-whatever is configured. Time comes from `clock` and `schedule`, by default the event loop's; tests give their own.
+whatever is configured (marks come from another generator). Time comes from `clock` and `schedule`, by default the event
+loop's; tests give their own.
 
 Super-segments would be lost whole, which no network does; with `offload=False` the device cuts them first, both ways.
 """
@@ -11,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
+from ..checksum import checksum
 from ..packet import Buffer
 from ..vnet import VNET_LEN
 from .base import Link, LinkUser
@@ -47,6 +50,8 @@ class Faults:
     """Bytes a second that fit through; 0 for no limit."""
     queue: int = 256 * 1024
     """Bytes that may wait for the rate; beyond, packets are dropped from the tail."""
+    mark: float = 0.0
+    """Probability that a packet whose ends understand ECN is marked: congestion experienced (RFC 3168)."""
 
 
 NO_FAULTS = Faults()
@@ -68,6 +73,8 @@ class FaultCounters:
     """Packets kept back."""
     overflowed: int = 0
     """Packets dropped because the queue before the rate was full."""
+    marked: int = 0
+    """Packets marked that met congestion."""
 
 
 @dataclass(slots=True)
@@ -75,10 +82,11 @@ class _Direction:
     """One way through the device."""
 
     faults: Faults
-    random: random.Random
+    random: Random
     deliver: Callable[[bytes], None]
     clock: Callable[[], float]
     schedule: Schedule
+    marks: Random
     counters: FaultCounters = field(default_factory=FaultCounters)
     free_at: float = 0.0
     """When the last byte queued for the rate will be through."""
@@ -95,6 +103,9 @@ class _Direction:
         if lost < faults.loss:
             counters.lost += 1
             return
+        if faults.mark and self.marks.random() < faults.mark and _markable(packet):
+            counters.marked += 1
+            packet = _marked(packet)
         if corrupt < faults.corrupt:
             counters.corrupted += 1
             packet = _flip(packet, where)
@@ -145,8 +156,10 @@ class FaultLink(Wrapper):
         self._closed = False
         self._now = clock
         self._after = schedule
-        self._sent = _Direction(sent, random.Random(seed), self._send, self._clock, self._schedule)
-        self._received = _Direction(received, random.Random(seed + 1), self._receive, self._clock, self._schedule)
+        times = self._clock, self._schedule
+        draws = [Random(number) for number in (seed, ~seed, seed + 1, ~(seed + 1))]
+        self._sent = _Direction(sent, draws[0], self._send, *times, draws[1])
+        self._received = _Direction(received, draws[2], self._receive, *times, draws[3])
 
     @property
     def sent(self) -> FaultCounters:
@@ -210,6 +223,28 @@ class FaultLink(Wrapper):
     def _schedule(self, seconds: float, function: Callable[[], None]) -> None:
         assert self._after is not None, "start the link first"
         self._after(seconds, function)
+
+
+def _ecn(packet: bytes) -> int:
+    """The ECN codepoint of a packet behind its virtio_net_hdr."""
+    return packet[VNET_LEN + 1] & 3 if packet[VNET_LEN] >> 4 == 4 else packet[VNET_LEN + 1] >> 4 & 3
+
+
+def _markable(packet: bytes) -> bool:
+    return _ecn(packet) in (1, 2)
+
+
+def _marked(packet: bytes) -> bytes:
+    """The packet with "congestion experienced" in its IP header."""
+    changed = bytearray(packet)
+    if packet[VNET_LEN] >> 4 == 4:
+        changed[VNET_LEN + 1] |= 3
+        header = memoryview(changed)[VNET_LEN : VNET_LEN + ((packet[VNET_LEN] & 15) << 2)]
+        header[10:12] = b"\0\0"
+        header[10:12] = checksum(header).to_bytes(2, "big")
+    else:
+        changed[VNET_LEN + 1] |= 0x30
+    return bytes(changed)
 
 
 def _flip(packet: bytes, where: float) -> bytes:

@@ -59,7 +59,7 @@ class Intake(ControlBlock):
         self._ack_due += len(payload)
         receiver = self.receiver
         # While there is a hole, and when it is filled, the peer hears of it at once (RFC 5681, section 4.2).
-        hole = receiver.early.size > 0
+        hole = receiver.early.size
         if hole:
             self._repeats = 0
             self._note_repeated(receiver.nxt, len(payload))

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 from collections.abc import Callable
+from typing import Any
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
 
 from netbridge.stack.link import FaultLink, Faults
-from netbridge.stack.vnet import NO_OFFLOAD
-from tests.stack.fake import RecordingLink, RecordingUser
+from netbridge.stack.vnet import NO_OFFLOAD, VNET_LEN
+from tests.stack.fake import RecordingLink, RecordingUser, dissect, raw, rebuilt
 from tests.stack.link.test_offload import super_segment
 
 
@@ -105,6 +111,23 @@ def test_duplicates_and_flipped_bits_are_counted() -> None:
     assert all(data[:10] == NO_OFFLOAD for data in damaged)
     assert 60 < link.sent.corrupted < 140
     assert len(set(damaged)) > 50
+
+
+@pytest.mark.parametrize(("layer", "field"), [(IP, "tos"), (IPv6, "tc")])
+def test_marks_are_for_those_who_understand_them(layer: Any, field: str) -> None:
+    """RFC 3168, section 5: ECT(0) and ECT(1) become CE, and an IPv4 header checksum stays right."""
+    for codepoint, passed in ((0, 0), (1, 3), (2, 3), (3, 3)):
+        link, inner, _ = device(sent=Faults(mark=1.0))
+        link.send(NO_OFFLOAD + raw(layer(**{field: 0xB8 | codepoint}) / TCP() / b"data"))
+        (data,) = inner.sent
+        assert getattr(dissect(data[VNET_LEN:]), field) == 0xB8 | passed
+        assert rebuilt(dissect(data[VNET_LEN:])) == data[VNET_LEN:]
+        assert link.sent.marked == (codepoint in (1, 2))
+
+
+def test_marks_change_no_other_fate() -> None:
+    plain, marked = fate(5, STORM), fate(5, dataclasses.replace(STORM, mark=0.5))
+    assert [at for at, _ in plain] == [at for at, _ in marked]
 
 
 def test_the_rate_spaces_packets_and_its_queue_is_bounded() -> None:

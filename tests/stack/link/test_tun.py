@@ -175,6 +175,18 @@ async def test_a_super_segment_the_kernel_refuses_is_cut(namespace: str) -> None
 
 
 @pytest.mark.net
+async def test_the_kernel_takes_super_segments_with_cwr_whole(namespace: str) -> None:
+    """VIRTIO_NET_HDR_GSO_ECN: the first of their segments alone bears it (RFC 3168, section 6.1.2)."""
+    link = plugged(namespace)
+    link.start(RecordingUser())
+    for version in (4, 6):
+        whole = super_segment(version, bytes(5000), 1448, flags="AC")
+        link.send(whole[:50], whole[50:])
+    assert (link.resegmented, link.dropped) == (0, 0)
+    link.close()
+
+
+@pytest.mark.net
 async def test_a_device_taken_away_is_a_lost_link(namespace: str) -> None:
     link = plugged(namespace)
     user = RecordingUser()

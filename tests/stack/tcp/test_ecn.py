@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.congestion import NewReno
 from netbridge.stack.tcp.segment import Options
 
 from .conversation import MSS, PEER_ISN, Talk
@@ -148,3 +149,19 @@ def test_the_sender_hears_of_an_echo(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not heard
     talk.says("AE", 1, 1 + MSS)
     assert heard == [talk.now]
+
+
+def test_an_echo_halves_the_window_once_and_the_next_new_data_says_so() -> None:
+    talk = Talk.established(TcpConfig(congestion=NewReno), ecn=True)
+    for number in range(10):
+        talk.writes(bytes([number]) * MSS)
+        talk.hears("A", 1 + number * MSS)
+    talk.says("AE", 1, 1 + 2 * MSS)
+    window = talk.connection.sender.cc.cwnd
+    assert window < 10 * MSS
+    talk.says("AE", 1, 1 + 4 * MSS)  # the same window's
+    assert talk.connection.sender.cc.cwnd <= window
+    talk.says("AE", 1, 1 + 10 * MSS)
+    talk.writes(b"n" * 2 * MSS)
+    talk.hears("AC", 1 + 10 * MSS, markable=True)
+    talk.hears("A", 1 + 11 * MSS, markable=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,3 +116,12 @@ async def test_two_stacks_over_a_path_that_corrupts() -> None:
     stacks = await transfer(QUICK, version=4, offload=False, size=1_000_000, faults=faults)
     assert any(stack.tcp.counters.bad_checksum for stack in stacks)
     assert any(stack.counters.malformed for stack in stacks)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_two_stacks_over_a_path_that_marks(version: int) -> None:
+    """Congestion without a loss: marks slow the senders down, and nothing has to be sent again for them (RFC 3168)."""
+    config = replace(QUICK, ecn_request=True)
+    faults = Faults(mark=0.05, delay=0.001)
+    stacks = await transfer(config, version=version, offload=False, size=400_000, faults=faults)
+    assert all(stack.tcp.counters.marked for stack in stacks)

@@ -235,9 +235,9 @@ RULES = (
     Rule(
         "SYN-ACK in SYN-RECEIVED",
         "One that repeats the SYN ends a simultaneous open, FIN and all (RFC 9293, section 3.5, figure 8); Linux "
-        "takes it after an active open only. To a wrong ACK an acknowledgement leaves beside the reset.",
+        "takes it after an active open only.",
         lambda case: case.state == "SYN-RECEIVED" and case.says(SYN | ACK, without=RST)
-        and (case.ours.state in {"CLOSE-WAIT", "ESTABLISHED"} or case.ours.flags == ["R", "A"]),
+        and case.ours.state in {"CLOSE-WAIT", "ESTABLISHED"},
     ),
     Rule(
         "SYN again in a simultaneous open",

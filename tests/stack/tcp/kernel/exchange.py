@@ -29,7 +29,7 @@ SERVICE = 7007
 TIMESTAMPS, SACK, WSCALE, ECN = 1, 2, 4, 8
 """What TCP_INFO says was negotiated (include/uapi/linux/tcp.h, TCPI_OPT_*)."""
 _OPTIONS_AT = 5
-_INFO_LEN = 104
+_INFO_LEN = 200
 
 
 
@@ -46,6 +46,8 @@ class Ended:
     """Bits as above."""
     retransmitted: int
     """Segments the kernel sent again."""
+    marked: int
+    """Segments of the kernel's that were marked on their way, as far as it heard."""
 
 
 def addresses(side: dict[int, str]) -> list[str]:
@@ -62,7 +64,8 @@ def info(sock: socket.socket) -> Ended:
     """What the kernel says about a connection."""
     raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_LEN)
     (total,) = struct.unpack_from("=I", raw, 100)
-    return Ended(raw[_OPTIONS_AT] & 15, total)
+    (marked,) = struct.unpack_from("=I", raw, 196)
+    return Ended(raw[_OPTIONS_AT] & 15, total, marked)
 
 
 class Line:

@@ -89,3 +89,12 @@ def test_each_option_by_itself(namespace: Namespace, which: str) -> None:
 @pytest.mark.parametrize("mtu", [1280, 9000, 65520])
 def test_segments_of_every_size(namespace: Namespace, mtu: int) -> None:
     exchange(namespace, BAD, seed=3, mtu=mtu)
+
+
+def test_marks_of_congestion_are_understood_both_ways(namespace: Namespace) -> None:
+    """RFC 3168: we echo the kernel's, it sends less and says so; and it echoes ours. Nothing is lost for it."""
+    namespace.set("tcp_ecn", 1)
+    for one in exchange(namespace, Faults(mark=0.05, delay=0.001), seed=4, handshakes=4):
+        assert one.options & ECN
+        assert one.marked
+        assert not one.retransmitted
