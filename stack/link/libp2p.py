@@ -250,3 +250,4 @@ class Libp2pNode:
             self.addresses = [str(address) for address in self.host.get_addrs()]
             self._tell(self._settle, None)
             await self._stop.wait()
+            await self.host.close()  # its connections; leaving the block alone would leave their sockets open

@@ -102,7 +102,7 @@ class StreamLink(CarriedLink):
             raise link_error(error)
 
     async def _release(self) -> None:
-        self._writer.close()
+        hang_up(self._reader, self._writer)
         await self._writer.wait_closed()
 
     def _abort(self) -> None:
@@ -131,10 +131,18 @@ async def stream_link(
             reader, writer, mtu=min(mtu, theirs.mtu), offload=offload and theirs.offload, rest=rest
         )
     except BaseException:
-        writer.close()
+        hang_up(reader, writer)
         raise
     link.peer = theirs
     return link
+
+
+def hang_up(reader: Reader, writer: Writer) -> None:
+    """Close both: a pipe's reader has a transport of its own, and no other way to it."""
+    writer.close()
+    source = getattr(reader, "_transport", None)
+    if source is not None and source is not transport_of(writer):
+        source.close()
 
 
 def transport_of(writer: Any) -> Any:
