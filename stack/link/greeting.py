@@ -121,7 +121,7 @@ def stranger(data: bytes) -> str:
 
 
 _STRANGERS = (
-    (b"HTTP/", "an HTTP server"),
+    *((words, "an HTTP server") for words in (b"HTTP/", b"<!DOCTYPE", b"<html")),
     (b"SSH-", "an SSH server"),
     (b"\x15\x03", "a TLS server, which wants TLS first"),
     (b"\x16\x03", "a TLS client, which wants TLS first"),
