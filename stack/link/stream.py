@@ -170,7 +170,8 @@ async def stdio_link(
     sys.stdout.flush()
     os.dup2(2, 1)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sink)
+    # a protocol of streams, though nothing is read from it: it knows how to wait for the end
+    transport, protocol = await loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), sink)
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
     return await stream_link(reader, writer, mtu=mtu, offload=offload, role=role, timeout=timeout)
 

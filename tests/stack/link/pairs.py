@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import functools
 import ipaddress
@@ -103,11 +104,21 @@ async def pipe_streams() -> tuple[Streams, Streams]:
         source, sink = os.pipe()
         reader = asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(source, "rb", 0))
-        transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(sink, "wb", 0))
+        transport, protocol = await loop.connect_write_pipe(
+            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(sink, "wb", 0)
+        )
         return reader, asyncio.StreamWriter(transport, protocol, None, loop)
 
     (there, to_there), (here, to_here) = await pipe(), await pipe()
     return (here, to_there), (there, to_here)
+
+
+async def hang_up(*pairs: Streams) -> None:
+    """Close streams of which no link became."""
+    for _, writer in pairs:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from netbridge.stack.link import Greeting, LinkError, Role, call_link, stream_link
 from netbridge.stack.link.greeting import GREETING, MAGIC, parse
-from tests.stack.link.pairs import LOOPBACK, Streams, accepting, tcp_streams, tls_server
+from tests.stack.link.pairs import LOOPBACK, accepting, hang_up, tcp_streams, tls_server
 
 
 def test_a_greeting_is_read_as_it_was_written() -> None:
@@ -230,10 +230,3 @@ async def test_what_comes_right_behind_the_greeting_is_not_lost() -> None:
     link.close()
     await link.wait_closed()
     await hang_up(near, far)
-
-
-async def hang_up(*pairs: Streams) -> None:
-    for _, writer in pairs:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
