@@ -319,6 +319,8 @@ async def quic_connect(
             raise
         except OSError as error:
             if limit.expired():
+                if made and made[0].shaken:
+                    raise silence(timeout) from None
                 raise LinkError(f"no QUIC server answers at {host} port {port} within {timeout:g} s") from None
             raise (made[0].failure if made else None) or LinkError(str(error)) from error
         try:
