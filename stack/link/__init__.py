@@ -1,6 +1,7 @@
 """What a stack can stand on, and devices that wrap a device.
 
-:mod:`.quic` and :mod:`.libp2p` are imported by their own names: they need the packages of the extras `quic` and `libp2p`.
+:mod:`.quic` and :mod:`.libp2p` are imported by their own names: they need the packages of the extras `quic`
+and `libp2p`.
 """
 
 from .base import Link, LinkError, LinkUser

@@ -1,8 +1,8 @@
 """Links over two awaitable functions, for whatever carries bytes or messages and has no link of its own here.
 
-`call_link` wants a reliable carrier that keeps the order, of bytes or of messages, and puts frames (:mod:`.carried`) on
-it, as many in one write as are waiting. `message_link` puts one IP packet in each message and asks for nothing: messages
-may be lost, doubled and overtaken, as IP packets may.
+`call_link` wants a reliable carrier that keeps the order, of bytes or of messages, and puts frames (:mod:`.carried`)
+on it, as many in one write as are waiting. `message_link` puts one IP packet in each message and asks for nothing:
+messages may be lost, doubled and overtaken, as IP packets may.
 
 Both keep what waits to be written in a queue with a bound, and write once at a time: the carrier sets the pace.
 """
@@ -136,7 +136,7 @@ class CallLink(_QueuedLink):
 
 
 class MessageLink(_QueuedLink):
-    """One packet a message by `read` and `write`: with `offload` behind its virtio_net_hdr, else the IP packet alone."""
+    """One packet a message by `read` and `write`: with `offload` behind its virtio_net_hdr, else the IP packet."""
 
     answer = b""
     """Our greeting with HEARD, for a peer that asks again."""
@@ -177,9 +177,9 @@ async def call_link(
 
     `await read()` gives some bytes, or a whole message, as soon as there are any, and b"" (or EOFError) at the end.
     `await write(data)` takes all of it and returns when more may come; nothing may get lost or overtaken. One call of
-    each is under way at a time, and may be cancelled at the end. `close()`, awaitable or not, is called once, after what
-    was sent is written. `mtu`, `offload` and `role` as in `stream_link`. Raises LinkError when the other end speaks
-    something else, or does not greet within `timeout` seconds.
+    each is under way at a time, and may be cancelled at the end. `close()`, awaitable or not, is called once, after
+    what was sent is written. `mtu`, `offload` and `role` as in `stream_link`. Raises LinkError when the other end
+    speaks something else, or does not greet within `timeout` seconds.
     """
     ours = Greeting(mtu, offload, role)
     try:

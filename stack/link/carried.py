@@ -47,7 +47,7 @@ class CarriedLink(Link):
         self._user: LinkUser | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writing: asyncio.Task[None] | None = None
-        """The loop that writes, where the carrier keeps no queue; it ends by itself once the link is closed and all is out."""
+        """The loop that writes, where the carrier keeps no queue; ends by itself once the link is closed, all out."""
         self._ready = True
         self._closed = False
         self._error: LinkError | None = None

@@ -125,7 +125,7 @@ _STRANGERS = (
     (b"SSH-", "an SSH server"),
     (b"\x15\x03", "a TLS server, which wants TLS first"),
     (b"\x16\x03", "a TLS client, which wants TLS first"),
-    *((method + b" ", "an HTTP client") for method in (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PRI")),
+    *((verb + b" ", "an HTTP client") for verb in (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT", b"PRI")),
 )
 
 

@@ -1,4 +1,4 @@
-"""A link over a stream of py-libp2p: any libp2p host becomes a place to reach a stack, or to leave from one, by a handler.
+"""A link over a stream of py-libp2p: by a handler any libp2p host becomes a place to reach a stack, or to leave one.
 
 py-libp2p runs on trio, a stack on asyncio, each in a thread of its own (or trio as a guest of the same one). A
 `Libp2pStream` stands between: each of its calls runs in trio and is awaited in asyncio, one read and one write at a
@@ -32,7 +32,7 @@ PROTOCOL = "/netbridge/link/1.0.0"
 READ = 1 << 18
 """Bytes in one read: Yamux's window."""
 STREAMS = 64
-"""Streams that others may have open on an attached host at a time; more are reset. Each costs a task and its buffers."""
+"""Streams that others may have open on an attached host; more are reset. Each costs a task and its buffers."""
 
 Opened = Callable[["Libp2pStream"], Awaitable[object]]
 
@@ -118,8 +118,8 @@ async def libp2p_link(
 ) -> CallLink:  # fmt: skip
     """A link over a stream, once both ends have greeted; to be called in asyncio.
 
-    The stream is taken over, and closed with the link. `mtu`, `offload`, `role` and `timeout` as in `stream_link`. Raises
-    LinkError.
+    The stream is taken over, and closed with the link. `mtu`, `offload`, `role` and `timeout` as in `stream_link`.
+    Raises LinkError.
     """
     return await call_link(
         stream.read, stream.write, stream.close, mtu=mtu, offload=offload, role=role, timeout=timeout,
@@ -129,8 +129,8 @@ async def libp2p_link(
 def attach(host: IHost, opened: Opened, loop: asyncio.AbstractEventLoop) -> None:
     """Offer links on a host, to be called in trio: `opened(stream)` runs in `loop` for each stream that others open.
 
-    It may look at `stream.peer_id`, makes the stream a link or closes it, and stays while the link is used; the stream is
-    closed when it returns. `host.remove_stream_handler(PROTOCOL)` takes the offer back.
+    It may look at `stream.peer_id`, makes the stream a link or closes it, and stays while the link is used; the stream
+    is closed when it returns. `host.remove_stream_handler(PROTOCOL)` takes the offer back.
     """
     serving: set[asyncio.Task[None]] = set()
 

@@ -1,4 +1,4 @@
-"""A link over a QUIC connection of the `aioquic` package: each IP packet in a datagram (RFC 9221), the rest on a stream.
+"""A link over a QUIC connection of the `aioquic` package: IP packets in datagrams (RFC 9221), the rest on a stream.
 
 The client's first stream carries the greeting, then frames (:mod:`.carried`) of the packets that no datagram takes; the
 link's MTU is chosen so that with this module's own `quic_configuration` there are none. Datagrams may be lost, as IP
@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ..packet import Buffer
 from ..vnet import NO_OFFLOAD, VNET_LEN
@@ -38,13 +38,13 @@ ALPN = "netbridge-link"
 DATAGRAM = 1350
 """Bytes of UDP payload: passes paths of 1400 bytes, and leaves a packet of 1280, IPv6's least MTU, its room."""
 OVERHEAD = 1 + 20 + 2 + 16 + 1 + 2
-"""Of QUIC around a datagram at most: flags, longest connection id, packet number, tag (RFC 9001), type, length (RFC 9221)."""
+"""Around a datagram at most: flags, longest connection id, packet number, tag (RFC 9001), type, length (RFC 9221)."""
 LEAST_MTU = 1280
 """IPv6's (RFC 8200 section 5); where a configuration leaves datagrams less, larger packets take the stream."""
 CONTROL = 0
 """The first bidirectional stream of the client (RFC 9000 section 2.1)."""
 QUEUE = 256
-"""Packets that wait for QUIC's congestion control before bulk data has to: 2.7 Mbit, a quarter of a second at 10 Mbit/s."""
+"""Packets that wait for congestion control before bulk data has to: 2.7 Mbit, a quarter of a second at 10 Mbit/s."""
 DROP = 4 * QUEUE
 EARLY = 64
 """Packets kept until the link is started; the other end may send as soon as it has heard our greeting."""
@@ -72,12 +72,12 @@ class LinkProtocol(QuicConnectionProtocol):
         self._arrived = asyncio.Event()
         self._serving: set[asyncio.Future[Any]] = set()
 
-    @classmethod
-    def serving(cls, opened: Callable[[LinkProtocol], Awaitable[object]]) -> Callable[..., Self]:
-        """A `create_protocol` for `aioquic.asyncio.serve`: `opened(connection)` runs for each connection and ends it."""
+    @staticmethod
+    def serving(opened: Callable[[LinkProtocol], Awaitable[object]]) -> Callable[..., LinkProtocol]:
+        """A `create_protocol` for `aioquic.asyncio.serve`: `opened(connection)` runs for each one, and ends it."""
 
-        def create(quic: Any, stream_handler: Any = None) -> Self:
-            protocol = cls(quic, stream_handler)
+        def create(quic: Any, stream_handler: Any = None) -> LinkProtocol:
+            protocol = LinkProtocol(quic, stream_handler)
             protocol.opened = opened
             return protocol
 
@@ -230,7 +230,7 @@ class QuicLink(CarriedLink):
             self._user.burst_ended()
 
     def _transmitted(self) -> None:
-        """aioquic has sent what it may."""
+        """QUIC has sent what it may."""
         if not self._ready and self.connection.waiting < QUEUE // 2:
             self._room()
         if self._closed and not self.connection.waiting:
@@ -297,7 +297,7 @@ async def quic_connect(
     host: str, port: int, *, configuration: QuicConfiguration, mtu: int = 1500, role: Role = Role.STACK,
     timeout: float = TIMEOUT,
 ) -> AsyncIterator[QuicLink]:  # fmt: skip
-    """A link to a server that serves `LinkProtocol.serving`; closed at the end of the block. Arguments as for `quic_link`.
+    """A link to a server of `LinkProtocol.serving`; closed at the end of the block. Arguments as for `quic_link`.
 
     Raises LinkError, also when nobody answers and when the server's certificate does not pass.
     """
@@ -331,10 +331,10 @@ async def quic_connect(
 
 
 def quic_configuration(**settings: Any) -> QuicConfiguration:
-    """aioquic's QuicConfiguration with what a link wants: datagrams, large enough, and a protocol name of its own.
+    """A QuicConfiguration of aioquic's with what a link wants: datagrams, large enough, and a protocol name of its own.
 
-    `settings` are QuicConfiguration's: is_client, congestion_control_algorithm, idle_timeout and so on; certificates are
-    loaded by its methods.
+    `settings` are QuicConfiguration's: is_client, congestion_control_algorithm, idle_timeout and so on; certificates
+    are loaded by its methods.
     """
     wanted = {"alpn_protocols": [ALPN], "max_datagram_frame_size": 65535, "max_datagram_size": DATAGRAM}
     made: QuicConfiguration = need("aioquic.quic.configuration", "quic").QuicConfiguration(**(wanted | settings))

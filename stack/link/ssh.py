@@ -1,7 +1,7 @@
 """A link over a session of an asyncssh connection: to a program over there that speaks on its standard streams.
 
-The program is whatever makes a link of its standard input and output (`stdio_link`), or a subsystem of the server's. Where
-the other end is asyncssh's server, its process handler calls `stream_link(process.stdin, process.stdout)`, with
+The program is whatever makes a link of its standard input and output (`stdio_link`), or a subsystem of the server's.
+Where the other end is asyncssh's server, its process handler calls `stream_link(process.stdin, process.stdout)`, with
 encoding=None.
 """
 

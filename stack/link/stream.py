@@ -1,9 +1,9 @@
-"""A link over any byte stream of asyncio's kind: a TCP or TLS connection, a unix socket, a subprocess's pipes, an SSH channel.
+"""A link over any byte stream of asyncio's kind: TCP, TLS, a unix socket, a subprocess's pipes, an SSH channel.
 
 What travels are the frames of :mod:`.carried`; `stream_link` puts a greeting (:mod:`.greeting`) before them.
 
-A reliable stream below means that nothing is lost, so nothing must queue without bound: the transport's own write buffer
-is the queue.
+A reliable stream below means that nothing is lost, so nothing must queue without bound: the transport's own write
+buffer is the queue.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import asyncio
 from typing import Any, Protocol
 
 from ..packet import Buffer
-from .base import LinkError
-from .carried import HIGH, LENGTH, LIMIT, LOW, MAX_LEN, MIN_LEN, CarriedLink, link_error
+from .carried import HIGH, LENGTH, LIMIT, LOW, CarriedLink, link_error
 from .greeting import GREETING, TIMEOUT, Greeting, Role, exchange
 from .offload import finish
 
@@ -42,7 +41,7 @@ class Writer(Protocol):
 
 
 class StreamLink(CarriedLink):
-    """One end of a stream that the other end speaks the same way on, set up alike in MTU and offload: without a greeting.
+    """One end of a stream on which the other speaks the same, set up alike in MTU and offload: without a greeting.
 
     `stream_link` is for everything but tests and streams whose ends one program made.
     """
@@ -171,9 +170,8 @@ async def stdio_link(
     os.dup2(2, 1)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
     # a protocol of streams, though nothing is read from it: it knows how to wait for the end
-    transport, protocol = await loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), sink)
+    unread = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+    transport, protocol = await loop.connect_write_pipe(lambda: unread, sink)
     writer = asyncio.StreamWriter(transport, protocol, None, loop)
     return await stream_link(reader, writer, mtu=mtu, offload=offload, role=role, timeout=timeout)
 
-
-__all__ = ["HIGH", "LENGTH", "LIMIT", "MAX_LEN", "MIN_LEN", "StreamLink", "LinkError", "stdio_link", "stream_link"]

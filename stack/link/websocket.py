@@ -1,4 +1,4 @@
-"""A link over a WebSocket (RFC 6455) of the `websockets` package, of either side: passes proxies and ingresses as HTTPS.
+"""A link over a WebSocket (RFC 6455) of the `websockets` package, of either side: passes proxies as HTTPS does.
 
 Binary messages hold frames (:mod:`.carried`), as many as were waiting. The connection's own limits hold: what it
 buffers, what it takes as one message (at least 64 KiB and 64 bytes with offload), how often it pings. Without

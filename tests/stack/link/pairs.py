@@ -1,4 +1,4 @@
-"""Each kind of link as a connected pair, both ends in this process, over what really carries it: sockets on loopback."""
+"""Each kind of link as a connected pair, both ends in this process, over what really carries it, on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from netbridge.stack.link import Link, call_link, message_link, ssh_link, stream_link, websocket_link
+from netbridge.stack.link import call_link, message_link, ssh_link, stream_link, websocket_link
 from netbridge.stack.link.carried import CarriedLink
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -226,7 +226,8 @@ async def over_asyncssh(one: dict[str, Any], other: dict[str, Any]) -> AsyncIter
         LOOPBACK, 0, server_factory=_Anyone, server_host_keys=[key], process_factory=serve, encoding=None,
     ) as server:
         async with asyncssh.connect(
-            LOOPBACK, server.get_port(), known_hosts=None, config=None, username="me", client_keys=None, agent_path=None,
+            LOOPBACK, server.get_port(), known_hosts=None, config=None, username="me", client_keys=None,
+            agent_path=None,
         ) as connection:
             async with closing(*await both(ssh_link(connection, "link", **one), served)) as pair:
                 yield pair
@@ -258,7 +259,7 @@ async def over_websocket(one: dict[str, Any], other: dict[str, Any]) -> AsyncIte
 @asynccontextmanager
 async def quic_server(opened: Callable[[Any], Awaitable[object]]) -> AsyncIterator[int]:
     """The port of a QUIC server on loopback that gives its connections to `opened`."""
-    from aioquic.asyncio import serve
+    from aioquic.asyncio.server import serve
 
     from netbridge.stack.link.quic import LinkProtocol, quic_configuration
 

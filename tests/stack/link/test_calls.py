@@ -105,7 +105,7 @@ async def test_a_write_that_fails_ends_the_link_with_its_reason() -> None:
 @pytest.mark.parametrize("make", [call_link, message_link])
 @pytest.mark.parametrize("end", [EOFError(), OSError(5, "Input/output error"), RuntimeError("library says no")])
 async def test_a_read_that_fails_ends_the_link_with_its_reason(make: Any, end: Exception) -> None:
-    near, far, _, back = await ends(make)
+    near, far, *_ = await ends(make)
     user = RecordingUser()
 
     async def fail() -> bytes:

@@ -29,7 +29,7 @@ def test_a_greeting_is_read_as_it_was_written() -> None:
 
 
 def test_another_version_is_told() -> None:
-    with pytest.raises(LinkError, match="speaks version 7 .* this one version 1: use the same netbridge"):
+    with pytest.raises(LinkError, match=r"speaks version 7 .* this one version 1: use the same netbridge"):
         parse(MAGIC + b"\x07")
 
 
@@ -109,12 +109,15 @@ def saying(*words: bytes, close: bool = False) -> Serve:
 
 async def test_an_http_server() -> None:
     """Python's own."""
-    server = http.server.ThreadingHTTPServer((LOOPBACK, 0), http.server.BaseHTTPRequestHandler)
-    server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        error = await told(*await asyncio.open_connection(*server.server_address[:2]))
+        error = await told(*await asyncio.open_connection(LOOPBACK, server.server_port))
     finally:
         await asyncio.to_thread(server.shutdown)
         thread.join()
@@ -154,7 +157,8 @@ async def test_a_tls_client() -> None:
 
 async def test_random_bytes_and_one_byte_at_a_time() -> None:
     assert "speaks another protocol: it said '\\x00\\xff" in await meet(saying(b"\0\xff" * 20))
-    assert "it said '220 mail.example ESMTP'" in await meet(saying(*[bytes([byte]) for byte in b"220 mail.example ESMTP"]))
+    words = [bytes([byte]) for byte in b"220 mail.example ESMTP"]
+    assert "it said '220 mail.example ESMTP'" in await meet(saying(*words))
 
 
 async def test_an_echo() -> None:

@@ -50,9 +50,7 @@ async def test_a_host_that_was_there_already() -> None:
     stop: dict[str, Any] = {}
 
     async def program() -> None:
-        import multiaddr
-
-        libp2p = need("libp2p", "libp2p")
+        libp2p, multiaddr = need("libp2p", "libp2p"), need("multiaddr", "libp2p")
         stop["event"], stop["token"] = trio.Event(), trio.lowlevel.current_trio_token()
         mine, other = libp2p.new_host(), libp2p.new_host()
         here = [multiaddr.Multiaddr(text) for text in LISTEN]
@@ -81,7 +79,7 @@ async def test_a_host_that_was_there_already() -> None:
 
 
 async def met(handle: Callable[[Any], Awaitable[None]], *, timeout: float = 5.0) -> str:
-    """What `libp2p_link` says of a host that treats streams of the link's protocol like `handle`, a function of trio's."""
+    """What `libp2p_link` says of a host that treats the link's streams like `handle`, a function of trio's."""
     async with Libp2pNode(LISTEN) as far, Libp2pNode() as near:
         far._trio.run_sync_soon(far.host.set_stream_handler, PROTOCOL, handle)
         with pytest.raises(LinkError) as caught:

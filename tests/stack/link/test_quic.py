@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from netbridge.stack import Stack
 from netbridge.stack.link import LinkError
+from netbridge.stack.link.carried import LIMIT
 from netbridge.stack.vnet import NO_OFFLOAD
 from tests.stack.fake import RecordingUser
 from tests.stack.link.pairs import LOOPBACK, certificate, pair, quic_client, quic_server
@@ -121,7 +121,7 @@ async def test_early_packets_have_a_bound() -> None:
 async def test_a_flood_on_the_stream_that_nobody_takes_ends_the_connection() -> None:
     async with links({"max_datagram_frame_size": None}) as (near, far):
         far.start(RecordingUser())
-        near.connection._said += bytes(quic.LIMIT)
+        near.connection._said += bytes(LIMIT)
         far.send(NO_OFFLOAD + packet(1000))
         await until(lambda: near.connection.failure)
         assert "nobody here listens" in str(near.connection.failure)
@@ -140,7 +140,7 @@ async def met(port: int, **settings: Any) -> str:
 
 @asynccontextmanager
 async def aioquic_server(create: Any, protocols: list[str]) -> AsyncIterator[int]:
-    from aioquic.asyncio import serve
+    from aioquic.asyncio.server import serve
 
     configuration = quic_configuration(is_client=False, alpn_protocols=protocols)
     configuration.load_cert_chain(*certificate())
@@ -152,7 +152,7 @@ async def aioquic_server(create: Any, protocols: list[str]) -> AsyncIterator[int
 
 
 async def test_an_http3_server() -> None:
-    from aioquic.asyncio import QuicConnectionProtocol
+    from aioquic.asyncio.protocol import QuicConnectionProtocol
 
     async with aioquic_server(QuicConnectionProtocol, ["h3"]) as port:
         assert "protocol" in (await met(port)).lower()
@@ -160,7 +160,7 @@ async def test_an_http3_server() -> None:
 
 async def test_an_http3_server_that_takes_any_protocol() -> None:
     """It opens streams of its own (RFC 9114 section 6.2)."""
-    from aioquic.asyncio import QuicConnectionProtocol
+    from aioquic.asyncio.protocol import QuicConnectionProtocol
     from aioquic.h3.connection import H3Connection
     from aioquic.quic.events import HandshakeCompleted
 
@@ -175,7 +175,7 @@ async def test_an_http3_server_that_takes_any_protocol() -> None:
 
 
 async def test_an_echo() -> None:
-    from aioquic.asyncio import QuicConnectionProtocol
+    from aioquic.asyncio.protocol import QuicConnectionProtocol
     from aioquic.quic.events import StreamDataReceived
 
     class Echo(QuicConnectionProtocol):
@@ -189,7 +189,7 @@ async def test_an_echo() -> None:
 
 
 async def test_a_server_that_says_nothing() -> None:
-    from aioquic.asyncio import QuicConnectionProtocol
+    from aioquic.asyncio.protocol import QuicConnectionProtocol
 
     class Mute(QuicConnectionProtocol):
         def quic_event_received(self, event: Any) -> None: ...
@@ -199,7 +199,7 @@ async def test_a_server_that_says_nothing() -> None:
 
 
 async def test_a_client_that_says_nothing() -> None:
-    from aioquic.asyncio import connect
+    from aioquic.asyncio.client import connect
 
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -231,7 +231,7 @@ async def test_a_certificate_that_nobody_vouches_for() -> None:
 
 
 async def test_another_protocol_class_is_a_mistake_of_the_caller() -> None:
-    from aioquic.asyncio import connect
+    from aioquic.asyncio.client import connect
 
     async def opened(connection: LinkProtocol) -> None:
         await connection.wait_closed()
@@ -257,8 +257,7 @@ async def test_a_server_that_cannot_serve_says_so_to_the_loop() -> None:
 async def test_datagrams_that_are_lost_are_lost_packets() -> None:
     async with pair("quic") as (near, far):
         assert isinstance(near, QuicLink)
-        transport = near.connection._transport
-        assert transport is not None
+        transport: Any = near.connection._transport
 
         class Losing:
             count = 0
@@ -272,6 +271,6 @@ async def test_datagrams_that_are_lost_are_lost_packets() -> None:
                 return getattr(transport, name)
 
         near.connection._transport = Losing()  # type: ignore[assignment]
-        async with Stack(near, ["10.0.0.1/24", "fd00::1/64"]) as one, Stack(far, ["10.0.0.2/24", "fd00::2/64"]) as other:
+        async with stacks(near, far) as (one, other):
             await converse(one, other, 60_000)
         near.connection._transport = transport

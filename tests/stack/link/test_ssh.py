@@ -1,4 +1,4 @@
-"""Links to a program at the other end of pipes and of SSH sessions: a child of ours, and one of a real OpenSSH server's."""
+"""Links to a program at the other end of pipes and of SSH sessions: a child of ours, and one of a real sshd's."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ async def test_a_stack_behind_a_real_sshd(server: tuple[int, Path], way: str) ->
 
 async def test_commands_that_are_no_far_end(server: tuple[int, Path]) -> None:
     async with connected(server) as connection:
-        with pytest.raises(LinkError, match="closed the connection before it greeted; .*not found"):
+        with pytest.raises(LinkError, match=r"closed the connection before it greeted; .*not found"):
             await ssh_link(connection, "no-such-program --link")
         with pytest.raises(LinkError, match="is an echo"):
             await ssh_link(connection, "cat")

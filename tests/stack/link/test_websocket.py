@@ -78,7 +78,7 @@ async def test_a_reason_for_the_end_is_told() -> None:
     async with pair("websocket") as (near, far):
         user = RecordingUser()
         near.start(user)
-        connection: Any = far._close.__self__  # type: ignore[attr-defined]
+        connection: Any = far._close.__self__
         far.start(RecordingUser())
         await connection.close(1013, "try again later")
         await until(lambda: user.lost)
