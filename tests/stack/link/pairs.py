@@ -1,11 +1,13 @@
-"""Each kind of link as a connected pair, both ends in this process, over what really carries it, on loopback."""
+"""Each kind of link as a connected pair, both ends in this process, over what really carries it, on loopback.
+
+`carrier(kind)` is what carries it alone, for who measures it bare.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import datetime as dt
-import functools
 import ipaddress
 import os
 import socket
@@ -13,6 +15,9 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +27,28 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from netbridge.stack.link import call_link, message_link, ssh_link, stream_link, websocket_link
+from netbridge.stack.link import call_link, message_link, stream, stream_link, websocket_link
 from netbridge.stack.link.carried import CarriedLink
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Pair = tuple[CarriedLink, CarriedLink]
-Make = Callable[..., AbstractAsyncContextManager[Pair]]
 
 LOOPBACK = "127.0.0.1"
 
 
-@functools.cache
+@dataclass
+class End:
+    """One end of a carrier, to be made a link, or to be used as it is."""
+
+    link: Callable[..., Awaitable[CarriedLink]]
+    read: Callable[[], Awaitable[Any]]
+    write: Callable[[bytes], Awaitable[object]]
+
+
+Ends = Callable[[], AbstractAsyncContextManager[tuple[End, End]]]
+
+
+@cache
 def certificate() -> tuple[Path, Path]:
     """A certificate for loopback that vouches for itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -121,85 +137,62 @@ async def hang_up(*pairs: Streams) -> None:
             await writer.wait_closed()
 
 
-@asynccontextmanager
-async def closing(*links: CarriedLink) -> AsyncIterator[Pair]:
-    """Both links, closed and given back in the end."""
-    one, other = links
-    try:
-        yield one, other
-    finally:
-        one.close()
-        other.close()
-        await asyncio.gather(one.wait_closed(), other.wait_closed())
+def end_of(reader: Any, writer: Any) -> End:
+    """Of a pair of streams."""
+
+    async def write(data: bytes) -> None:
+        writer.write(data)
+        await writer.drain()
+
+    return End(partial(stream_link, reader, writer), lambda: reader.read(1 << 18), write)
 
 
-def over_streams(streams: Callable[[], Awaitable[tuple[Streams, Streams]]]) -> Make:
+def over_streams(streams: Callable[[], Awaitable[tuple[Streams, Streams]]]) -> Ends:
     @asynccontextmanager
-    async def make(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
-        near, far = await streams()
-        links = await both(stream_link(*near, **one), stream_link(*far, **other))
-        async with closing(*links) as pair:
-            yield pair
+    async def ends() -> AsyncIterator[tuple[End, End]]:
+        pairs = await streams()
+        try:
+            yield end_of(*pairs[0]), end_of(*pairs[1])
+        finally:
+            for pair in pairs:
+                stream.hang_up(*pair)
+            await hang_up(*pairs)
 
-    return make
-
-
-async def both(one: Awaitable[CarriedLink], other: Awaitable[CarriedLink]) -> Pair:
-    """Greet on both sides; the failure of either ends the other, and the first is told."""
-    tasks = [asyncio.ensure_future(one), asyncio.ensure_future(other)]
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    failed = [task for task in tasks if task in done and task.exception()]
-    if failed:
-        for task in tasks:
-            task.cancel()
-        rest = await asyncio.gather(*tasks, return_exceptions=True)
-        for link in rest:
-            if isinstance(link, CarriedLink):
-                link.close()
-                await link.wait_closed()
-        raise failed[0].exception() or AssertionError
-    return tasks[0].result(), tasks[1].result()
+    return ends
 
 
 @asynccontextmanager
-async def over_calls(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
-    def link(streams: Streams, settings: dict[str, Any]) -> Awaitable[CarriedLink]:
-        reader, writer = streams
-
-        async def write(data: bytes) -> None:
-            writer.write(data)
-            await writer.drain()
-
-        async def close() -> None:
-            writer.close()
-            await writer.wait_closed()
-
-        return call_link(lambda: reader.read(1 << 18), write, close, **settings)
-
-    near, far = await tcp_streams()
-    async with closing(*await both(link(near, one), link(far, other))) as pair:
-        yield pair
+async def over_calls() -> AsyncIterator[tuple[End, End]]:
+    """Two functions, here of TCP streams."""
+    async with over_streams(tcp_streams)() as ends:
+        yield tuple(  # type: ignore[misc]
+            End(partial(call_link, end.read, end.write, end.link.args[1].close), end.read, end.write)  # type: ignore[attr-defined]
+            for end in ends
+        )
 
 
 @asynccontextmanager
-async def over_messages(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
+async def over_messages() -> AsyncIterator[tuple[End, End]]:
     """Datagrams of a socket pair; what does not fit is held up, not lost."""
     loop = asyncio.get_running_loop()
 
-    def link(end: socket.socket, settings: dict[str, Any]) -> Awaitable[CarriedLink]:
-        end.setblocking(False)
+    def end(one: socket.socket) -> End:
+        one.setblocking(False)
 
         async def receive() -> bytes | None:
-            return await loop.sock_recv(end, 1 << 17) or None
+            return await loop.sock_recv(one, 1 << 17) or None
 
         async def send(message: bytes) -> None:
-            await loop.sock_sendall(end, message)
+            await loop.sock_sendall(one, message)
 
-        return message_link(receive, send, end.close, **{"offload": True, **settings})
+        def link(**settings: Any) -> Awaitable[CarriedLink]:
+            return message_link(receive, send, one.close, **{"offload": True, **settings})
+
+        return End(link, receive, send)
 
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    async with closing(*await both(link(near, one), link(far, other))) as pair:
-        yield pair
+    with near, far:
+        yield end(near), end(far)
 
 
 class _Anyone(asyncssh.SSHServer):
@@ -207,53 +200,54 @@ class _Anyone(asyncssh.SSHServer):
         return False
 
 
+class Served:
+    """What a server's handler is called with, once, and how long it stays."""
+
+    def __init__(self) -> None:
+        self.first: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
+
+    async def __call__(self, connection: Any) -> None:
+        self.first.set_result(connection)
+        await self.over.wait()
+
+
 @asynccontextmanager
-async def over_asyncssh(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
+async def over_asyncssh() -> AsyncIterator[tuple[End, End]]:
     """A session between asyncssh's client and its server."""
-    served: asyncio.Future[CarriedLink] = asyncio.get_running_loop().create_future()
-
-    async def serve(process: Any) -> None:
-        try:
-            link = await stream_link(process.stdin, process.stdout, **other)
-        except Exception as error:
-            served.set_exception(error)
-            return
-        served.set_result(link)
-        await link.wait_closed()
-
+    served = Served()
     key = asyncssh.generate_private_key("ssh-ed25519")
     async with asyncssh.listen(
-        LOOPBACK, 0, server_factory=_Anyone, server_host_keys=[key], process_factory=serve, encoding=None,
+        LOOPBACK, 0, server_factory=_Anyone, server_host_keys=[key], process_factory=served, encoding=None,
     ) as server:
         async with asyncssh.connect(
             LOOPBACK, server.get_port(), known_hosts=None, config=None, username="me", client_keys=None,
             agent_path=None,
         ) as connection:
-            async with closing(*await both(ssh_link(connection, "link", **one), served)) as pair:
-                yield pair
+            process: Any = await connection.create_process("link", encoding=None)
+            other = await served.first
+            try:
+                yield end_of(process.stdout, process.stdin), end_of(other.stdin, other.stdout)
+            finally:
+                served.over.set()
 
 
 @asynccontextmanager
-async def over_websocket(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
+async def over_websocket() -> AsyncIterator[tuple[End, End]]:
     from websockets.asyncio.client import connect
-    from websockets.asyncio.server import ServerConnection, serve
+    from websockets.asyncio.server import serve
 
-    served: asyncio.Future[CarriedLink] = asyncio.get_running_loop().create_future()
+    def end(connection: Any) -> End:
+        return End(partial(websocket_link, connection), connection.recv, connection.send)
 
-    async def handle(connection: ServerConnection) -> None:
-        try:
-            link = await websocket_link(connection, **other)
-        except Exception as error:
-            served.set_exception(error)
-            return
-        served.set_result(link)
-        await link.wait_closed()
-
-    async with serve(handle, LOOPBACK, 0, compression=None) as server:
+    served = Served()
+    async with serve(served, LOOPBACK, 0, compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        connection = await connect(f"ws://{LOOPBACK}:{port}", compression=None, proxy=None)
-        async with closing(*await both(websocket_link(connection, **one), served)) as pair:
-            yield pair
+        async with connect(f"ws://{LOOPBACK}:{port}", compression=None, proxy=None) as connection:
+            try:
+                yield end(connection), end(await served.first)
+            finally:
+                served.over.set()
 
 
 @asynccontextmanager
@@ -283,49 +277,43 @@ def quic_client(**settings: Any) -> Any:
 
 
 @asynccontextmanager
-async def over_quic(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
-    from netbridge.stack.link.quic import quic_connect, quic_link
+async def over_quic() -> AsyncIterator[tuple[End, End]]:
+    """Bare, what aioquic's streams do: they take everything at once."""
+    from aioquic.asyncio.client import connect
 
-    served: asyncio.Future[CarriedLink] = asyncio.get_running_loop().create_future()
+    from netbridge.stack.link.quic import LinkProtocol, quic_link
 
-    async def opened(connection: Any) -> None:
-        try:
-            link = await quic_link(connection, **other)
-        except Exception as error:
-            served.set_exception(error)
-            return
-        served.set_result(link)
-        await link.wait_closed()
+    def end(connection: Any) -> End:
+        return End(partial(quic_link, connection), connection.hear, connection.greet)
 
-    async with quic_server(opened) as port:
-        async with quic_connect(LOOPBACK, port, configuration=quic_client(), **one) as near:
-            async with closing(near, await served) as pair:
-                yield pair
+    served = Served()
+    async with quic_server(served) as port:
+        async with connect(LOOPBACK, port, configuration=quic_client(), create_protocol=LinkProtocol) as connection:
+            try:
+                yield end(connection), end(await served.first)
+            finally:
+                served.over.set()
 
 
 @asynccontextmanager
-async def over_libp2p(one: dict[str, Any], other: dict[str, Any]) -> AsyncIterator[Pair]:
+async def over_libp2p() -> AsyncIterator[tuple[End, End]]:
     from netbridge.stack.link.libp2p import Libp2pNode, Libp2pStream, libp2p_link
 
-    served: asyncio.Future[CarriedLink] = asyncio.get_running_loop().create_future()
+    def end(one: Libp2pStream) -> End:
+        return End(partial(libp2p_link, one), one.read, one.write)
 
-    async def opened(stream: Libp2pStream) -> None:
-        try:
-            link = await libp2p_link(stream, **other)
-        except Exception as error:
-            served.set_exception(error)
-            return
-        served.set_result(link)
-        await link.wait_closed()
-
+    served = Served()
     async with Libp2pNode([f"/ip4/{LOOPBACK}/tcp/0"]) as far, Libp2pNode() as near:
-        far.serve(opened)
-        stream = await near.dial(far.addresses[0])
-        async with closing(*await both(libp2p_link(stream, **one), served)) as pair:
-            yield pair
+        far.serve(served)
+        dialled = await near.dial(far.addresses[0])
+        try:
+            await dialled.write(b"")
+            yield end(dialled), end(await served.first)
+        finally:
+            served.over.set()
 
 
-KINDS: dict[str, Make] = {
+KINDS: dict[str, Ends] = {
     "tcp": over_streams(tcp_streams),
     "tls": over_streams(tls_streams),
     "unix": over_streams(unix_streams),
@@ -343,12 +331,40 @@ NEEDS = {"websocket": "websockets", "quic": "aioquic", "libp2p": "libp2p"}
 
 def missing(kind: str) -> str:
     """Why there can be no such pair here, or nothing."""
-    from importlib.util import find_spec
-
     package = NEEDS.get(kind)
     return f"{package} is not installed" if package and find_spec(package) is None else ""
 
 
-def pair(kind: str, one: dict[str, Any] | None = None, other: dict[str, Any] | None = None) -> Any:
-    """An async context manager of both ends of a new link; each with arguments of its own."""
-    return KINDS[kind](one or {}, other or {})
+def carrier(kind: str) -> AbstractAsyncContextManager[tuple[End, End]]:
+    """Both ends of a new carrier."""
+    return KINDS[kind]()
+
+
+@asynccontextmanager
+async def pair(
+    kind: str, one: dict[str, Any] | None = None, other: dict[str, Any] | None = None,
+) -> AsyncIterator[Pair]:  # fmt: skip
+    """Both ends of a new link, each with arguments of its own; closed and given back in the end."""
+    async with carrier(kind) as (near, far):
+        links = await both(near.link(**one or {}), far.link(**other or {}))
+        try:
+            yield links
+        finally:
+            for link in links:
+                link.close()
+            await asyncio.gather(*(link.wait_closed() for link in links))
+
+
+async def both(one: Awaitable[CarriedLink], other: Awaitable[CarriedLink]) -> Pair:
+    """Greet on both sides; the failure of either ends the other, and the first is told."""
+    tasks = [asyncio.ensure_future(one), asyncio.ensure_future(other)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    if failed := [task.exception() for task in tasks if task.done() and task.exception()]:
+        for task in tasks:
+            task.cancel()
+        for link in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(link, CarriedLink):
+                link.close()
+                await link.wait_closed()
+        raise failed[0] or AssertionError
+    return tasks[0].result(), tasks[1].result()
