@@ -49,6 +49,13 @@ async def websocket_link(
         except ended as error:
             raise LinkError(reason(error)) from error
 
+    async def close() -> None:
+        try:
+            await connection.close()
+        except BaseException:  # the other end does not say goodbye in time
+            connection.transport.abort()
+            raise
+
     return await call_link(
-        read, write, connection.close, mtu=mtu, offload=offload, role=role, timeout=timeout,
+        read, write, close, mtu=mtu, offload=offload, role=role, timeout=timeout,
     )  # fmt: skip

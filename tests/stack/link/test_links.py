@@ -17,7 +17,7 @@ from netbridge.stack import Stack
 from netbridge.stack.link import FaultLink, Faults, Link, LinkError, PcapLink, Role, TracerLink
 from netbridge.stack.vnet import NO_OFFLOAD
 from tests.stack.fake import RecordingUser
-from tests.stack.link.pairs import KINDS, missing, pair
+from tests.stack.link.pairs import KINDS, carrier, missing, pair
 
 every = pytest.mark.parametrize(
     "kind",
@@ -250,3 +250,18 @@ async def test_devices_wrap_it(kind: str, device: str, tmp_path: Path) -> None:
     else:
         assert isinstance(wrapped, FaultLink)
         assert wrapped.sent.lost + wrapped.received.lost + wrapped.sent.reordered > 0
+
+
+@every
+async def test_cancelled_while_it_greets_it_leaves_nothing_behind(kind: str) -> None:
+    """Warnings are errors: a task, a transport or a socket that stays open fails the test."""
+    async with carrier(kind) as (near, far):
+        before = asyncio.all_tasks()
+        greeting = asyncio.ensure_future(near.link())
+        async with asyncio.timeout(10):
+            assert await far.read()
+        greeting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await greeting
+        if kind not in {"asyncssh", "websocket", "quic", "libp2p"}:  # whose libraries have tasks of their own
+            assert asyncio.all_tasks() <= before

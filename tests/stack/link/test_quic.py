@@ -20,8 +20,9 @@ from tests.stack.link.test_offload import super_segment
 
 pytest.importorskip("aioquic", reason="aioquic is not installed")
 
-from netbridge.stack.link import quic
-from netbridge.stack.link.quic import LEAST_MTU, LinkProtocol, QuicLink, quic_configuration, quic_connect, quic_link
+from netbridge.stack.link import quic, quicprotocol
+from netbridge.stack.link.quic import QuicLink, quic_configuration, quic_connect, quic_link
+from netbridge.stack.link.quicprotocol import LEAST_MTU, LinkProtocol
 
 
 @asynccontextmanager
@@ -109,13 +110,13 @@ class Deaf:
 async def test_early_packets_have_a_bound() -> None:
     async with links() as (near, far):
         near.start(RecordingUser())
-        for number in range(3 * quic.EARLY):
+        for number in range(3 * quicprotocol.EARLY):
             near.send(NO_OFFLOAD + packet(100, number))
-        await until(lambda: len(far.connection._early) == quic.EARLY)
+        await until(lambda: len(far.connection._early) == quicprotocol.EARLY)
         await until(lambda: not near.connection.waiting)
         user = RecordingUser()
         far.start(user)
-        await until(lambda: len(user.packets) >= quic.EARLY)
+        await until(lambda: len(user.packets) >= quicprotocol.EARLY)
 
 
 async def test_a_flood_on_the_stream_that_nobody_takes_ends_the_connection() -> None:

@@ -10,7 +10,7 @@ import pytest
 from netbridge.stack.link import LinkError, websocket_link
 from netbridge.stack.link.greeting import Greeting
 from tests.stack.fake import RecordingUser
-from tests.stack.link.pairs import LOOPBACK, pair
+from tests.stack.link.pairs import LOOPBACK, End, both, carrier, pair
 from tests.stack.link.test_links import until
 from tests.stack.link.test_offload import super_segment
 
@@ -75,14 +75,31 @@ async def test_it_closes_before_the_greeting(code: int, reason: str, what: str) 
 
 async def test_a_reason_for_the_end_is_told() -> None:
     """Which a code other than 1000 comes with."""
-    async with pair("websocket") as (near, far):
+    async with carrier("websocket") as (one, other):
+        near, far = await both(one.link(), other.link())
         user = RecordingUser()
         near.start(user)
-        connection: Any = far._close.__self__
         far.start(RecordingUser())
-        await connection.close(1013, "try again later")
+        await connection_of(other).close(1013, "try again later")
         await until(lambda: user.lost)
         assert "try again later" in str(user.lost[0])
+        await asyncio.gather(near.wait_closed(), far.wait_closed())
+
+
+def connection_of(end: End) -> Any:
+    """The connection of websockets."""
+    return end.read.__self__  # type: ignore[attr-defined]
+
+
+async def test_an_end_that_does_not_say_goodbye_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netbridge.stack.link.carried.FLUSH", 0.1)
+    async with carrier("websocket") as (one, other):
+        near, _ = await both(one.link(), other.link())
+        connection_of(other).transport.pause_reading()
+        near.close()
+        await near.wait_closed()
+        await connection_of(one).wait_closed()
+        connection_of(other).transport.abort()
 
 
 async def test_messages_hold_several_packets_and_none_is_larger_than_websockets_takes() -> None:
