@@ -25,6 +25,7 @@ if __name__ == "__main__":
 from bench.report import grid
 
 from netbridge.stack import Stack, memory_link
+from netbridge.stack.link.calls import BATCH
 from tests.stack.link.pairs import KINDS, End, carrier, missing, pair
 
 CHUNK = 1 << 16
@@ -35,9 +36,10 @@ NAMES = ["memory", *KINDS]
 
 async def moved(
     seconds: float, write: Callable[[bytes], Awaitable[object]], read: Callable[[], Awaitable[bytes]],
+    size: int = CHUNK,
 ) -> float:  # fmt: skip
     """Mbit/s from `write` to `read` for a while, what came while connections were still growing left out."""
-    data, sent, received = bytes(CHUNK), 0, 0
+    data, sent, received = bytes(size), 0, 0
     started, begin = time.perf_counter(), 0
     room = asyncio.Event()
 
@@ -45,7 +47,7 @@ async def moved(
         nonlocal sent
         while True:
             await write(data)
-            sent += CHUNK
+            sent += size
             while sent - received > AHEAD:
                 room.clear()
                 await room.wait()
@@ -113,7 +115,8 @@ async def measure(kind: str, seconds: float) -> dict[str, Any]:
         return row
     for key, down in (("bare_up", False), ("bare_down", True)):
         async with carrier(kind) as ends:
-            row[key] = await moved(seconds, *await bare(kind, ends, down=down))
+            size = CHUNK if kind == "messages" else BATCH  # as large as a link's own writes; a message has a bound
+            row[key] = await moved(seconds, *await bare(kind, ends, down=down), size)
     return row
 
 
