@@ -1,7 +1,8 @@
 """Measure netbridge and its peers side by side: `python bench/run.py [--quick] [--seconds N] [--only NAME,NAME]`.
 
 Needs root (it builds network namespaces) and the peers' Debian packages; whatever cannot be measured shows its reason.
-All traffic stays inside namespaces made for it. Prints two tables and writes bench/results/<time>.json.
+All traffic stays inside namespaces made for it, but for the library's links, which stand on loopback (links.py). Prints
+its tables and writes bench/results/<time>.json.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 sys.path.insert(1, str(ROOT / "src"))
 
-from bench import limit, loads, lossy, paths, report, segment_cost, ways
+from bench import limit, links, loads, lossy, paths, report, segment_cost, ways
 from bench.cost import CpuMeter
 
 from tests.world import World, missing
@@ -41,6 +42,8 @@ PATHS: list[type[paths.Way]] = [
 LIMIT = "raw-cat"
 TCP = "tcp"
 """Our TCP by itself: lossy lines, and what a segment costs."""
+LINKS = "links"
+"""The library's links, each beside its carrier alone."""
 
 
 def attempt(row: dict[str, Any], key: str, measure: Callable[[], float]) -> None:
@@ -192,7 +195,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def main() -> int:
-    names = [path.name for path in PATHS] + [LIMIT, TCP]
+    names = [path.name for path in PATHS] + [LIMIT, TCP, LINKS]
     parser = argparse.ArgumentParser(description="Measure netbridge and its peers side by side.")
     parser.add_argument("--only", default="", help=f"comma-separated: {', '.join(names)}")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement (default 3)")
@@ -213,7 +216,8 @@ def main() -> int:
         print(f"bench: this machine is not idle (load {facts['load']:.1f}); figures will be low", file=sys.stderr)
     rows: dict[str, list[dict[str, Any]]] = {}
     tcp = measure_tcp(quick=arguments.quick) if TCP in chosen else {}
-    if set(chosen) - {TCP}:
+    beside = links.measured(links.NAMES, seconds) if LINKS in chosen else []
+    if set(chosen) - {TCP, LINKS}:
         measure_paths(rows, chosen, rounds, seconds)
     merged = {name: merge(found) for name, found in rows.items()}
     result = {
@@ -223,6 +227,7 @@ def main() -> int:
         "paths": merged,
         "requirements": report.requirements(merged, rows),
         **tcp,
+        "links": beside,
     }
     if tcp:
         result["requirements"] += lossy.requirements(tcp["lossy"])
@@ -233,6 +238,8 @@ def main() -> int:
         print(report.text(result))
     if tcp:
         print(f"\n{segment_cost.text(tcp['segment'])}\n\n{lossy.text(tcp['lossy'])}\n")
+    if beside:
+        print(f"\n{links.text(beside)}\n")
     print(f"written to {os.path.relpath(target)}")
     return 0
 

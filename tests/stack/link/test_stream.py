@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from netbridge.stack.link import LinkError, StreamLink
-from netbridge.stack.link.stream import HIGH, LENGTH, LIMIT, MAX_LEN, MIN_LEN
+from netbridge.stack.link.carried import HIGH, LENGTH, LIMIT, MAX_LEN, MIN_LEN
 from netbridge.stack.vnet import NO_OFFLOAD
 from tests.stack.fake import RecordingUser
 from tests.stack.link.test_offload import super_segment
@@ -108,7 +108,7 @@ async def test_the_buffer_is_bounded_and_says_when_it_has_room() -> None:
             one.send(NO_OFFLOAD, bytes(60_000))
         while not one.dropped:
             one.send(NO_OFFLOAD, bytes(60_000))
-        assert HIGH < one._writer.transport.get_write_buffer_size() < LIMIT + 200_000
+        assert HIGH < one._transport.get_write_buffer_size() < LIMIT + 200_000
         assert user.readies == 0
         other.start(peer)
         await until(lambda: user.readies)
