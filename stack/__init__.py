@@ -2,7 +2,19 @@
 
 from .link import memory_link
 from .link.base import Link, LinkError
+from .server import Server
 from .stack import Stack
+from .statistics import ConnectionState, LinkState, Statistics
 from .tcp.config import TcpConfig
 
-__all__ = ["Link", "LinkError", "Stack", "TcpConfig", "memory_link"]
+__all__ = [
+    "ConnectionState",
+    "Link",
+    "LinkError",
+    "LinkState",
+    "Server",
+    "Stack",
+    "Statistics",
+    "TcpConfig",
+    "memory_link",
+]

@@ -3,133 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
 import pytest
 
 from netbridge.stack.link.fault import FaultLink, Faults
 from netbridge.stack.link.memory import memory_link
 from netbridge.stack.stack import Stack
-from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.request import TcpRequest
 from netbridge.stack.tcp.streams import HIGH_WATER, TcpTransport
 from netbridge.stack.tcp.user import ConnectionUser
+from tests.stack.networks import PATIENCE, Accepted, Network, Reader, Stacks, Writer, connected, duplex, end
 from tests.stack.tcp.peer import PEER_ISN, Peer
-
-Reader = asyncio.StreamReader
-Writer = asyncio.StreamWriter
-Handler = Callable[[Reader, Writer], Awaitable[None]]
-PATIENCE = 5.0
-
-
-class Sockets:
-    """The reference: asyncio over the kernel's loopback."""
-
-    def __init__(self, exits: AsyncExitStack) -> None:
-        self.port = 0
-
-    async def serve(self, handler: Handler, **more: Any) -> Any:
-        server = await asyncio.start_server(handler, "127.0.0.1", 0, **more)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-    async def connect(self, **more: Any) -> tuple[Reader, Writer]:
-        return await asyncio.open_connection("127.0.0.1", self.port, **more)
-
-    @staticmethod
-    def reset(writer: Writer) -> None:
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
-
-
-class Stacks:
-    """Two stacks on a link. TIME-WAIT is an hour: nothing a user waits for may wait for its end."""
-
-    def __init__(self, exits: AsyncExitStack) -> None:
-        one, other = memory_link()
-        config = TcpConfig(time_wait=3600)
-        self.client = Stack(one, ["10.0.0.1/24"], tcp=config)
-        self.server = Stack(other, ["10.0.0.2/24"], tcp=config)
-        self._exits = exits
-        self.port = 80
-
-    async def start(self) -> None:
-        await self._exits.enter_async_context(self.client)
-        await self._exits.enter_async_context(self.server)
-
-    async def serve(self, handler: Handler, **more: Any) -> Any:
-        return await self.server.start_server(handler, "10.0.0.2", self.port, **more)
-
-    async def connect(self, **more: Any) -> tuple[Reader, Writer]:
-        return await self.client.open_connection("10.0.0.2", self.port, **more)
-
-    @staticmethod
-    def reset(writer: Writer) -> None:
-        writer.transport.abort()
-
-
-Network = Sockets | Stacks
-
-
-@pytest.fixture(params=[Sockets, Stacks], ids=["sockets", "stacks"])
-async def network(request: pytest.FixtureRequest) -> AsyncIterator[Network]:
-    async with AsyncExitStack() as exits:
-        network = request.param(exits)
-        if isinstance(network, Stacks):
-            await network.start()
-        yield network
-
-
-@pytest.fixture
-async def stacks() -> AsyncIterator[Stacks]:
-    async with AsyncExitStack() as exits:
-        stacks = Stacks(exits)
-        await stacks.start()
-        yield stacks
-
-
-class Accepted:
-    """A handler that only hands over the server's end of each connection, and closes it when the test ends."""
-
-    def __init__(self) -> None:
-        self.ends: asyncio.Queue[tuple[Reader, Writer]] = asyncio.Queue()
-
-    async def __call__(self, reader: Reader, writer: Writer) -> None:
-        self.ends.put_nowait((reader, writer))
-
-    async def one(self) -> tuple[Reader, Writer]:
-        async with asyncio.timeout(PATIENCE):
-            return await self.ends.get()
-
-
-Pair = tuple[Reader, Writer, Reader, Writer]
-
-
-async def connected(network: Network, **more: Any) -> Pair:
-    """A connection: the client's reader and writer, the server's reader and writer."""
-    accepted = Accepted()
-    server = await network.serve(accepted)
-    ends = (*await network.connect(**more), *await accepted.one())
-    server.close()
-    return ends
-
-
-def duplex(writer: Writer) -> asyncio.Transport:
-    """The transport of a StreamWriter, which is typed as if it could only write."""
-    return cast("asyncio.Transport", writer.transport)
-
-
-async def end(pair: Pair) -> None:
-    """Close both writers, as every test should that has no other end in mind."""
-    for writer in (pair[1], pair[3]):
-        writer.close()
-    async with asyncio.timeout(PATIENCE):
-        for writer in (pair[1], pair[3]):
-            await writer.wait_closed()
 
 
 async def test_what_is_written_is_read_in_every_way(network: Network) -> None:
