@@ -12,6 +12,7 @@ import errno
 import os
 import ssl as tls
 from collections.abc import Callable, Sequence
+from socket import AF_INET, AF_INET6, AF_UNSPEC, SOCK_STREAM
 from typing import TypeVar
 
 from .addressing import Addressing, packed, valid_port
@@ -171,6 +172,29 @@ class Face:
             transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname,
             ssl_handshake_timeout=ssl_handshake_timeout, ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
+
+    # -- names
+
+    def usable(self, host: str) -> list[str]:
+        """A numeric address as a list of one; an empty list when it is a name."""
+        try:
+            packed(host)
+        except ValueError:
+            return []
+        return [host]
+
+    async def resolve(self, host: str) -> list[str]:
+        """The numeric addresses of a name by this host's resolver, of the versions the stack has; never empty.
+
+        A numeric address is its own. Raises socket.gaierror.
+        """
+        if numeric := self.usable(host):
+            return numeric
+        families = {AF_INET if one.version == 4 else AF_INET6 for one in self.addressing.interfaces}
+        found = await self.loop.getaddrinfo(
+            host, None, family=families.pop() if len(families) == 1 else AF_UNSPEC, type=SOCK_STREAM
+        )
+        return [str(address[0]) for *_, address in found]
 
     # -- UDP and ICMP
 
