@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from netbridge.stack.link.base import Link
+from netbridge.stack.names import by_name
 from netbridge.stack.stack import Stack
 from netbridge.stack.tcp.config import TcpConfig
 
@@ -67,21 +67,10 @@ class _Client(End):
 
     async def _lead(self) -> None:
         host, port = self._place
+        entrance = self._entrance
         try:
-            _, there = await connect(self._entrance, End, host, port)
+            _, there = await by_name(entrance, host, lambda address: entrance.create_connection(End, address, port))
         except OSError as error:
             self.fail(str(error))
         else:
             join(self, there)
-
-
-async def connect(stack: Stack, factory: Callable[[], Any], host: str, port: int) -> tuple[asyncio.Transport, Any]:
-    """Connect to a name or address: its addresses in turn, as asyncio does; the last one's error when all fail."""
-    problem: OSError | None = None
-    for address in await stack.resolve(host):
-        try:
-            return await stack.create_connection(factory, address, port)
-        except OSError as error:
-            problem = error
-    assert problem is not None
-    raise problem

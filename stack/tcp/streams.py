@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 HIGH_WATER = 256 * 1024
 """Bytes queued at which a writer is asked to wait."""
 
+NUMBERS: dict[type[Exception], int] = {
+    ConnectionRefusedError: errno.ECONNREFUSED, ConnectionResetError: errno.ECONNRESET,
+    ConnectionAbortedError: errno.ECONNABORTED, TimeoutError: errno.ETIMEDOUT,
+}  # fmt: skip
+
 
 class TcpTransport(asyncio.Transport):
     """A stream transport over a `Flow`; the flow's `ConnectionUser`.
@@ -114,6 +119,7 @@ class TcpTransport(asyncio.Transport):
 
     def closed(self, error: OSError | None) -> None:
         """The connection is over."""
+        error = _numbered(error)
         self._closing = True
         if self.opened is not None and not self.opened.done():
             self.opened.set_exception(error or ConnectionAbortedError("the connection was closed"))
@@ -217,6 +223,14 @@ class TcpTransport(asyncio.Transport):
         self._paused = False
         if self._flow is not None and self._flow.abort():
             self._lose(error)
+
+
+def _numbered(error: OSError | None) -> OSError | None:
+    """The error with the number that a kernel gives it, by which many programs tell errors apart."""
+    if error is None or error.errno is not None:
+        return error
+    number = next((number for kind, number in NUMBERS.items() if isinstance(error, kind)), errno.EIO)
+    return OSError(number, str(error))  # which makes it of that kind again
 
 
 def _fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> int:

@@ -172,7 +172,10 @@ async def test_routes_confine_both_ends(echo: int) -> None:
 
 def test_routes_of_a_policy() -> None:
     policy = Policy(allow=["127.0.0.1"])
-    packed = lambda text: socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+    def packed(text: str) -> bytes:
+        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
     assert policy.check(packed("10.0.0.1"), 80, 6)
     policy.confine(["192.168.0.0/16", "64:ff9b::/96", "::/1"])
     for reached in ("192.168.3.4", "64:ff9b::8.8.8.8", "1::1", "::ffff:192.168.3.4"):
@@ -332,9 +335,10 @@ async def test_leaving_resets_open_flows(echo: int) -> None:
 
 
 async def test_arguments_that_make_no_sense() -> None:
-    for more in ({"routes": ["10.0.0.1/8"]}, {"addresses": []}, {"mtu": 5}):
+    wrong: list[dict[str, Any]] = [{"routes": ["10.0.0.1/8"]}, {"addresses": []}, {"mtu": 5}]
+    for more in wrong:
         with pytest.raises(ValueError, match=r"host bits|address|MTU"):
-            Exit(memory_link()[0], **more)  # type: ignore[arg-type]
+            Exit(memory_link()[0], **more)
 
 
 def test_the_package_is_light_until_they_are_asked_for() -> None:

@@ -118,8 +118,8 @@ NAME = "server.test"
 
 
 @cache
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's and a client's, who trusts it as NAME, 10.0.0.2 and 127.0.0.1: a new key and certificate each run."""
+def certificate() -> bytes:
+    """A key and a certificate for NAME, 10.0.0.2 and 127.0.0.1, as PEM; new ones each run."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -128,23 +128,28 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     now = datetime.now(UTC)
     alternatives = [x509.DNSName(NAME), *(x509.IPAddress(ip_address(one)) for one in ("10.0.0.2", "127.0.0.1"))]
-    certificate = (
+    made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
     )  # fmt: skip
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    return private + made.public_bytes(serialization.Encoding.PEM)
+
+
+@cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's with `certificate`, and a client's who trusts it."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "both.pem"
-        path.write_bytes(private + pem)
+        path.write_bytes(certificate())
         server.load_cert_chain(path)
-    client = ssl.create_default_context(cadata=pem.decode())
+    client = ssl.create_default_context(cadata=certificate().decode().partition("-----END PRIVATE KEY-----")[2])
     for context in (server, client):
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     return server, client

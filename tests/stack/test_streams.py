@@ -6,6 +6,7 @@ tests/stack/tcp/test_streams.py has the rest: the transport's own ways, and what
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 import pytest
@@ -306,6 +307,18 @@ async def test_a_writer_that_is_forgotten_warns_and_closes(network: Network) -> 
     assert await asyncio.wait_for(far_reader.read(), PATIENCE) == b""
     far_writer.close()
     server.close()
+
+
+async def test_errors_have_the_kernels_numbers(network: Network) -> None:
+    pair = await connected(network)
+    network.reset(pair[3])
+    with pytest.raises(ConnectionResetError) as caught:
+        await pair[0].read()
+    assert caught.value.errno == errno.ECONNRESET
+    with pytest.raises(ConnectionRefusedError) as refused:
+        await network.connect()
+    assert refused.value.errno == errno.ECONNREFUSED
+    pair[1].close()
 
 
 async def test_extra_info(stacks: Stacks) -> None:
