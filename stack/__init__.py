@@ -2,7 +2,22 @@
 
 from .link import call_link, memory_link, message_link, stream_link
 from .link.base import Link, LinkError
+from .server import Server
 from .stack import Stack
+from .statistics import ConnectionState, LinkState, Statistics
 from .tcp.config import TcpConfig
 
-__all__ = ["Link", "LinkError", "Stack", "TcpConfig", "call_link", "memory_link", "message_link", "stream_link"]
+__all__ = [
+    "ConnectionState",
+    "Link",
+    "LinkError",
+    "LinkState",
+    "Server",
+    "Stack",
+    "Statistics",
+    "TcpConfig",
+    "call_link",
+    "memory_link",
+    "message_link",
+    "stream_link",
+]

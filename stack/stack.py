@@ -11,36 +11,31 @@ The way out: rooms call `send_ip` (UDP, ICMP) or write to the link with their ow
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import ip_interface
 from math import inf
 from struct import Struct
-from typing import Self, TypeVar
+from typing import Self
 
 from . import ipv4, ipv6
+from .addressing import Addressing, Prefix, contains, prefix
 from .checksum import fold
 from .clock import Clock
 from .errors import WireError
+from .face import Face
 from .fragments import Reassembler
 from .icmp.endpoint import Icmp
-from .icmp.ping import ping
 from .icmp.wire import Problem
+from .ip_counters import IpCounters
 from .ip_output import IpOutput
 from .link.base import Buffer, Link, LinkError
 from .packet import ICMP, ICMPV6, TCP, UDP, Fragment, IpPacket
+from .statistics import Statistics, snapshot
 from .tcp.config import TcpConfig
 from .tcp.endpoint import Tcp
-from .tcp.listener import BACKLOG, Opened
-from .tcp.streams import LIMIT, Connected, Server, TcpTransport, opener, stream_opener
 from .timers import Timers
 from .udp.endpoint import Udp
-from .udp.transport import open_endpoint
 from .vnet import F_DATA_VALID, F_NEEDS_CSUM, VNET_LEN
-
-P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _FAST4 = Struct("!BxHxxHxB")
 """Version and IHL, total length, flags and fragment offset, protocol."""
@@ -54,56 +49,36 @@ KNOWN_SOURCES = 1024
 """Source addresses remembered as allowed; forgotten all at once beyond, so a spoofer cannot fill memory."""
 
 
-@dataclass(slots=True)
-class IpCounters:
-    """What came in, and why some of it went no further."""
+class Stack(Face):
+    """One host on one link. Use as an async context manager.
 
-    packets: int = 0
-    """Packets received."""
-    malformed: int = 0
-    """Dropped: headers that contradict themselves or their checksum."""
-    fragments: int = 0
-    """Fragments received."""
-    martian: int = 0
-    """Dropped: source or destination that no unicast packet may have, or source equal to destination (LAND)."""
-    spoofed: int = 0
-    """Dropped: source outside the networks the link may speak for (BCP 38)."""
-    group: int = 0
-    """Dropped: multicast and broadcast."""
-    expired: int = 0
-    """Answered with time exceeded: no hops left."""
-    unknown_protocol: int = 0
-    """Answered with protocol unreachable."""
-    not_forwarded: int = 0
-    """Dropped: not for this stack, and no forwarder takes the protocol."""
-
-
-class Stack:
-    """One host on one link.
-
-    `addresses` are its own, as "address/prefix" (for example "10.0.0.1/24"); packets from addresses outside these
-    prefixes are dropped unless `sources` names other networks (or is empty: any). Use as an async context manager.
+    `addresses` are its own, of either version, as "address/prefix" (for example "10.0.0.1/24"). `routes` are the
+    networks ("10.0.0.0/8", "::/0") reached by the link besides those prefixes: to what lies in none of them nothing is
+    begun (ENETUNREACH); None: everything is reached. Packets from addresses outside of prefixes and routes are dropped
+    unless `sources` names other networks (or is empty: any). `mtu`: bytes of the largest IP packet sent, 68 to 65535,
+    the link's own by default. `tcp`: how TCP behaves. ValueError for arguments that make no sense.
     """
 
     def __init__(
         self, link: Link, addresses: Sequence[str], *, mtu: int | None = None, tcp: TcpConfig | None = None,
-        sources: Sequence[str] | None = None,
+        routes: Sequence[str] | None = None, sources: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         self.link = link
         self.clock = Clock()
         self.mtu = mtu or link.mtu
-        self.interfaces: list[IPv4Interface | IPv6Interface] = [ip_interface(address) for address in addresses]
-        if not self.interfaces:
-            raise ValueError("a stack needs at least one address")
-        self._local = {interface.ip.packed for interface in self.interfaces}
-        self._gateway: dict[int, bytes] = {one.version: one.ip.packed for one in reversed(self.interfaces)}
-        self._networks = [ip_interface(text).network for text in (addresses if sources is None else sources)]
+        if not 68 <= self.mtu <= 65535:  # RFC 791, section 3.2
+            raise ValueError(f"an MTU is 68 to 65535, not {self.mtu}")
+        self.addressing = Addressing(addresses, routes)
+        self.interfaces = self.addressing.interfaces
+        self._local = self.addressing.local
+        self._networks: list[Prefix] = []
+        self._known: set[bytes] = set()
+        self.accept_sources([*addresses, *(routes or ())] if sources is None else sources)
         self._broadcast = {
             interface.network.broadcast_address.packed
             for interface in self.interfaces
             if interface.version == 4 and interface.network.prefixlen < 31
         }
-        self._known: set[bytes] = set()
         self.counters = IpCounters()
         self.output = IpOutput(link, mtu=self.mtu)
         self.send_ip = self.output.send_ip
@@ -165,6 +140,10 @@ class Stack:
     def report(self, message: str, error: Exception) -> None:
         """A callback of a user raised: tell the event loop's exception handler, and go on."""
         self.loop.call_exception_handler({"message": f"{self!r}: {message}", "exception": error})
+
+    def statistics(self) -> Statistics:
+        """What was counted, and how every connection stands, now."""
+        return snapshot(self)
 
     # -- LinkUser
 
@@ -268,7 +247,7 @@ class Stack:
 
     def gateway(self, version: int) -> bytes | None:
         """The stack's first address of that IP version, packed."""
-        return self._gateway.get(version)
+        return self.addressing.gateway(version)
 
     def now(self) -> float:
         """The time by the stack's clock, in seconds."""
@@ -293,7 +272,7 @@ class Stack:
 
     def accept_sources(self, sources: Sequence[str]) -> None:
         """Packets from these networks (CIDRs) are accepted from now on, and from no others."""
-        self._networks = [ip_interface(text).network for text in sources]
+        self._networks = [prefix(ip_interface(text).network) for text in sources]
         self._known.clear()
 
     def may_arrive(self, source: bytes, destination: bytes, ttl: int, quoted: Buffer) -> bool:
@@ -301,11 +280,7 @@ class Stack:
         if not self.is_unicast_pair(source, destination):
             return False
         if source not in self._known:
-            if self._networks and not any(
-                network.version == (4 if len(source) == 4 else 6)
-                and int.from_bytes(source, "big") & int(network.netmask) == int(network.network_address)
-                for network in self._networks
-            ):
+            if self._networks and not any(contains(network, source) for network in self._networks):
                 self.counters.spoofed += 1
                 return False
             if len(self._known) >= KNOWN_SOURCES:
@@ -329,119 +304,5 @@ class Stack:
         for first in self.fragments.expire(now):
             self.icmp.error(Problem.REASSEMBLY_TIME_EXCEEDED, first)
 
-    # -- the asyncio face
 
-    async def start_server(
-        self, connected: Connected, host: str | None, port: int, *, limit: int = LIMIT, backlog: int = BACKLOG,
-    ) -> Server:  # fmt: skip
-        """Accept connections to `port`; as asyncio.start_server.
-
-        `host` is one of the stack's addresses, "0.0.0.0" or "::" (any of that version), or None (any). `backlog`:
-        handshakes under way; beyond them the oldest gives way.
-        Raises OSError when the address is not the stack's own or the port is taken.
-        """
-        return self._listen(host, port, stream_opener(connected, self.loop, limit), backlog)
-
-    async def create_server(
-        self, protocol_factory: Callable[[], asyncio.Protocol], host: str | None, port: int, *, backlog: int = BACKLOG
-    ) -> Server:
-        """Accept connections to `port`, each for a protocol of its own; as the event loop's method of that name."""
-        return self._listen(host, port, opener(protocol_factory, self.loop), backlog)
-
-    def _listen(self, host: str | None, port: int, opened: Opened, backlog: int) -> Server:
-        packed = None if host is None else self._own_or_any(host)
-        return Server(self.tcp.listen(packed, _port(port), opened, backlog), (host or "", port))
-
-    async def open_connection(
-        self, host: str, port: int, *, local_host: str | None = None, limit: int = LIMIT
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to a numeric address; as asyncio.open_connection.
-
-        Raises ConnectionRefusedError, TimeoutError or another OSError as a kernel would. There is no loopback: the
-        stack's own addresses cannot be connected to.
-        """
-        remote = _packed(host)
-        _port(port)
-        source = self._source_for(remote, local_host)
-        if remote in self._local:
-            raise OSError(errno.EADDRNOTAVAIL, f"{host} is the stack's own address")
-        loop = self.loop
-        reader = asyncio.StreamReader(limit=limit, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport = TcpTransport(protocol, loop)
-        opened = transport.opened = loop.create_future()
-        flow = self.tcp.connect(source, (remote, port), transport)
-        transport.attach(flow)
-        try:
-            await opened
-        except BaseException:
-            flow.abort()
-            raise
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-    async def create_datagram_endpoint(
-        self, protocol_factory: Callable[[], P], local_addr: tuple[str, int] | None = None,
-        remote_addr: tuple[str, int] | None = None,
-    ) -> tuple[asyncio.DatagramTransport, P]:  # fmt: skip
-        """A UDP endpoint; as the event loop's method of that name, with numeric addresses."""
-        remote = None if remote_addr is None else (_packed(remote_addr[0]), _port(remote_addr[1]))
-        if local_addr is not None:
-            local = self._own_or_any(local_addr[0]), _port(local_addr[1], least=0)
-        elif remote is not None:
-            local = self._source_for(remote[0], None), 0
-        else:
-            local = self.interfaces[0].ip.packed, 0
-        source = local[0]
-        if not any(source):
-            source = self._source_for(remote[0] if remote is not None else source, None)
-        if remote is not None and len(remote[0]) != len(source):
-            raise ValueError("local and remote address are of different IP versions")
-        return open_endpoint(self.udp, protocol_factory, source, local, remote)
-
-    async def ping(self, host: str, *, timeout: float = 1.0, size: int = 56) -> float:
-        """Seconds until the echo reply of a numeric address; raises TimeoutError or OSError."""
-        destination = _packed(host)
-        return await ping(self.icmp, self._source_for(destination, None), destination, timeout=timeout, size=size)
-
-    def _own(self, host: str) -> bytes:
-        packed = _packed(host)
-        if packed not in self._local:
-            raise OSError(errno.EADDRNOTAVAIL, f"{host} is not an address of this stack")
-        return packed
-
-    def _own_or_any(self, host: str) -> bytes:
-        packed = _packed(host)
-        return self._own(host) if any(packed) else packed
-
-    def _source_for(self, remote: bytes, local_host: str | None) -> bytes:
-        if local_host is not None:
-            source = self._own(local_host)
-            if len(source) != len(remote):
-                raise ValueError("local and remote address are of different IP versions")
-            return source
-        for interface in self.interfaces:
-            if len(interface.ip.packed) == len(remote) and int.from_bytes(remote, "big") & int(
-                interface.netmask
-            ) == int(interface.network.network_address):
-                return interface.ip.packed
-        gateway = self.gateway(4 if len(remote) == 4 else 6)
-        if gateway is None:
-            raise OSError(errno.ENETUNREACH, "the stack has no address of that IP version")
-        return gateway
-
-
-def _packed(host: str) -> bytes:
-    """A numeric address as bytes; raises ValueError for anything else."""
-    try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
-    except OSError:
-        raise ValueError(f"not a numeric address: {host!r}") from None
-
-
-def _port(number: int, *, least: int = 1) -> int:
-    if not least <= number < 65536:
-        raise ValueError(f"a port is {least} to 65535, not {number}")
-    return number
-
-
-__all__ = ["LinkError", "Stack"]
+__all__ = ["IpCounters", "LinkError", "Stack"]

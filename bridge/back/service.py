@@ -24,8 +24,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from netbridge.stack.server import Server
 from netbridge.stack.stack import Stack
-from netbridge.stack.tcp.streams import Server
 
 from ..addresses import Addresses
 from ..user import User, in_person

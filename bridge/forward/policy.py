@@ -18,6 +18,7 @@ to one goes over ``lo`` and so past a firewall on the interface. ``--deny local`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_network
 
 from .flows import Key
 from .rules import Block, Network, OwnAddresses, Rule, parse_rule
@@ -69,6 +70,9 @@ PROTECTED = (
     Block("fd20:ce::254/128", "the cloud metadata service"),
 )
 
+MAPPED = b"\0" * 10 + b"\xff\xff"
+"""An IPv4 address as IPv6 writes it begins so (RFC 4291 2.5.5.2)."""
+
 
 class Policy:
     """The rules of one bridge, asked once for each new flow."""
@@ -91,7 +95,13 @@ class Policy:
         self._openings = tuple(
             (block, tuple(rule for rule in self.allow if block.covers(rule.block))) for block in PROTECTED
         )
+        self._routes: tuple[Block, ...] | None = None
         self._cache: dict[tuple[bytes, int, int], Verdict] = {}
+
+    def confine(self, routes: Iterable[str]) -> None:
+        """Nothing outside of these networks (CIDRs) may be reached from now on, whatever else is allowed."""
+        self._routes = tuple(Block(ip_network(route)) for route in routes)
+        self._cache.clear()
 
     @property
     def follows_own_addresses(self) -> bool:
@@ -137,6 +147,11 @@ class Policy:
         return verdict
 
     def _judge(self, address: bytes, port: int, protocol: int) -> Verdict:
+        if self._routes is not None:
+            # What a mapped address is a route decides as well: a socket here reaches the IPv4 address in it.
+            reached = address[12:] if address.startswith(MAPPED) else address
+            if not any(reached in route for route in self._routes):
+                return Verdict(allowed=False, reason="no route leads there")
         for seen, disguise in ((address, ""), *disguised(address)):
             reason = self._objection(seen, port, protocol)
             if reason:
@@ -163,7 +178,7 @@ def disguised(address: bytes) -> Iterator[tuple[bytes, str]]:
     if len(address) != 16:
         return
     head = address[:12]
-    if head == b"\0" * 10 + b"\xff\xff":
+    if head == MAPPED:
         yield address[12:], "an IPv4-mapped address"
     elif head == b"\0" * 8 + b"\xff\xff\0\0":
         yield address[12:], "an IPv4-translated address"  # RFC 2765

@@ -29,6 +29,7 @@ from .offload import finish
 
 TUNSETOFFLOAD = 0x400454D0
 TUNSETVNETHDRSZ = 0x400454D8
+IFF_UP = 1
 TUN_F_CSUM = 1
 TUN_F_TSO4 = 2
 TUN_F_TSO6 = 4
@@ -168,11 +169,12 @@ def enable_offload(fd: int) -> bool:
     return True
 
 
-def open_tun(name: str = "", *, mtu: int = 1500, offload: bool = True) -> TunLink:
-    """Create (or attach to) the TUN device `name`, bring it up, and return the link on it. Needs CAP_NET_ADMIN.
+def open_tun(name: str = "", *, mtu: int | None = 1500, offload: bool = True) -> TunLink:
+    """Create (or attach to) the TUN device `name`, bring it up, and return the link on it.
 
-    An empty name lets the kernel choose one. Addresses and routes are the caller's. The device vanishes with the link
-    unless it was made persistent by others. Raises LinkError.
+    That needs CAP_NET_ADMIN, but for a device that was made persistent for this user and is up already. An empty name
+    lets the kernel choose one; `mtu` None leaves the device's as it is. Addresses and routes are the caller's. The
+    device vanishes with the link unless it was made persistent by others. Raises LinkError, with the kernel's errno.
     """
     if sys.platform != "linux":
         raise LinkError("TUN devices are supported on Linux only")
@@ -181,21 +183,39 @@ def open_tun(name: str = "", *, mtu: int = 1500, offload: bool = True) -> TunLin
     try:
         device = pytun.TunTapDevice(name, pytun.IFF_TUN | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
     except (pytun.Error, OSError) as error:
-        raise LinkError(f"cannot open TUN device {name!r}: {error}") from error
+        raise _failed(f"cannot open TUN device {name!r}", error) from error
     fd = -1
     try:
-        device.mtu = mtu
+        if mtu is not None and device.mtu != mtu:
+            device.mtu = mtu
         fd = os.dup(device.fileno())
         if offload:
             offload = enable_offload(fd)
         else:
             fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_LEN))
             fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
-        device.up()
-        return TunLink(fd, mtu=mtu, offload=offload, name=device.name)
+        if not _is_up(device.name):
+            device.up()
+        return TunLink(fd, mtu=device.mtu, offload=offload, name=device.name)
     except (pytun.Error, OSError) as error:
         if fd >= 0:
             os.close(fd)
-        raise LinkError(f"cannot set up TUN device {name!r}: {error}") from error
+        raise _failed(f"cannot set up TUN device {name!r}", error) from error
     finally:
         device.close()
+
+
+def _failed(what: str, error: Exception) -> LinkError:
+    """The exceptions of pytun keep the errno as their first argument."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else None
+    if number is None:
+        return LinkError(f"{what}: {error}")
+    return LinkError(number, f"{what}: {os.strerror(number)}")
+
+
+def _is_up(name: str) -> bool:
+    try:
+        with open(f"/sys/class/net/{name}/flags", encoding="ascii") as file:
+            return bool(int(file.read(), 16) & IFF_UP)
+    except OSError:  # /sys shows another namespace's devices
+        return False

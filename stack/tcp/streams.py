@@ -8,23 +8,36 @@ is none). The rest of the close, TIME-WAIT above all, goes on without the user.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import errno
+import os
+from typing import TYPE_CHECKING, Any
 
 from ..packet import text
 from .flow import Flow
-from .listener import Opened
+from .user import ConnectionUser
+
+if TYPE_CHECKING:
+    from .endpoint import Tcp
 
 HIGH_WATER = 256 * 1024
 """Bytes queued at which a writer is asked to wait."""
-LIMIT = 64 * 1024
-"""asyncio's own default for a StreamReader's buffer."""
+
+NUMBERS: dict[type[Exception], int] = {
+    ConnectionRefusedError: errno.ECONNREFUSED, ConnectionResetError: errno.ECONNRESET,
+    ConnectionAbortedError: errno.ECONNABORTED, TimeoutError: errno.ETIMEDOUT,
+}  # fmt: skip
 
 
 class TcpTransport(asyncio.Transport):
-    """A stream transport over a `Flow`; the flow's `ConnectionUser`."""
+    """A stream transport over a `Flow`; the flow's `ConnectionUser`.
 
-    def __init__(self, protocol: asyncio.Protocol, loop: asyncio.AbstractEventLoop) -> None:
+    The protocol may be a `Protocol` or a `BufferedProtocol`. `get_extra_info` knows "peername" and "sockname", as the
+    socket module shows them, and "stack", the `Stack` it stands on; there is no "socket".
+    """
+
+    _start_tls_compatible = True  # asyncio's own `loop.start_tls` asks for it
+
+    def __init__(self, protocol: asyncio.BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._protocol: asyncio.BaseProtocol = protocol
         self._loop = loop
@@ -43,7 +56,16 @@ class TcpTransport(asyncio.Transport):
     def attach(self, flow: Flow) -> None:
         """The flow this transport stands on."""
         self._flow = flow
-        self._extra.update(peername=_shown(flow.remote), sockname=_shown(flow.local))  # type: ignore[attr-defined]
+        self._extra.update(  # type: ignore[attr-defined]
+            peername=_shown(flow.remote), sockname=_shown(flow.local), stack=flow._tcp.stack,
+        )
+
+    def __repr__(self) -> str:
+        if self._flow is None:
+            return "<TcpTransport of nothing yet>"
+        ends = " > ".join(f"{text(packed)} port {port}" for packed, port in (self._flow.local, self._flow.remote))
+        state = self._flow.connection.state.name
+        return f"<TcpTransport {ends} {state}{' closing' if self._closing else ''} queued={self._flow.queued}>"
 
     @property
     def _live(self) -> Flow:
@@ -61,12 +83,20 @@ class TcpTransport(asyncio.Transport):
 
     def data_received(self, data: memoryview) -> int:
         """Pass data on, or leave it in the connection while reading is paused."""
-        if self._paused:
-            return 0
-        if not self._closing:
-            assert isinstance(self._protocol, asyncio.Protocol)
-            self._protocol.data_received(bytes(data))
-        return len(data)
+        if self._closing:
+            return len(data)
+        size, taken = len(data), 0
+        while taken < size and not self._paused:
+            protocol = self._protocol  # may be another one by the next turn: TLS can begin in the midst
+            if isinstance(protocol, asyncio.BufferedProtocol):
+                taken += _fill(protocol, data[taken:])
+            else:
+                assert isinstance(protocol, asyncio.Protocol)
+                protocol.data_received(bytes(data[taken:]))
+                taken = size
+            if self._closing:
+                return size
+        return taken
 
     def probed(self, idle: float) -> None:
         """Answered below; whoever reads need not know."""
@@ -75,7 +105,7 @@ class TcpTransport(asyncio.Transport):
         """The peer sends no more."""
         if self._closing:
             return
-        assert isinstance(self._protocol, asyncio.Protocol)
+        assert isinstance(self._protocol, asyncio.Protocol | asyncio.BufferedProtocol)
         if not self._protocol.eof_received():
             self.close()
 
@@ -89,12 +119,13 @@ class TcpTransport(asyncio.Transport):
 
     def closed(self, error: OSError | None) -> None:
         """The connection is over."""
+        error = _numbered(error)
         self._closing = True
         if self.opened is not None and not self.opened.done():
             self.opened.set_exception(error or ConnectionAbortedError("the connection was closed"))
         self._lose(error)
 
-    def _lose(self, error: OSError | None) -> None:
+    def _lose(self, error: Exception | None) -> None:
         """Tell the protocol, once, and only if it knew of the connection."""
         if self._made and not self._lost:
             self._lost = True
@@ -115,7 +146,8 @@ class TcpTransport(asyncio.Transport):
         return not self._paused and not self._closing
 
     def pause_reading(self) -> None:
-        self._paused = True
+        if not self._closing:
+            self._paused = True
 
     def resume_reading(self) -> None:
         if self._paused:
@@ -181,59 +213,54 @@ class TcpTransport(asyncio.Transport):
     def abort(self) -> None:
         """Reset the connection."""
         self._closing = True
+        self._paused = False
         if self._flow is not None and self._flow.abort():
             self._lose(None)
 
-
-Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
-
-
-class Server:
-    """A listener of a stack."""
-
-    def __init__(self, close: Callable[[], None], address: tuple[str, int]) -> None:
-        self._close: Callable[[], None] | None = close
-        self.address = address
-        """Host and port listened on."""
-
-    def close(self) -> None:
-        """Accept no more; connections that exist go on."""
-        if self._close is not None:
-            self._close()
-            self._close = None
-
-    def is_serving(self) -> bool:
-        """Whether connections are accepted."""
-        return self._close is not None
-
-    async def wait_closed(self) -> None:
-        """Nothing is left to wait for after `close`."""
-
-    async def __aenter__(self) -> Server:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
+    def _force_close(self, error: Exception | None) -> None:
+        """Reset the connection and tell the protocol why: what asyncio's TLS does when a handshake fails."""
+        self._closing = True
+        self._paused = False
+        if self._flow is not None and self._flow.abort():
+            self._lose(error)
 
 
-def stream_opener(connected: Connected, loop: asyncio.AbstractEventLoop, limit: int = LIMIT) -> Opened:
-    """What a listener does with a connection: run `connected(reader, writer)` as asyncio.start_server does."""
+def _numbered(error: OSError | None) -> OSError | None:
+    """The error with the number that a kernel gives it, by which many programs tell errors apart."""
+    if error is None or error.errno is not None:
+        return error
+    number = next((number for kind, number in NUMBERS.items() if isinstance(error, kind)), errno.EIO)
+    return OSError(number, str(error))  # which makes it of that kind again
 
-    def streams() -> asyncio.Protocol:
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=limit, loop=loop), connected, loop=loop)
 
-    return opener(streams, loop)
+def _fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> int:
+    """Put what fits into the protocol's own buffer; the bytes taken."""
+    buffer = memoryview(protocol.get_buffer(len(data)))
+    count = min(len(buffer), len(data))
+    if not count:
+        raise RuntimeError("get_buffer() returned an empty buffer")
+    buffer[:count] = data[:count]
+    protocol.buffer_updated(count)
+    return count
 
 
-def opener(factory: Callable[[], asyncio.Protocol], loop: asyncio.AbstractEventLoop) -> Opened:
-    """What a listener does with a connection: give it a new protocol."""
+def connect(tcp: Tcp, local: tuple[bytes, int], remote: tuple[bytes, int], user: ConnectionUser) -> Flow:
+    """Open a connection from a packed address of ours, by a free port when `local` says 0.
 
-    def opened(flow: Flow) -> TcpTransport:
-        transport = TcpTransport(factory(), loop)
-        transport.attach(flow)
-        return transport
-
-    return opened
+    OSError when the port is taken, or none is free.
+    """
+    if not local[1]:
+        return tcp.connect(local[0], remote, user)
+    if tcp._closed:
+        raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+    key = remote[0] + local[0] + remote[1].to_bytes(2, "big") + local[1].to_bytes(2, "big")
+    if key in tcp.flows or key in tcp.requests:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    flow = tcp.flows[key] = Flow(tcp, key, local, remote, user)
+    tcp.counters.opened += 1
+    flow.connection.open()
+    flow.flush()
+    return flow
 
 
 def _shown(address: tuple[bytes, int]) -> tuple[Any, ...]:

@@ -20,22 +20,31 @@ from ..packet import text
 from .endpoint import Address, Udp
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+Reaches = Callable[[bytes], bool]
 
 
 class UdpTransport(asyncio.DatagramTransport):
     """One bound port of a stack."""
 
-    def __init__(self, udp: Udp, source: bytes, local: Address, remote: Address | None) -> None:
-        """Bind `local`; `source` is the address to send from when that of `local` is all zeros."""
+    def __init__(
+        self, udp: Udp, source: bytes, local: Address, remote: Address | None, reaches: Reaches | None = None,
+    ) -> None:
+        """Bind `local`; `source` is the address to send from when that of `local` is all zeros.
+
+        `reaches` says whether a route leads to a packed address; None: to all.
+        """
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._udp = udp
         self._protocol: asyncio.DatagramProtocol | None = None
         self._closing = False
         self._remote = remote
+        self._reaches = reaches
         self._local = udp.bind(self, local, remote)
         self._source = (self._local[0] if any(self._local[0]) else source, self._local[1])
-        self._extra: dict[str, Any] = {"sockname": _shown(self._local), "peername": remote and _shown(remote)}
+        self._extra: dict[str, Any] = {
+            "sockname": _shown(self._local), "peername": remote and _shown(remote), "stack": udp._stack,
+        }
 
     def packet_received(self, source: Address, payload: memoryview) -> None:
         """`Receiver`: one datagram came."""
@@ -62,7 +71,9 @@ class UdpTransport(asyncio.DatagramTransport):
             raise ValueError(f"the endpoint is connected to {_shown(self._remote)}")
         else:
             to = self._remote
-        if not self._udp.send(self._source, to, bytes(data)):
+        if self._reaches is not None and not self._reaches(to[0]):
+            self._error(OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)))
+        elif not self._udp.send(self._source, to, bytes(data)):
             self._error(OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE)))
 
     def is_closing(self) -> bool:
@@ -82,7 +93,7 @@ class UdpTransport(asyncio.DatagramTransport):
         self._finish(error)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """`sockname` and `peername`."""
+        """"sockname" and "peername", as the socket module shows them, and "stack"."""
         return self._extra.get(name, default)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
@@ -123,9 +134,10 @@ class UdpTransport(asyncio.DatagramTransport):
 
 def open_endpoint(
     udp: Udp, factory: Callable[[], P], source: bytes, local: Address, remote: Address | None = None,
+    reaches: Reaches | None = None,
 ) -> tuple[UdpTransport, P]:
     """What `create_datagram_endpoint` returns, from packed addresses. Raises OSError (EADDRINUSE)."""
-    transport = UdpTransport(udp, source, local, remote)
+    transport = UdpTransport(udp, source, local, remote, reaches)
     try:
         protocol = factory()
         transport.set_protocol(protocol)

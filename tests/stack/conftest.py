@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import uvloop
 from hypothesis import settings
+
+from tests.stack.networks import Network, Sockets, Stacks
 
 settings.register_profile("stack", deadline=None)
 settings.load_profile("stack")
@@ -38,3 +41,20 @@ def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
             await test(*arguments, **named)
 
     return bounded
+
+
+@pytest.fixture(params=[Sockets, Stacks], ids=["sockets", "stacks"])
+async def network(request: pytest.FixtureRequest) -> AsyncIterator[Network]:
+    async with AsyncExitStack() as exits:
+        network = request.param(exits)
+        if isinstance(network, Stacks):
+            await network.start()
+        yield network
+
+
+@pytest.fixture
+async def stacks() -> AsyncIterator[Stacks]:
+    async with AsyncExitStack() as exits:
+        stacks = Stacks(exits)
+        await stacks.start()
+        yield stacks

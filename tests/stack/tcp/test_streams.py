@@ -9,7 +9,7 @@ import pytest
 from netbridge.stack.link.fault import FaultLink, Faults
 from netbridge.stack.link.memory import memory_link
 from netbridge.stack.stack import Stack
-from tests.stack.tcp.networks import PATIENCE, Accepted, Network, Reader, Stacks, Writer, connected, end
+from tests.stack.networks import PATIENCE, Accepted, Network, Reader, Stacks, Writer, connected, end
 
 
 async def test_what_is_written_is_read_in_every_way(network: Network) -> None:

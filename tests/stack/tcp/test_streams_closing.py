@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.stack.tcp.networks import PATIENCE, Network, Stacks, connected, end
+from tests.stack.networks import PATIENCE, Network, Stacks, connected, end
 
 
 async def test_wait_closed_is_prompt_whoever_closes_first(network: Network) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.stack.tcp.networks import Network, Stacks, connected, duplex, end
+from tests.stack.networks import Network, Stacks, connected, duplex, end
 
 
 async def test_drain_waits_for_a_reader_that_does_not_read(network: Network) -> None:

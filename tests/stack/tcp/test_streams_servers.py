@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.stack.tcp.networks import Accepted, Network, Reader, Stacks, Writer, end
+from tests.stack.networks import Accepted, Network, Reader, Stacks, Writer, end
 
 
 async def test_nobody_listens(network: Network) -> None:

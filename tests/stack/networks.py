@@ -1,12 +1,18 @@
-"""Where asyncio's streams are tried: over sockets of the kernel, the reference, and over two stacks on a link."""
+"""Where asyncio's streams are compared: over the kernel's loopback, the reference, and over two stacks."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from netbridge.stack.link.memory import memory_link
@@ -106,3 +112,44 @@ async def end(pair: Pair) -> None:
     async with asyncio.timeout(PATIENCE):
         for writer in (pair[1], pair[3]):
             await writer.wait_closed()
+
+
+NAME = "server.test"
+
+
+@cache
+def certificate() -> bytes:
+    """A key and a certificate for NAME, 10.0.0.2 and 127.0.0.1, as PEM; new ones each run."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    alternatives = [x509.DNSName(NAME), *(x509.IPAddress(ip_address(one)) for one in ("10.0.0.2", "127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + made.public_bytes(serialization.Encoding.PEM)
+
+
+@cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's with `certificate`, and a client's who trusts it."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "both.pem"
+        path.write_bytes(certificate())
+        server.load_cert_chain(path)
+    client = ssl.create_default_context(cadata=certificate().decode().partition("-----END PRIVATE KEY-----")[2])
+    for context in (server, client):
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return server, client

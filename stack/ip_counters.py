@@ -1,0 +1,29 @@
+"""What the IP layer counts on the way in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class IpCounters:
+    """What came in, and why some of it went no further."""
+
+    packets: int = 0
+    """Packets received."""
+    malformed: int = 0
+    """Dropped: headers that contradict themselves or their checksum."""
+    fragments: int = 0
+    """Fragments received."""
+    martian: int = 0
+    """Dropped: source or destination that no unicast packet may have, or source equal to destination (LAND)."""
+    spoofed: int = 0
+    """Dropped: source outside the networks the link may speak for (BCP 38)."""
+    group: int = 0
+    """Dropped: multicast and broadcast."""
+    expired: int = 0
+    """Answered with time exceeded: no hops left."""
+    unknown_protocol: int = 0
+    """Answered with protocol unreachable."""
+    not_forwarded: int = 0
+    """Dropped: not for this stack, and no forwarder takes the protocol."""
