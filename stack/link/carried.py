@@ -28,7 +28,7 @@ LOW = HIGH // 4
 LIMIT = 4 * HIGH
 """What acknowledgements and errors, which do not wait for `ready`, may add."""
 FLUSH = 2.0
-"""Seconds a carrier has to take what was sent before `close` (the last resets and answers)."""
+"""Seconds a carrier has to take what was sent before `close` (the last resets and answers), and as many to end."""
 
 
 class CarriedLink(Link):
@@ -162,17 +162,16 @@ class CarriedLink(Link):
         for task in self._tasks - {current, self._writing}:
             task.cancel()
         try:
+            if self._writing is not None:
+                if self._error is None:
+                    await asyncio.wait([self._writing], timeout=FLUSH)
+                self._writing.cancel()
+                await asyncio.wait([self._writing], timeout=FLUSH)
             async with asyncio.timeout(FLUSH):
-                if self._writing is not None:
-                    if self._error is not None:
-                        self._writing.cancel()
-                    await asyncio.wait([self._writing])
                 await self._release()
         except Exception:  # it did not end in time, or is broken, which the user has heard already
             self._abort()
         finally:
-            if self._writing is not None:
-                self._writing.cancel()
             self._released.set()
 
 

@@ -189,7 +189,8 @@ class Libp2pNode:
         self.addresses: list[str] = []
         """Where others reach the host: what `dial` takes."""
         self._trio: trio.lowlevel.TrioToken
-        self._stop: trio.Event
+        self._stop = trio.Event()
+        self._leaving = False
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -216,9 +217,9 @@ class Libp2pNode:
         return stream
 
     async def _leave(self) -> None:
-        if not self._began.done() or self._began.cancelled() or not self._began.exception():
-            with contextlib.suppress(trio.RunFinishedError, AttributeError):
-                self._trio.run_sync_soon(self._stop.set)
+        self._leaving = True
+        with contextlib.suppress(trio.RunFinishedError, AttributeError):  # ended, or about to see `_leaving`
+            self._trio.run_sync_soon(self._stop.set)
         await self._ended.wait()
 
     def _tell(self, function: Callable[..., object], *arguments: object) -> None:
@@ -244,7 +245,8 @@ class Libp2pNode:
     async def _main(self) -> None:
         libp2p, multiaddr = need("libp2p", "libp2p"), need("multiaddr", "libp2p")
         self._trio = trio.lowlevel.current_trio_token()
-        self._stop = trio.Event()
+        if self._leaving:
+            return
         self.host = libp2p.new_host(**self._options)
         async with self.host.run(listen_addrs=[multiaddr.Multiaddr(text) for text in self._listen]):
             self.addresses = [str(address) for address in self.host.get_addrs()]

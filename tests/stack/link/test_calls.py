@@ -123,14 +123,29 @@ async def test_a_carrier_that_takes_nothing_does_not_hold_up_the_end(monkeypatch
     monkeypatch.setattr("netbridge.stack.link.carried.FLUSH", 0.05)
     assert FLUSH > 1
     near, far, out, _ = await ends(call_link)
+    closed: list[int] = []
+    near._close = lambda: closed.append(len(out.written))
     near.start(RecordingUser())
     out.open.clear()
     near.send(NO_OFFLOAD + packet())
+    written = len(out.written)
     near.close()
     async with asyncio.timeout(5):
         await near.wait_closed()
     await asyncio.sleep(0)
     assert not near._tasks
+    assert closed == [written]
+    await close(far)
+
+
+async def test_a_carrier_whose_end_does_not_come_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netbridge.stack.link.carried.FLUSH", 0.05)
+    near, far, _, _ = await ends(call_link)
+    near._close = asyncio.Event().wait
+    near.start(RecordingUser())
+    near.close()
+    async with asyncio.timeout(5):
+        await near.wait_closed()
     await close(far)
 
 

@@ -126,6 +126,18 @@ async def test_a_host_that_cannot_listen() -> None:
             pass
 
 
+@pytest.mark.parametrize("turns", [1, 3])
+async def test_a_start_that_is_cancelled_ends_the_thread(turns: int) -> None:
+    before = threading.active_count()
+    starting = asyncio.ensure_future(Libp2pNode(LISTEN).__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await until(lambda: threading.active_count() <= before)
+
+
 async def test_the_host_stops_under_the_link() -> None:
     served: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
