@@ -15,7 +15,6 @@ Reports are taken as they come, and weighed together when something is to be sen
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from math import inf
 
@@ -226,17 +225,6 @@ class Recovery(TailProbe):
         if timer > 0:
             self.look_at = timer
         return news
-
-    def _sent_until(self, at: float, end: float) -> int:
-        """The position up to which all had been sent for the first time at that time, of the run of that moment what
-        lies before `end`.
-        """
-        starts, times = self._run_starts, self._run_times
-        index = bisect_right(times, at)
-        until = starts[index] if index < len(starts) else self.base + self.flight
-        if index and times[index - 1] == at and end < until:
-            return max(starts[index - 1], int(end))
-        return until if index else self.base
 
     def _lose_head(self, board: Scoreboard) -> None:
         """The first segment is lost, unless the peer holds it."""

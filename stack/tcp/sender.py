@@ -89,9 +89,10 @@ class Sender(Recovery):
         phase = self.phase
         if self.board is not None:
             self._covered(self.board, count, now, inf if rtt is None else now - rtt)
-        self._end_runs()
+        if self._run_starts and self._run_starts[0] <= self.base:
+            self._end_runs()
         if phase != RECOVERY:
-            cc.acked(count, now, estimator.srtt, full=full or phase != OPEN)
+            cc.acked(count, now, estimator.srtt, full or phase != OPEN)
             if phase == OPEN:
                 self.duplicates = 0
         if self._probe_end >= 0:
@@ -147,7 +148,7 @@ class Sender(Recovery):
                         break
                     if queued > self.mss:
                         usable = queued - queued % self.mss
-                if now > self._run_until or not self._run_starts:
+                if now > self._run_until or self.nxt == self.una:
                     self._begin_run(now)
                 payload = self._next_payload(usable)
                 size = len(payload)
@@ -159,13 +160,14 @@ class Sender(Recovery):
                 self.queued -= size
                 self._keep_sent(payload)
                 self._advance(size, now)
-            flight = (self.nxt - self.una) & MASK
-            cwnd = self.cc.cwnd
-            if flight + self.mss > cwnd or (flight * 2 >= cwnd and cwnd < self.cc.ssthresh):
-                self._full_at = self.base + flight
+            if whole:
+                flight = (self.nxt - self.una) & MASK
+                cwnd = self.cc.cwnd
+                if flight + self.mss > cwnd or (flight * 2 >= cwnd and cwnd < self.cc.ssthresh):
+                    self._full_at = self.base + flight
         if self.fin_queued and quantum > 0 and self._fin_fits:
             self.fin_sent = True
-            if now > self._run_until or not self._run_starts:
+            if now > self._run_until or self.nxt == self.una:
                 self._begin_run(now)
             seq, flags, payload = pieces[-1] if pieces else (0, 0, b"")
             if payload and (seq + len(payload)) & MASK == self.nxt:
@@ -189,14 +191,16 @@ class Sender(Recovery):
         if quantum <= 0:
             self.retransmit_now = self._probing or self._next_copy() is not None
             return quantum
-        if self._probing:
-            self._send_probe(pieces, now)
         board = self.board
         if board is not None and board.lost:
             quantum = self._resend(pieces, now, quantum)
             self.retransmit_now = quantum <= 0 and self._next_copy() is not None
-        if self.prr is not None and board is not None and not board.lost and not self._rescued:
-            self._rescue(board, pieces, now)
+        elif self._probing:
+            if board is None:
+                self._send_probe(pieces, now)
+            elif self.prr is not None and not self._rescued:
+                self._rescue(board, pieces, now)
+        self._probing = False
         return quantum
 
     def _worth_sending(self, usable: int) -> bool:
@@ -258,7 +262,9 @@ class Sender(Recovery):
         """The connection ended: let go of the data."""
         self.unsent.clear()
         self.sent.clear()
-        self.board = self.prr = None
+        self.board = self.prr = self.rack = None
+        self._run_starts.clear()
+        self._run_times.clear()
         self.phase = OPEN
         self.queued = 0
         self.deadline = self.look_at = inf

@@ -50,7 +50,7 @@ class TailProbe(Copies):
         late = now - self.look_at > LATE
         self.look_at = inf
         if self.board is not None:
-            self.retransmit_now = True
+            self._probing = self.retransmit_now = True
         elif self.nxt != self.una:
             if late:
                 self.look_at = now + LATE
@@ -59,14 +59,14 @@ class TailProbe(Copies):
 
     def _send_probe(self, pieces: list[Piece], now: float) -> None:
         """Whatever the congestion window says, once (section 7.3)."""
-        self._probing = False
         flight = self.flight
         if not flight or self._probe_end >= 0:
             return
         size = min(self.mss, self.queued)
         if self.unsent and size <= self.wnd - flight:
             self._probe_flight = 0
-            self._begin_run(now)
+            if now > self._run_until:
+                self._begin_run(now)
             payload = self._next_payload(size)
             self.queued -= len(payload)
             self._keep_sent(payload)

@@ -111,22 +111,26 @@ def test_reports_of_needless_copies_widen_the_window_for_sixteen_recoveries() ->
 
 
 def test_a_burst_is_one_entry_of_the_log() -> None:
-    """However many packets leave within a sixteenth of a round trip."""
+    """However many packets leave within a sixteenth of a round trip; the first in flight is none."""
     talk = sending(10)
-    sender = talk.connection.sender
-    assert len(sender._run_starts) == 1
-    talk.passes(0.0005)
+    starts = talk.connection.sender._run_starts
+    assert starts == []
+    talk.passes(0.1)
     talk.says("A", 1, 2001)
-    send(talk, 10, 4)
-    assert len(sender._run_starts) == 1
+    send(talk, 10, 1)
+    talk.passes(0.0005)
+    send(talk, 11, 3)
+    assert starts == [10_000]
     talk.passes(0.1)
     talk.says("A", 1, 4001)
     send(talk, 14, 4)
-    assert len(sender._run_starts) == 2
-    talk.says("A", 1, 15_001)
-    assert len(sender._run_starts) == 1
+    assert starts == [10_000, 14_000]
+    talk.says("A", 1, 13_001)
+    assert starts == [14_000]
     talk.says("A", 1, 18_001)
-    assert sender._run_starts == []
+    assert starts == []
+    send(talk, 18, 1)
+    assert starts == []
 
 
 def test_a_link_that_stands_still_does_not_fill_the_memory() -> None:
