@@ -1,19 +1,20 @@
 """The sending half: what is acknowledged, the peer's window, what may leave now, and the timers' part of it.
 
-The queue is in :mod:`.sendqueue`; what is done about losses in :mod:`.recovery`, :mod:`.tailprobe` and :mod:`.copies`.
+The queue is in :mod:`.sendqueue`. About losses: what the peer tells in :mod:`.reports`, what it means in
+:mod:`.detection`, what is done in :mod:`.recovery`, what is sent again in :mod:`.copies` and :mod:`.tailprobe`.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-from .recovery import Recovery
+from .reports import Reports
 from .segment import ACK, FIN, PSH
 from .sendqueue import OPEN, RECOVERY, Piece
 from .seq import HALF, MASK, add
 
 
-class Sender(Recovery):
+class Sender(Reports):
     """Sequence space and buffers of the data that goes out."""
 
     __slots__ = ()

@@ -69,6 +69,25 @@ def test_what_left_later_is_not_lost() -> None:
     talk.silent()
 
 
+def test_what_left_just_after_a_copy_is_not_lost_when_that_arrives() -> None:
+    """Though it left within a moment of what left before the copy, and is lost."""
+    talk = sending(4)
+    talk.passes(RTT)
+    talk.connection.sender.cc.cwnd = 20 * MSS
+    send(talk, 4, 2)
+    talk.passes(0.0001)
+    talk.says("A", 1, 1, sacks=[(1001, 4001)])
+    talk.hears("A", 1, data=part(0))
+    talk.passes(0.0001)
+    talk.connection.sender.cc.cwnd = 20 * MSS
+    send(talk, 6, 1)
+    talk.passes(RTT)
+    talk.says("A", 1, 5001)
+    talk.hears("A", 5001, data=part(5))
+    talk.silent()
+    assert talk.connection.sender.in_recovery
+
+
 def test_a_confirmation_sooner_than_any_round_trip_is_of_the_first_copy() -> None:
     """Step 2: else it would prove that all that left before the copy is lost."""
     talk = sending(3)
