@@ -101,6 +101,7 @@ class Reports(Recovery):
         if self._undo_since >= 0:
             self._undo_copies -= size
             if self._undo_copies <= 0 and self._undo_since < inf:
+                self._evidence().reordering = True  # what was taken for lost was overtaken
                 self._undo(self._undo_since)
 
     def _covered(self, board: Scoreboard, count: int, now: float, sent_at: float) -> None:

@@ -251,14 +251,16 @@ class SendQueue:
     # -- when it was sent
 
     def _begin_run(self, now: float) -> None:
-        """What is sent next begins a run."""
-        self._run_at = now
+        """What is sent next begins a run, unless the last one began in this very moment."""
+        before, self._run_at = self._run_at, now
         if self.nxt == self.una:
             self._first_run_at = now
             self._run_until = now + SHORTEST_RUN
             if self._run_starts:
                 self._run_starts.clear()
                 self._run_times.clear()
+            return
+        if before == now:
             return
         starts = self._run_starts
         length = min(max(self.rtt.srtt / RUNS_A_ROUND, SHORTEST_RUN), LONGEST_RUN)

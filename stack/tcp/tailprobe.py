@@ -83,11 +83,11 @@ class TailProbe(Copies):
         """The probe is acknowledged: what was it good for (section 7.4)?"""
         if self.base < self._probe_end:
             return
-        if not self._probe_flight:
-            self._probe_end = -1
-        elif self.base > self._probe_end or not self.flight:
+        if self._probe_flight and self.base == self._probe_end and self.flight:
+            return  # a report of a needless copy may still come
+        if self._probe_flight and self.phase == OPEN:
             # No report of a needless copy came along: it has mended the loss of what it copied.
-            self._probe_end = -1
-            if self.phase == OPEN:
-                self.cc.reduce(min(self._probe_flight, self.cc.cwnd), now)
-                self.cc.settle()
+            self.cc.reduce(min(self._probe_flight, self.cc.cwnd), now)
+            self.cc.settle()
+        self._probe_end = -1
+        self._arm_probe(now)

@@ -124,6 +124,7 @@ def test_reports_of_needless_copies_widen_the_window_for_sixteen_recoveries() ->
         talk.passes(RTT)
         ack = 1 + first * MSS
         talk.says("A", 1, ack, sacks=[(ack + MSS, ack + 4 * MSS)])
+        talk.passes(RTT / 2 + 0.001)
         talk.hears("A", ack)
         talk.says("A", 1, ack + 4 * MSS)
     assert rack.multiple == 1
