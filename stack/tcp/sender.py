@@ -75,7 +75,8 @@ class Sender(Reports):
         else:
             estimator.sample(rtt, max(((self.nxt - self.una) & MASK) // (2 * self.mss), 1))
         cc = self.cc
-        if cc.stalls:
+        stalls = cc.stalls
+        if stalls:
             estimator.rto = estimator.base  # what is late was not lost: no reason to wait longer for the next
         elif cc.samples and self.board is None:
             cc.round_trip(now - self._sent_at(self.base + count - 1), self.base + count, self.base + self.flight)
@@ -90,7 +91,8 @@ class Sender(Reports):
         phase = self.phase
         if self.board is not None:
             self._covered(self.board, count, now, inf if rtt is None else now - rtt)
-        if self._run_starts and self._run_starts[0] <= self.base:
+        starts = self._run_starts
+        if starts and starts[0] <= self.base:
             self._end_runs()
         if phase != RECOVERY:
             cc.acked(count, now, estimator.srtt, full or phase != OPEN)
@@ -98,7 +100,7 @@ class Sender(Reports):
                 self.duplicates = 0
         if self._probe_end >= 0:
             self.retransmit_now = True
-        elif self.sack and not cc.stalls:
+        elif not stalls and self.sack:
             self._arm_probe(now)
         return count
 

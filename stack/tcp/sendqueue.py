@@ -194,6 +194,9 @@ class SendQueue:
     def _drop(self, count: int) -> None:
         """Forget `count` acknowledged sequence numbers."""
         sent = self.sent
+        if len(sent) == 1 and len(sent[0]) <= count:
+            sent.clear()
+            return
         done = 0
         for chunk in sent:
             size = len(chunk)
