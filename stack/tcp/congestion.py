@@ -36,7 +36,7 @@ class CongestionControl(Protocol):
     samples: bool
     """Whether it wants `round_trip` to be called now."""
 
-    def acked(self, count: int, now: float, srtt: float, *, full: bool) -> None:
+    def acked(self, count: int, now: float, srtt: float, full: bool) -> None:
         """New data was acknowledged outside recovery; `full`: the window, and not the application, was the limit."""
 
     def round_trip(self, rtt: float, acked: int, sent: int) -> None:
@@ -77,7 +77,7 @@ class NewReno:
         """Acknowledged in congestion avoidance since the window last grew."""
         self._saved = (0, 0)
 
-    def acked(self, count: int, now: float, srtt: float, *, full: bool) -> None:
+    def acked(self, count: int, now: float, srtt: float, full: bool) -> None:
         if not full:
             return  # a window that was not tried is not known to be good (RFC 7661)
         if self.cwnd < self.ssthresh:
@@ -148,7 +148,7 @@ class Unlimited:
         self._mss = mss
         self.cwnd = MAX_CWND
 
-    def acked(self, count: int, now: float, srtt: float, *, full: bool) -> None:
+    def acked(self, count: int, now: float, srtt: float, full: bool) -> None:
         self.cwnd = MAX_CWND
 
     def round_trip(self, rtt: float, acked: int, sent: int) -> None:

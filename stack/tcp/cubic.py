@@ -48,7 +48,7 @@ class Cubic:
         """Bytes of growth that are not whole yet."""
         self._saved: tuple[int, int, float, float, float, float, float] | None = None
 
-    def acked(self, count: int, now: float, srtt: float, *, full: bool) -> None:
+    def acked(self, count: int, now: float, srtt: float, full: bool) -> None:
         last, self._last = self._last, now
         if not full:
             if self._epoch >= 0:

@@ -12,9 +12,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 
-MAX_RANGES = 1024
-"""Marks remembered; further reports wait until these have grown together. A window of 12 MB with 5 % of it lost."""
-
 SENT = -1.0
 """Sent once; what has no mark."""
 SACKED = -2.0
@@ -119,10 +116,13 @@ class Scoreboard:
         if mark <= LOST and start < self._lost_from:
             self._lost_from = start
 
-    def sack(self, start: int, end: int) -> list[Range]:
-        """The peer holds the range: what of it is news, with the marks it had."""
+    def sack(self, start: int, end: int, most: int) -> list[Range]:
+        """The peer holds the range: what of it is news, with the marks it had.
+
+        With `most` marks or more, what joins none of them is not remembered: it waits until these have grown together.
+        """
         news = [found for found in self.look(start, end) if found[2] != SACKED]
-        if not news or (len(self._starts) >= MAX_RANGES and not self._touches(start, end)):
+        if not news or (len(self._starts) >= most and not self._touches(start, end)):
             return []
         self.mark(start, end, SACKED)
         return news

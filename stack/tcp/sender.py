@@ -1,19 +1,20 @@
 """The sending half: what is acknowledged, the peer's window, what may leave now, and the timers' part of it.
 
-The queue is in :mod:`.sendqueue`; what is done about losses in :mod:`.recovery`, :mod:`.tailprobe` and :mod:`.copies`.
+The queue is in :mod:`.sendqueue`. About losses: what the peer tells in :mod:`.reports`, what it means in
+:mod:`.detection`, what is done in :mod:`.recovery`, what is sent again in :mod:`.copies` and :mod:`.tailprobe`.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-from .recovery import Recovery
+from .reports import Reports
 from .segment import ACK, FIN, PSH
 from .sendqueue import OPEN, RECOVERY, Piece
 from .seq import HALF, MASK, add
 
 
-class Sender(Recovery):
+class Sender(Reports):
     """Sequence space and buffers of the data that goes out."""
 
     __slots__ = ()
@@ -74,7 +75,8 @@ class Sender(Recovery):
         else:
             estimator.sample(rtt, max(((self.nxt - self.una) & MASK) // (2 * self.mss), 1))
         cc = self.cc
-        if cc.stalls:
+        stalls = cc.stalls
+        if stalls:
             estimator.rto = estimator.base  # what is late was not lost: no reason to wait longer for the next
         elif cc.samples and self.board is None:
             cc.round_trip(now - self._sent_at(self.base + count - 1), self.base + count, self.base + self.flight)
@@ -89,14 +91,16 @@ class Sender(Recovery):
         phase = self.phase
         if self.board is not None:
             self._covered(self.board, count, now, inf if rtt is None else now - rtt)
-        self._end_runs()
+        starts = self._run_starts
+        if starts and starts[0] <= self.base:
+            self._end_runs()
         if phase != RECOVERY:
-            cc.acked(count, now, estimator.srtt, full=full or phase != OPEN)
+            cc.acked(count, now, estimator.srtt, full or phase != OPEN)
             if phase == OPEN:
                 self.duplicates = 0
         if self._probe_end >= 0:
             self.retransmit_now = True
-        elif self.sack and not cc.stalls:
+        elif not stalls and self.sack:
             self._arm_probe(now)
         return count
 
@@ -147,7 +151,7 @@ class Sender(Recovery):
                         break
                     if queued > self.mss:
                         usable = queued - queued % self.mss
-                if now > self._run_until or not self._run_starts:
+                if now > self._run_until or self.nxt == self.una:
                     self._begin_run(now)
                 payload = self._next_payload(usable)
                 size = len(payload)
@@ -159,13 +163,14 @@ class Sender(Recovery):
                 self.queued -= size
                 self._keep_sent(payload)
                 self._advance(size, now)
-            flight = (self.nxt - self.una) & MASK
-            cwnd = self.cc.cwnd
-            if flight + self.mss > cwnd or (flight * 2 >= cwnd and cwnd < self.cc.ssthresh):
-                self._full_at = self.base + flight
+            if whole:
+                flight = (self.nxt - self.una) & MASK
+                cwnd = self.cc.cwnd
+                if flight + self.mss > cwnd or (flight * 2 >= cwnd and cwnd < self.cc.ssthresh):
+                    self._full_at = self.base + flight
         if self.fin_queued and quantum > 0 and self._fin_fits:
             self.fin_sent = True
-            if now > self._run_until or not self._run_starts:
+            if now > self._run_until or self.nxt == self.una:
                 self._begin_run(now)
             seq, flags, payload = pieces[-1] if pieces else (0, 0, b"")
             if payload and (seq + len(payload)) & MASK == self.nxt:
@@ -189,14 +194,16 @@ class Sender(Recovery):
         if quantum <= 0:
             self.retransmit_now = self._probing or self._next_copy() is not None
             return quantum
-        if self._probing:
-            self._send_probe(pieces, now)
         board = self.board
         if board is not None and board.lost:
             quantum = self._resend(pieces, now, quantum)
             self.retransmit_now = quantum <= 0 and self._next_copy() is not None
-        if self.prr is not None and board is not None and not board.lost and not self._rescued:
-            self._rescue(board, pieces, now)
+        elif self._probing:
+            if board is None:
+                self._send_probe(pieces, now)
+            elif self.prr is not None and not self._rescued:
+                self._rescue(board, pieces, now)
+        self._probing = False
         return quantum
 
     def _worth_sending(self, usable: int) -> bool:
@@ -258,7 +265,9 @@ class Sender(Recovery):
         """The connection ended: let go of the data."""
         self.unsent.clear()
         self.sent.clear()
-        self.board = self.prr = None
+        self.board = self.prr = self.rack = None
+        self._run_starts.clear()
+        self._run_times.clear()
         self.phase = OPEN
         self.queued = 0
         self.deadline = self.look_at = inf

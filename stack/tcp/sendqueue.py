@@ -4,8 +4,8 @@ Data stays in the chunks it came in (what one read of a host socket returned), f
 only small chunks are joined, so that a chunk of up to 64 KiB leaves as one super-segment without a copy.
 
 When something was sent for the first time, a log of runs tells: what leaves within a sixteenth of a round trip is one
-run, so a burst costs one entry however many packets it is. Positions in it are sequence numbers without the wrap,
-counted from the first byte of the connection.
+run, so a burst costs one entry however many packets it is, and what leaves when nothing is in flight costs none.
+Positions in it are sequence numbers without the wrap, counted from the first byte of the connection.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ KEEP_APART = 4096
 """Sent chunks smaller than this are kept as one: an object for each tiny one costs twenty times its bytes."""
 
 RUNS_A_ROUND = 16
-LONGEST_RUN = 0.001
-"""Seconds: no run is longer, nor a sixteenth of the round trip, a quarter of RACK's least reordering window."""
+SHORTEST_RUN, LONGEST_RUN = 0.00025, 0.001
+"""Seconds: a run is a sixteenth of the round trip, a quarter of RACK's reordering window, within these."""
 RUNS_SHIFT = 8
 """Whenever so many more runs (256) are in flight, runs become twice as long: a link that stands still is no leak."""
 
@@ -52,12 +52,12 @@ class SendQueue:
     """The state of the sending half, and what is done to its queue."""
 
     __slots__ = (
-        "_cwr_end", "_data_flags", "_delivered", "_forced", "_full_at", "_longest_persist", "_moved", "_probe_end",
-        "_probe_flight", "_probing", "_reports", "_rescued", "_run_at", "_run_starts", "_run_times", "_run_until",
-        "_undo_copies", "_undo_since", "base", "board", "cc", "deadline", "duplicates", "fin_queued", "fin_sent",
-        "iss", "look_at", "max_payload", "max_wnd", "mss", "nagle", "nxt", "persisting", "phase", "progress_at",
-        "prr", "queued", "rack", "recover", "retransmit_now", "retransmitted", "retries", "rtt", "sack", "scale",
-        "sent", "una", "undone", "unsent", "wl1", "wl2", "wnd",
+        "_cwr_end", "_data_flags", "_delivered", "_first_run_at", "_forced", "_full_at", "_longest_persist", "_moved",
+        "_probe_end", "_probe_flight", "_probing", "_reports", "_rescued", "_run_at", "_run_starts", "_run_times",
+        "_run_until", "_undo_copies", "_undo_since", "base", "board", "cc", "deadline", "duplicates", "fin_queued",
+        "fin_sent", "iss", "look_at", "max_payload", "max_wnd", "mss", "nagle", "nxt", "persisting", "phase",
+        "progress_at", "prr", "queued", "rack", "recover", "retransmit_now", "retransmitted", "retries", "rtt",
+        "sack", "scale", "sent", "una", "undone", "unsent", "wl1", "wl2", "wnd",
     )  # fmt: skip
 
     def __init__(
@@ -98,10 +98,12 @@ class SendQueue:
         """Of the next new data: ACK, and CWR after a reaction to ECN."""
         self._cwr_end = 0
         """The position up to which data had been sent at the last reaction to ECN."""
+        self._first_run_at = 0.0
+        """When the first run in flight was sent, which may begin before SND.UNA."""
         self._run_starts: list[int] = []
-        """The position at which each run in flight begins; the first may begin before SND.UNA."""
+        """The position at which each later run in flight begins."""
         self._run_times: list[float] = []
-        """When each run was sent."""
+        """When each of these was sent."""
         self._run_at = inf
         """When the last run began, whether or not it is in flight still; inf: nothing was ever sent."""
         self._run_until = -inf
@@ -192,6 +194,9 @@ class SendQueue:
     def _drop(self, count: int) -> None:
         """Forget `count` acknowledged sequence numbers."""
         sent = self.sent
+        if len(sent) == 1 and len(sent[0]) <= count:
+            sent.clear()
+            return
         done = 0
         for chunk in sent:
             size = len(chunk)
@@ -249,26 +254,44 @@ class SendQueue:
     # -- when it was sent
 
     def _begin_run(self, now: float) -> None:
-        """What is sent next begins a run."""
-        longest = self.rtt.srtt / RUNS_A_ROUND
-        if longest > LONGEST_RUN:
-            longest = LONGEST_RUN
+        """What is sent next begins a run, unless the last one began in this very moment."""
+        before, self._run_at = self._run_at, now
+        if self.nxt == self.una:
+            self._first_run_at = now
+            self._run_until = now + SHORTEST_RUN
+            if self._run_starts:
+                self._run_starts.clear()
+                self._run_times.clear()
+            return
+        if before == now:
+            return
         starts = self._run_starts
-        self._run_at = now
-        self._run_until = now + longest * (1 << (len(starts) >> RUNS_SHIFT))
+        length = min(max(self.rtt.srtt / RUNS_A_ROUND, SHORTEST_RUN), LONGEST_RUN)
+        self._run_until = now + length * (1 << (len(starts) >> RUNS_SHIFT))
         starts.append(self.base + ((self.nxt - self.una) & MASK))
         self._run_times.append(now)
 
     def _end_runs(self) -> None:
         """Forget the runs that are wholly acknowledged."""
-        starts = self._run_starts
-        if self.nxt == self.una:
-            starts.clear()
-            self._run_times.clear()
-        elif len(starts) > 1 and starts[1] <= self.base:
-            done = bisect_right(starts, self.base) - 1
-            del starts[:done], self._run_times[:done]
+        done = bisect_right(self._run_starts, self.base)
+        if done:
+            self._first_run_at = self._run_times[done - 1]
+            del self._run_starts[:done], self._run_times[:done]
 
     def _sent_at(self, position: int) -> float:
         """When the byte at this position in flight was sent for the first time."""
-        return self._run_times[max(bisect_right(self._run_starts, position) - 1, 0)]
+        index = bisect_right(self._run_starts, position)
+        return self._run_times[index - 1] if index else self._first_run_at
+
+    def _sent_until(self, at: float, end: float) -> int:
+        """The position up to which all in flight had been sent for the first time at that time; of the run of that very
+        moment, what lies before `end`.
+        """
+        if at < self._first_run_at:
+            return self.base
+        starts, times = self._run_starts, self._run_times
+        index = bisect_right(times, at)
+        until = starts[index] if index < len(starts) else self.base + self.flight
+        if end < until and at == (times[index - 1] if index else self._first_run_at):
+            return max(starts[index - 1] if index else self.base, int(end))
+        return until

@@ -50,7 +50,7 @@ class TailProbe(Copies):
         late = now - self.look_at > LATE
         self.look_at = inf
         if self.board is not None:
-            self.retransmit_now = True
+            self._probing = self.retransmit_now = True
         elif self.nxt != self.una:
             if late:
                 self.look_at = now + LATE
@@ -59,14 +59,14 @@ class TailProbe(Copies):
 
     def _send_probe(self, pieces: list[Piece], now: float) -> None:
         """Whatever the congestion window says, once (section 7.3)."""
-        self._probing = False
         flight = self.flight
         if not flight or self._probe_end >= 0:
             return
         size = min(self.mss, self.queued)
         if self.unsent and size <= self.wnd - flight:
             self._probe_flight = 0
-            self._begin_run(now)
+            if now > self._run_until:
+                self._begin_run(now)
             payload = self._next_payload(size)
             self.queued -= len(payload)
             self._keep_sent(payload)
@@ -83,11 +83,11 @@ class TailProbe(Copies):
         """The probe is acknowledged: what was it good for (section 7.4)?"""
         if self.base < self._probe_end:
             return
-        if not self._probe_flight:
-            self._probe_end = -1
-        elif self.base > self._probe_end or not self.flight:
+        if self._probe_flight and self.base == self._probe_end and self.flight:
+            return  # a report of a needless copy may still come
+        if self._probe_flight and self.phase == OPEN:
             # No report of a needless copy came along: it has mended the loss of what it copied.
-            self._probe_end = -1
-            if self.phase == OPEN:
-                self.cc.reduce(min(self._probe_flight, self.cc.cwnd), now)
-                self.cc.settle()
+            self.cc.reduce(min(self._probe_flight, self.cc.cwnd), now)
+            self.cc.settle()
+        self._probe_end = -1
+        self._arm_probe(now)

@@ -69,6 +69,25 @@ def test_what_left_later_is_not_lost() -> None:
     talk.silent()
 
 
+def test_what_left_just_after_a_copy_is_not_lost_when_that_arrives() -> None:
+    """Though it left within a moment of what left before the copy, and is lost."""
+    talk = sending(4)
+    talk.passes(RTT)
+    talk.connection.sender.cc.cwnd = 20 * MSS
+    send(talk, 4, 2)
+    talk.passes(0.0001)
+    talk.says("A", 1, 1, sacks=[(1001, 4001)])
+    talk.hears("A", 1, data=part(0))
+    talk.passes(0.0001)
+    talk.connection.sender.cc.cwnd = 20 * MSS
+    send(talk, 6, 1)
+    talk.passes(RTT)
+    talk.says("A", 1, 5001)
+    talk.hears("A", 5001, data=part(5))
+    talk.silent()
+    assert talk.connection.sender.in_recovery
+
+
 def test_a_confirmation_sooner_than_any_round_trip_is_of_the_first_copy() -> None:
     """Step 2: else it would prove that all that left before the copy is lost."""
     talk = sending(3)
@@ -105,28 +124,33 @@ def test_reports_of_needless_copies_widen_the_window_for_sixteen_recoveries() ->
         talk.passes(RTT)
         ack = 1 + first * MSS
         talk.says("A", 1, ack, sacks=[(ack + MSS, ack + 4 * MSS)])
+        talk.passes(RTT / 2 + 0.001)
         talk.hears("A", ack)
         talk.says("A", 1, ack + 4 * MSS)
     assert rack.multiple == 1
 
 
 def test_a_burst_is_one_entry_of_the_log() -> None:
-    """However many packets leave within a sixteenth of a round trip."""
+    """However many packets leave within a sixteenth of a round trip; the first in flight is none."""
     talk = sending(10)
-    sender = talk.connection.sender
-    assert len(sender._run_starts) == 1
-    talk.passes(0.0005)
+    starts = talk.connection.sender._run_starts
+    assert starts == []
+    talk.passes(0.1)
     talk.says("A", 1, 2001)
-    send(talk, 10, 4)
-    assert len(sender._run_starts) == 1
+    send(talk, 10, 1)
+    talk.passes(0.0005)
+    send(talk, 11, 3)
+    assert starts == [10_000]
     talk.passes(0.1)
     talk.says("A", 1, 4001)
     send(talk, 14, 4)
-    assert len(sender._run_starts) == 2
-    talk.says("A", 1, 15_001)
-    assert len(sender._run_starts) == 1
+    assert starts == [10_000, 14_000]
+    talk.says("A", 1, 13_001)
+    assert starts == [14_000]
     talk.says("A", 1, 18_001)
-    assert sender._run_starts == []
+    assert starts == []
+    send(talk, 18, 1)
+    assert starts == []
 
 
 def test_a_link_that_stands_still_does_not_fill_the_memory() -> None:
