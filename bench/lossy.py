@@ -22,7 +22,8 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     sys.path.insert(1, str(ROOT / "src"))
 
-from bench.lossy_line import Conditions, Line, Measured, first_served, precise_loop
+from bench.lossy_line import Conditions, Line, Measured, precise_loop
+from bench.priority import first_served
 from bench.report import grid
 
 from netbridge.stack.tcp.config import TcpConfig
@@ -30,8 +31,11 @@ from netbridge.stack.tcp.congestion import CongestionControl, NewReno
 from netbridge.stack.tcp.cubic import Cubic
 
 LOSSES = (0.0, 0.001, 0.01, 0.03)
-ROUND_TRIPS = {0.001: 1.0, 0.02: 2.5, 0.1: 5.0}
+ROUND_TRIPS = {0.001: 0.8, 0.02: 2.0, 0.1: 4.0}
 """Seconds there and back, and how long a run takes."""
+SHORT = 0.01
+MORE_SEEDS = 5
+"""On round trips below `SHORT`, where one timeout is a quarter of a run."""
 RATE = 50e6
 """Bits a second: what this process forwards with half a processor, so that no end waits for Python."""
 SMALLEST_QUEUE = 128 * 1024
@@ -40,8 +44,8 @@ SEEDS = 3
 MOST_SEEDS = 9
 TOGETHER = 40e6
 """Bits a second that lines running side by side may carry in all, by what theory expects of each."""
-LONG = 0.05
-"""Seconds of round trip from which a line without loss is measured once: chance has no part in it."""
+RARE = 0.001
+"""Loss up to which lines run one by one."""
 SEGMENT = 1448
 ENDS = {"linux": "Linux > Linux", "sends": "ours > Linux", "takes": "Linux > ours"}
 CONTROLS: dict[str, Callable[[int], CongestionControl]] = {"cubic": Cubic, "newreno": NewReno}
@@ -72,10 +76,12 @@ async def side_by_side(
 def measure_cell(conditions: Conditions, seconds: float, config: TcpConfig) -> dict[str, Any]:
     """All three pairs of ends over one kind of line."""
     each = expected(conditions)
-    together = each < TOGETHER / SEEDS
-    count = min(int(TOGETHER / each), MOST_SEEDS) if together else SEEDS
-    if not conditions.loss and conditions.rtt > LONG:
-        count = 1
+    # Where loss is rare, a run is over before the first quick seconds are forgotten: theory says too little.
+    together = conditions.loss > RARE and each < TOGETHER / SEEDS
+    one_by_one = MORE_SEEDS if conditions.rtt < SHORT else SEEDS
+    count = min(int(TOGETHER / each), MOST_SEEDS) if together else one_by_one
+    if not conditions.loss:
+        count = 1  # chance has no part in it
     batches = [range(count)] if together else [range(seed, seed + 1) for seed in range(count)]
     cell: dict[str, Any] = {"loss": conditions.loss, "rtt": conditions.rtt, "seeds": count}
     found: dict[str, list[Measured]] = {end: [] for end in ENDS}
