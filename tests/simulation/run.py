@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from netbridge.stack.link.fault import NO_FAULTS, Faults
+from netbridge.stack.tcp.budget import FLOOR
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
 
@@ -80,11 +81,16 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
     random = Random(seed)
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
-    pairs = [(End(one, random), End(other, random)) for one, other in trial.habits]
     network = Network(
         loop, seed, left=trial.left, right=trial.right, up=trial.up, down=trial.down, mtu=trial.mtu,
         offload=trial.offload, narrows=trial.narrows, marks=trial.marks, wrapping=not trial.one_port, trace=trace,
     )  # fmt: skip
+    def look() -> None:
+        for stack in (network.left, network.right):
+            budget = stack.tcp.budget
+            assert budget.used <= budget.most + FLOOR * len(trial.habits), f"{budget.used} bytes held"
+
+    pairs = [(End(one, random, look), End(other, random, look)) for one, other in trial.habits]
     ports: dict[int, End] = {}
 
     def opened(flow: Flow) -> End:

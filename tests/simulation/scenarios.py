@@ -219,11 +219,12 @@ def silence(random: Random) -> Trial:
 
 def poor(random: Random) -> Trial:
     """Stacks whose memory is too small for all their sleepy readers."""
-    trial = _trial(random, connections=6, controlled=True, largest=100_000)
-    budget = random.choice((20_000, 100_000))
+    trial = _trial(random, connections=4, controlled=True)
+    habits = tuple((Habit(random.randrange(60_000)), Habit(random.randrange(60_000))) for _ in trial.habits)
+    budget = random.choice((10_000, 40_000))
     left, right = (replace(one, receive_budget=budget) for one in (trial.left, trial.right))
     faults = Faults(delay=0.005, loss=random.choice((0.0, 0.01)), rate=2_000_000)
-    trial = _drowsy(replace(trial, left=left, right=right), random, 0.5, random.choice((0.05, 2.0)))
+    trial = _drowsy(replace(trial, habits=habits, left=left, right=right), random, 0.7, random.choice((0.5, 5.0)))
     return replace(_over(trial, faults), slack=200)
 
 

@@ -1,6 +1,6 @@
 """Two stacks over paths that lose, reorder, duplicate, delay and corrupt, on a clock of their own (`tests/simulation`).
 
-Some dozens of seeds a scenario; `make simulate` tries a thousand of each.
+A dozen seeds a scenario; `make simulate` tries a thousand of each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.simulation.scenarios import SCENARIOS, trial
 
 from .conversation import Talk
 
-SEEDS = 24
+SEEDS = 12
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
