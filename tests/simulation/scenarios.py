@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from random import Random
 
 from netbridge.stack.link.fault import Faults
@@ -193,10 +194,13 @@ def path_mtu(random: Random) -> Trial:
 
 def marked(random: Random) -> Trial:
     """A router marks instead of dropping, and one end or the other has not negotiated it."""
-    faults = Faults(delay=random.choice((0.005, 0.05)), loss=random.choice((0.0, 0.0, 0.02)), rate=2_000_000)
+    faults = Faults(
+        delay=random.choice((0.005, 0.05)), loss=random.choice((0.0, 0.0, 0.02)), rate=2_000_000,
+        mark=random.choice((0.02, 0.3)),
+    )  # fmt: skip
     trial = _trial(random, controlled=True)
     left, right = (replace(one, ecn=True, ecn_request=random.random() < 0.8) for one in (trial.left, trial.right))
-    return _over(replace(trial, left=left, right=right, marks=random.choice((0.02, 0.3))), faults)
+    return _over(replace(trial, left=left, right=right), faults)
 
 
 def freeze(random: Random) -> Trial:
@@ -246,11 +250,23 @@ def one_port(random: Random) -> Trial:
     return _over(replace(_trial(random), habits=habits, one_port=True), late)
 
 
+def gone(random: Random) -> Trial:
+    """The path dies for good: who has something to say gives up in its time, who has not is told by its keepalives."""
+    trial = _trial(random)
+    pair = Habit(random.randrange(50_000, 200_000)), Habit(random.choice((0, 100_000)), first=random.random() < 0.5)
+    patience = random.choice((0.0, 20.0))
+    left, right = (replace(one, user_timeout=patience, keepalive=300.0) for one in (trial.left, trial.right))
+    begins = random.uniform(0.05, 0.2)
+    trial = replace(trial, habits=(pair,), left=left, right=right, outage=(begins, inf))
+    return replace(_over(trial, Faults(delay=0.02, rate=500_000)), slack=40, limit=2000.0)
+
+
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, outage, half_close, abort,
         crossing, everything, path_mtu, marked, freeze, silence, poor, crowd, one_port,
+        gone,
     )
 }  # fmt: skip
 
