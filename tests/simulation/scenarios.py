@@ -261,12 +261,49 @@ def gone(random: Random) -> Trial:
     return replace(_over(trial, Faults(delay=0.02, rate=500_000)), slack=40, limit=2000.0)
 
 
+def anything(random: Random) -> Trial:
+    """All of the above in one, as chance has it."""
+
+    def maybe(value: float, often: float = 0.4) -> float:
+        return value if random.random() < often else 0.0
+
+    def path() -> Faults:
+        return Faults(
+            loss=maybe(random.choice((0.01, 0.1))), duplicate=maybe(0.1), corrupt=maybe(0.02),
+            reorder=maybe(0.1), reorder_delay=random.choice((0.002, 0.05, 1.0)),
+            delay=random.choice((0.0, 0.005, 0.05)), jitter=maybe(0.02), mark=maybe(0.05),
+            rate=maybe(random.choice((100_000, 1_000_000))), queue=random.choice((15_000, 100_000)),
+        )  # fmt: skip
+
+    def habit() -> Habit:
+        return Habit(
+            random.randrange(random.choice((2, 5_000, 80_000))), all_at_once=random.random() < 0.3,
+            picky=maybe(0.3), nap=random.choice((0.05, 1.0)), pause=maybe(random.choice((0.5, 10.0)), 0.2),
+        )  # fmt: skip
+
+    window = random.choice((1_000, 4_000, 65_536, 65_536))
+    trial = _trial(random)
+    left, right = (
+        replace(one, receive_window=window, receive_budget=random.choice((20_000, 1 << 20, 1 << 20)), time_wait=300.0)
+        for one in (trial.left, trial.right)
+    )
+    begins = random.uniform(0, 0.5)
+    trial = replace(
+        trial, habits=tuple((habit(), habit()) for _ in range(random.choice((1, 1, 3)))), left=left, right=right,
+        outage=(begins, begins + random.choice((0.3, 5.0))) if random.random() < 0.2 else None,
+        freeze=(random.uniform(0, 0.5), random.choice((0.3, 2.0))) if random.random() < 0.2 else None,
+        narrows=(random.uniform(0, 0.5), 1300) if trial.mtu == 1500 and random.random() < 0.2 else None,
+        segment=min(window // 4, 250), slack=200,
+    )  # fmt: skip
+    return replace(_over(trial, path(), path()), waste=2.0, slack=200)
+
+
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, outage, half_close, abort,
         crossing, everything, path_mtu, marked, freeze, silence, poor, crowd, one_port,
-        gone,
+        gone, anything,
     )
 }  # fmt: skip
 
