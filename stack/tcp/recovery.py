@@ -84,7 +84,9 @@ class Recovery(Detection):
         board.credit = 0
         self.phase = ASKING
         self.recover = self.base + self.flight
-        self.prr = None
+        if self.prr is not None:
+            self.prr = None
+            self.cc.settle()  # it stood at what the repair let out last, maybe less than a segment
         self.duplicates = 0
         self.look_at = inf
         self._probe_end = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -32,7 +33,8 @@ class Habit:
 class End:
     """A `ConnectionUser` that writes down what it is told."""
 
-    def __init__(self, habit: Habit, random: Random) -> None:
+    def __init__(self, habit: Habit, random: Random, look: Callable[[], None] = lambda: None) -> None:
+        """`look` is called whenever data comes, to see whether what must always hold does."""
         self.habit = habit
         self._loop = asyncio.get_running_loop()
         self.sends = random.randbytes(habit.size)
@@ -43,6 +45,7 @@ class End:
         """Its connection is: it was told so, or has reset it."""
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.flow: Flow
+        self._look = look
         self._random = random
         self._left = memoryview(self.sends)
         self._asleep = False
@@ -59,6 +62,7 @@ class End:
 
     def data_received(self, data: memoryview) -> int:
         """Take it, or a part of it."""
+        self._look()
         if self._asleep:
             return 0
         taken = len(data)

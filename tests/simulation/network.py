@@ -21,7 +21,6 @@ from netbridge.stack.tcp.user import ConnectionUser
 from tests.stack.fake import packed
 
 from .clock import VirtualLoop
-from .marker import Marker
 from .narrower import Narrower
 
 LEFT = {4: "10.0.0.1", 6: "fd00::1"}
@@ -48,19 +47,16 @@ class Network:
 
     def __init__(
         self, loop: VirtualLoop, seed: int, *, left: TcpConfig, right: TcpConfig, up: Faults, down: Faults,
-        mtu: int = 1500, offload: bool = False, narrows: tuple[float, int] | None = None,
-        marks: float = 0.0, wrapping: bool = True, trace: Callable[[str], object] | None = None,
+        mtu: int = 1500, offload: bool = False, narrows: tuple[float, int] | None = None, wrapping: bool = True,
+        trace: Callable[[str], object] | None = None,
     ) -> None:  # fmt: skip
         """`up` is what befalls packets of `left`, `down` those of `right`. `offload`: super-segments pass whole, or are
-        lost whole. `narrows`: from when on the path takes packets of so many bytes only. `marks`: how
-        often a router marks a packet that may be (ECN). `wrapping`: the numbers of connections wrap. `trace` is told of
-        each packet at the left stack.
+        lost whole. `narrows`: from when on the path takes packets of so many bytes only. `wrapping`: the numbers of
+        connections wrap. `trace` is told of each packet at the left stack.
         """
         one, other = memory_link(mtu=mtu, offload=offload)
         self.path = FaultLink(one, seed=seed, sent=up, received=down, clock=loop.time, schedule=loop.call_later)
         link: Link = self.path if narrows is None else Narrower(self.path, *narrows)
-        if marks:
-            link = self.marker = Marker(link, marks, Random(seed))
         if trace is not None:
             link = TracerLink(link, trace, clock=loop.time)
         random = Random(seed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 from typing import Any
 
 from netbridge.stack.link.fault import NO_FAULTS, Faults
+from netbridge.stack.tcp.budget import FLOOR
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
 
@@ -40,11 +42,9 @@ class Trial:
     narrows: tuple[float, int] | None = None
     """From when on the path takes packets of so many bytes only."""
     outage: tuple[float, float] | None = None
-    """Nothing passes from when to when."""
+    """Nothing passes from when to when; for ever, where that is infinite."""
     freeze: tuple[float, float] | None = None
     """From when on everything takes how much longer, for a moment; nothing overtakes it."""
-    marks: float = 0.0
-    """How often a router marks packets that may be (ECN)."""
     limit: float = LIMIT
     """Seconds of the stacks' time in which everything must be over."""
     segment: int | None = None
@@ -80,12 +80,18 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
     random = Random(seed)
     complaints: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
-    pairs = [(End(one, random), End(other, random)) for one, other in trial.habits]
     network = Network(
         loop, seed, left=trial.left, right=trial.right, up=trial.up, down=trial.down, mtu=trial.mtu,
-        offload=trial.offload, narrows=trial.narrows, marks=trial.marks, wrapping=not trial.one_port, trace=trace,
+        offload=trial.offload, narrows=trial.narrows, wrapping=not trial.one_port, trace=trace,
     )  # fmt: skip
+    def look() -> None:
+        for stack in (network.left, network.right):
+            budget = stack.tcp.budget
+            assert budget.used <= budget.most + FLOOR * len(trial.habits), f"{budget.used} bytes held"
+
+    pairs = [(End(one, random, look), End(other, random, look)) for one, other in trial.habits]
     ports: dict[int, End] = {}
+    dies = trial.outage is not None and trial.outage[1] == inf
 
     def opened(flow: Flow) -> End:
         end = ports[flow.remote[1]]
@@ -107,7 +113,8 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
         if trial.outage is not None:
             dead = Faults(loss=1.0)
             loop.call_at(trial.outage[0], lambda: network.path.set_faults(sent=dead, received=dead))
-            loop.call_at(trial.outage[1], lambda: network.path.set_faults(sent=trial.up, received=trial.down))
+            if not dies:
+                loop.call_at(trial.outage[1], lambda: network.path.set_faults(sent=trial.up, received=trial.down))
         if trial.freeze is not None:
             at, longer = trial.freeze
             slow = [replace(one, delay=one.delay + longer) for one in (trial.up, trial.down)]
@@ -116,12 +123,12 @@ async def _run(loop: VirtualLoop, trial: Trial, seed: int, trace: Callable[[str]
         await loop.idle()
         assert not complaints, complaints
         for one, other in pairs:
-            _check_pair(one, other)
+            _check_pair(one, other, dies=dies)
         return _check_stacks(network, trial, loop.time())
 
 
-def _check_pair(one: End, other: End) -> None:
-    """Every byte once and in order, and both ends told of the end; where one aborted, a part of the bytes."""
+def _check_pair(one: End, other: End, *, dies: bool) -> None:
+    """Every byte once and in order, and both ends told of the end; where one aborted or the path died, a part of it."""
     aborted = any("aborted" in end.calls for end in (one, other))
     for end, peer in ((one, other), (other, one)):
         if not hasattr(end, "flow"):
@@ -130,7 +137,9 @@ def _check_pair(one: End, other: End) -> None:
         who = f"{end.flow!r} {end.calls} {len(end.received)} of {len(peer.sends)} bytes"
         assert end.over, who
         assert peer.sends.startswith(end.received), f"wrong bytes: {who}"
-        if aborted:
+        if dies:
+            assert end.error is None or isinstance(end.error, TimeoutError), f"{who}: {end.error!r}"
+        elif aborted:
             assert end.error is None or isinstance(end.error, ConnectionResetError), f"{who}: {end.error!r}"
         else:
             assert end.error is None, f"{who}: {end.error!r}"

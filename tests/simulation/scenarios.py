@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib import import_module
 from importlib.util import find_spec
+from math import inf
 from random import Random
 
 from netbridge.stack.link.fault import Faults
@@ -193,10 +194,13 @@ def path_mtu(random: Random) -> Trial:
 
 def marked(random: Random) -> Trial:
     """A router marks instead of dropping, and one end or the other has not negotiated it."""
-    faults = Faults(delay=random.choice((0.005, 0.05)), loss=random.choice((0.0, 0.0, 0.02)), rate=2_000_000)
+    faults = Faults(
+        delay=random.choice((0.005, 0.05)), loss=random.choice((0.0, 0.0, 0.02)), rate=2_000_000,
+        mark=random.choice((0.02, 0.3)),
+    )  # fmt: skip
     trial = _trial(random, controlled=True)
     left, right = (replace(one, ecn=True, ecn_request=random.random() < 0.8) for one in (trial.left, trial.right))
-    return _over(replace(trial, left=left, right=right, marks=random.choice((0.02, 0.3))), faults)
+    return _over(replace(trial, left=left, right=right), faults)
 
 
 def freeze(random: Random) -> Trial:
@@ -219,11 +223,12 @@ def silence(random: Random) -> Trial:
 
 def poor(random: Random) -> Trial:
     """Stacks whose memory is too small for all their sleepy readers."""
-    trial = _trial(random, connections=6, controlled=True, largest=100_000)
-    budget = random.choice((20_000, 100_000))
+    trial = _trial(random, connections=4, controlled=True)
+    habits = tuple((Habit(random.randrange(60_000)), Habit(random.randrange(60_000))) for _ in trial.habits)
+    budget = random.choice((10_000, 40_000))
     left, right = (replace(one, receive_budget=budget) for one in (trial.left, trial.right))
     faults = Faults(delay=0.005, loss=random.choice((0.0, 0.01)), rate=2_000_000)
-    trial = _drowsy(replace(trial, left=left, right=right), random, 0.5, random.choice((0.05, 2.0)))
+    trial = _drowsy(replace(trial, habits=habits, left=left, right=right), random, 0.7, random.choice((0.5, 5.0)))
     return replace(_over(trial, faults), slack=200)
 
 
@@ -245,11 +250,60 @@ def one_port(random: Random) -> Trial:
     return _over(replace(_trial(random), habits=habits, one_port=True), late)
 
 
+def gone(random: Random) -> Trial:
+    """The path dies for good: who has something to say gives up in its time, who has not is told by its keepalives."""
+    trial = _trial(random)
+    pair = Habit(random.randrange(50_000, 200_000)), Habit(random.choice((0, 100_000)), first=random.random() < 0.5)
+    patience = random.choice((0.0, 20.0))
+    left, right = (replace(one, user_timeout=patience, keepalive=300.0) for one in (trial.left, trial.right))
+    begins = random.uniform(0.05, 0.2)
+    trial = replace(trial, habits=(pair,), left=left, right=right, outage=(begins, inf))
+    return replace(_over(trial, Faults(delay=0.02, rate=500_000)), slack=40, limit=2000.0)
+
+
+def anything(random: Random) -> Trial:
+    """All of the above in one, as chance has it."""
+
+    def maybe(value: float, often: float = 0.4) -> float:
+        return value if random.random() < often else 0.0
+
+    def path() -> Faults:
+        return Faults(
+            loss=maybe(random.choice((0.01, 0.1))), duplicate=maybe(0.1), corrupt=maybe(0.02),
+            reorder=maybe(0.1), reorder_delay=random.choice((0.002, 0.05, 1.0)),
+            delay=random.choice((0.0, 0.005, 0.05)), jitter=maybe(0.02), mark=maybe(0.05),
+            rate=maybe(random.choice((100_000, 1_000_000))), queue=random.choice((15_000, 100_000)),
+        )  # fmt: skip
+
+    def habit() -> Habit:
+        return Habit(
+            random.randrange(random.choice((2, 5_000, 80_000))), all_at_once=random.random() < 0.3,
+            picky=maybe(0.3), nap=random.choice((0.05, 1.0)), pause=maybe(random.choice((0.5, 10.0)), 0.2),
+        )  # fmt: skip
+
+    window = random.choice((1_000, 4_000, 65_536, 65_536))
+    trial = _trial(random)
+    left, right = (
+        replace(one, receive_window=window, receive_budget=random.choice((20_000, 1 << 20, 1 << 20)), time_wait=300.0)
+        for one in (trial.left, trial.right)
+    )
+    begins = random.uniform(0, 0.5)
+    trial = replace(
+        trial, habits=tuple((habit(), habit()) for _ in range(random.choice((1, 1, 3)))), left=left, right=right,
+        outage=(begins, begins + random.choice((0.3, 5.0))) if random.random() < 0.2 else None,
+        freeze=(random.uniform(0, 0.5), random.choice((0.3, 2.0))) if random.random() < 0.2 else None,
+        narrows=(random.uniform(0, 0.5), 1300) if trial.mtu == 1500 and random.random() < 0.2 else None,
+        segment=min(window // 4, 250), slack=200,
+    )  # fmt: skip
+    return replace(_over(trial, path(), path()), waste=2.0, slack=200)
+
+
 SCENARIOS: dict[str, Scenario] = {
     one.__name__: one
     for one in (
         clean, super_segments, loss, reorder, duplicate, corrupt, narrow, stall, outage, half_close, abort,
         crossing, everything, path_mtu, marked, freeze, silence, poor, crowd, one_port,
+        gone, anything,
     )
 }  # fmt: skip
 

@@ -208,3 +208,21 @@ def test_after_a_jump_of_the_clock_each_probe_has_its_time() -> None:
     talk.silent()
     assert talk.state == "ESTABLISHED"
     assert talk.connection.next_timeout() > talk.now
+
+
+def test_a_window_that_closes_in_the_midst_of_a_recovery_leaves_no_crumb_of_a_congestion_window() -> None:
+    """The timer ends the recovery, whose congestion window was down to what was in flight; below one segment it would
+    let nothing pass for ever.
+    """
+    talk = Talk.established(sack=True, window=10_000)
+    talk.writes(b"x" * 1000)
+    talk.writes(b"y" * 1000)
+    talk.passes(0.25)
+    talk.says("A", 1, 1, window=1700, sacks=[(1001, 1701)])  # the first is lost, the second cut at the window's edge
+    talk.passes(0.2)
+    talk.says("A", 1, 1701, window=0)
+    talk.passes(3.0)
+    talk.left()
+    talk.says("A", 1, 2001, window=10_000)  # the rest had arrived; only its news was lost
+    talk.writes(b"z" * 1500)
+    talk.hears("A", 2001, 1)

@@ -1,20 +1,22 @@
 """Two stacks over paths that lose, reorder, duplicate, delay and corrupt, on a clock of their own (`tests/simulation`).
 
-Some dozens of seeds a scenario; `make simulate` tries a thousand of each.
+A dozen seeds a scenario; `make simulate` tries a thousand of each.
 """
 
 from __future__ import annotations
 
 import pytest
 
+from netbridge.stack.link.fault import Faults
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import Unlimited
-from tests.simulation.run import run
+from tests.simulation.ends import Habit
+from tests.simulation.run import Trial, run
 from tests.simulation.scenarios import SCENARIOS, trial
 
 from .conversation import Talk
 
-SEEDS = 24
+SEEDS = 12
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -35,6 +37,19 @@ def test_a_seed_is_a_trial() -> None:
     assert lines[0] == lines[1]
     assert len(lines[0]) > 100
     assert lines[0] != lines[2]
+
+
+def test_a_sender_slows_down_when_a_router_marks() -> None:
+    """Nothing is lost, so nothing is sent again; it only takes longer, the more is marked."""
+    took = []
+    config = TcpConfig(ecn=True, ecn_request=True)
+    for mark in (0.0, 0.02, 0.3):
+        path = Faults(delay=0.02, mark=mark)
+        made = Trial(((Habit(1_000_000), Habit(0)),), left=config, right=config, up=path, down=path)
+        outcome = run(made, 1)
+        assert outcome.sent == outcome.useful
+        took.append(outcome.seconds)
+    assert took[0] + 1 < took[1] < took[2] - 1
 
 
 def test_a_link_that_stands_still_is_not_flooded() -> None:
