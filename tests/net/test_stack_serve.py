@@ -58,7 +58,10 @@ def serving(machine: Machine, *more: str, tun: str = "nbs0") -> Iterator[Program
     log = f"serve-{tun}.log"
     (machine.folder / log).unlink(missing_ok=True)
     program = machine.start(*NETBRIDGE, "stack", "serve", "--tun", tun, *more, environment=ENVIRONMENT, log=log)
-    said = lambda: (machine.folder / log).read_text()
+
+    def said() -> str:
+        return (machine.folder / log).read_text()
+
     try:
         wait_until(lambda: "ping, iperf3" in said() or not program.running, "the stack", timeout=20)
         assert program.running, said()
