@@ -1,4 +1,4 @@
-"""Drivers that open their own sockets, asyncpg, SQLAlchemy and redis, through an entrance and an exit to real servers."""
+"""Drivers that open their own sockets, asyncpg, SQLAlchemy, redis, through an entrance and an exit to real servers."""
 
 from __future__ import annotations
 
