@@ -18,10 +18,12 @@ _VALUES = {
     "route": "CIDR", "exclude": "CIDR", "dns-domain": "SUFFIX", "allow": "CIDR[:PORTS]", "deny": "CIDR[:PORTS]",
     "limit": "NAME=VALUE", "grace": "SECONDS", "ping-interval": "SECONDS", "mtu": "BYTES", "log-size": "SIZE",
     "pcap-size": "SIZE", "metrics": "[ADDRESS:]PORT", "codespace": "NAME", "name": "NAME", "user": "USER",
-    "port": "PORT", "listen": "[ADDRESS:]PORT", "target": "TARGET", "filter": "WORDS",
+    "port": "PORT", "listen": "[ADDRESS:]PORT", "target": "TARGET", "filter": "WORDS", "loss": "PERCENT",
+    "delay": "MILLISECONDS", "reorder": "PERCENT", "rate": "BITS", "seed": "NUMBER", "seconds": "SECONDS",
+    "tun": "NAME", "address": "CIDR",
 }
 """What stands for the value of an option whose value is neither a choice nor a file."""
-_FILES = {"config", "write"}
+_FILES = {"config", "http", "write"}
 """Options that name a file and are no settings."""
 
 

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 app = cyclopts.App(
     name="stack", help="Use the user-space TCP/IP stack alone.", help_format="plaintext", version_flags=(),
 )
-app.command("netbridge.cli.stack_tun:serve", name="serve", help="Be a host on a TUN device, for the kernel beside it.")
-app.command("netbridge.cli.stack_tun:dial", name="dial", help="Connect standard input and output to a port by a TUN.")
+app.command(
+    "netbridge.cli.stack_tun:serve", name="serve", help="Be a host on a TUN device, for the kernel beside it.",
+    usage="Usage: netbridge stack serve --tun NAME --address CIDR [OPTIONS]",
+)
+app.command(
+    "netbridge.cli.stack_tun:dial", name="dial", help="Connect standard input and output to a port by a TUN.",
+    usage="Usage: netbridge stack dial --tun NAME --address CIDR [OPTIONS] HOST PORT",
+)
 UNITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 
 

@@ -20,6 +20,8 @@ from netbridge.bridge.errors import BridgeError, TargetUnreachableError, UsageEr
 from .text import clean
 
 if TYPE_CHECKING:
+    from netbridge.bridge.served import Served
+    from netbridge.stack import Stack
     from netbridge.stack.link import Link
 
 CHUNK = 1 << 16
@@ -56,7 +58,6 @@ def serve(
 
     Always there: iperf3's server (port 5201, TCP), and a sink and a source of bytes (discard, 9, and 19).
     """
-    from netbridge.bridge.back.listening import until_signal
     from netbridge.bridge.served import Offer, Served
 
     if not exit and (route or allow or deny):
@@ -66,39 +67,45 @@ def serve(
         deny=tuple(deny or ()),
     )
 
-    async def run() -> None:
-        with ExitStack() as files:
-            link, name = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
-            try:
-                served = Served(link, address, offer)
-            except BaseException:
-                link.close()
-                raise
-            async with served:
-                lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-                told = served.stack.on_lost
-
-                def ended(error: Exception | None) -> None:
-                    if told is not None:
-                        told(error)
-                    if not lost.done():
-                        lost.set_result(error)
-
-                served.stack.on_lost = ended
-                where = ", ".join(one.partition("/")[0] for one in address)
-                what = ", ".join(f"{service} {port}" for service, port in served.ports.items())
-                print(clean(f"{where} on {name}: ping, {what}{', exit' if exit else ''}"), file=sys.stderr, flush=True)
-                ending = asyncio.ensure_future(until_signal((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _nothing()))
-                waited: list[asyncio.Future[Any]] = [ending, lost]
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                ending.cancel()
-                await asyncio.wait([ending])
-                if lost.done():
-                    raise BridgeError(f"The TUN device {name} went away.", f"{lost.result() or 'It was closed'}.",
-                                      "Start it again once the device is there.")
-
-    _run(run)
+    with ExitStack() as files:
+        link, name = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
+        try:
+            served = Served(link, address, offer)
+        except BaseException:
+            link.close()
+            raise
+        _run(lambda: _serve(served, name, ", ".join(one.partition("/")[0] for one in address)))
     return 0
+
+
+async def _serve(served: Served, name: str, addresses: str) -> None:
+    """Serve until a signal or the device's end."""
+    from netbridge.bridge.back.listening import until_signal
+
+    lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    async with served:
+        before = served.stack.on_lost
+
+        def ended(error: Exception | None) -> None:
+            if before is not None:
+                before(error)
+            if not lost.done():
+                lost.set_result(error)
+
+        served.stack.on_lost = ended
+        services = [f"{service} {port}" for service, port in served.ports.items()]
+        what = ", ".join(["ping", *services, *(["exit"] if served.exit else [])])
+        print(clean(f"{addresses} on {name}: {what}"), file=sys.stderr, flush=True)
+        ending = asyncio.ensure_future(until_signal((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _nothing()))
+        waited: list[asyncio.Future[Any]] = [ending, lost]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        await asyncio.wait([ending])
+        if lost.done():
+            raise BridgeError(
+                f"The TUN device {name} went away.", f"{lost.result() or 'It was closed'}.",
+                "Start it again once the device is there.",
+            )
 
 
 def dial(
@@ -115,24 +122,23 @@ def dial(
     """
     from netbridge.stack import Stack
 
-    async def run() -> None:
-        with ExitStack() as files:
-            link, _ = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
-            async with Stack(link, address, sources=()) as stack:
-                try:
-                    reader, writer = await stack.open_connection(host, port)
-                except ValueError as error:
-                    raise UsageError(
-                        f"{host} port {port} cannot be dialled.", f"{error}.", "Name another one.",
-                    ) from error
-                except OSError as error:
-                    raise TargetUnreachableError(
-                        f"{host} port {port} was not reached.", f"{error.strerror or error}.", "See that it listens.",
-                    ) from error
-                await _carry(reader, writer, host, port)
-
-    _run(run)
+    with ExitStack() as files:
+        link, _ = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
+        _run(lambda: _dial(Stack(link, address, sources=()), host, port))
     return 0
+
+
+async def _dial(stack: Stack, host: str, port: int) -> None:
+    async with stack:
+        try:
+            reader, writer = await stack.open_connection(host, port)
+        except ValueError as error:
+            raise UsageError(f"{host} port {port} cannot be dialled.", f"{error}.", "Name another one.") from error
+        except OSError as error:
+            raise TargetUnreachableError(
+                f"{host} port {port} was not reached.", f"{error.strerror or error}.", "See that it listens.",
+            ) from error
+        await _carry(reader, writer, host, port)
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int) -> None:

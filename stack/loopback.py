@@ -130,7 +130,7 @@ class _Run:
         """Let it run for the time, telling of the progress; the seconds it took."""
         began = now = time.monotonic()
         while (left := began + self._seconds - now) > 0:
-            self._progress(what, 1 - left / self._seconds)
+            self._progress(what, max(0.0, 1 - left / self._seconds))
             await asyncio.sleep(min(STEP, left))
             now = time.monotonic()
         self._progress(what, 1.0)
