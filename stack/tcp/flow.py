@@ -243,6 +243,8 @@ class Flow:
         if self.room_opened:
             if self.connection.sender.unsent:
                 self.flush()  # first what waits, so that the user sees the room that is left
+                self.tell_room()
+                return
             self.tell_room()
         self.flush()
 

@@ -176,8 +176,10 @@ RULES = (
     ),
     Rule(
         "data after close",
-        "Linux resets at once when data comes for an application that is gone (RFC 1122, section 4.2.2.13). Ours "
-        "takes and discards it until the time for orphans is over; a FIN that comes too early it keeps.",
+        "Linux resets at once when data comes for an application that is gone (RFC 1122, section 4.2.2.13). Ours takes "
+        "and discards it until the time for orphans is over: a reset would reach many a peer before it has read the "
+        "last word, and take that from it (asyncio's own streams forget what was not read). A FIN that comes too early "
+        "it keeps.",
         lambda case: case.closed and (case.length > 0 or case.says(FIN)) and case.state in CLOSING | {"ESTABLISHED"}
         and any("R" in flags for flags in case.linux.flags),
     ),
