@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 
 from .intake import Intake
-from .segment import Block
+from .segment import Block, Options, Stamp
 from .seq import HALF, MASK
 from .states import Event, State
 
@@ -29,9 +29,9 @@ class Acknowledged(Intake):
 
     def _take_ack(
         self, seq: int, ack: int, window: int, length: int, now: float, sacks: Sequence[Block] = (),
-        echo: int | None = None,
+        stamp: Options | Stamp | None = None,
     ) -> bool:  # fmt: skip
-        """The ACK field and the window; False when the segment is to be dropped. `echo` is TSecr."""
+        """The ACK field and the window; False when the segment is to be dropped. `stamp`: the timestamps, if any."""
         sender = self.sender
         covered = (ack - sender.una) & MASK
         if covered & HALF:
@@ -45,10 +45,10 @@ class Acknowledged(Intake):
                 self._challenge(now)
                 return False
             # Only what advances SND.UNA is timed (RFC 7323, section 4.1).
-            if echo is None or self.stamps is None:
-                sender.acked(ack, now)
+            if self.stamps is not None and isinstance(stamp, tuple):
+                sender.acked(ack, now, self.stamps.round_trip(stamp[1], now))
             else:
-                sender.acked(ack, now, self.stamps.round_trip(echo, now))
+                sender.acked(ack, now)
             if sacks and sender.take_sacks(sacks):
                 sender.duplicate()
             sender.update_window(seq, ack, window, now)

@@ -63,9 +63,7 @@ class Arrival(Opening):
                 if sender.persisting:
                     sender.retries = 0
                 self._probes = 0
-            elif not self._take_ack(
-                seq, ack, window, len(payload), now, (), options[1] if isinstance(options, tuple) else None
-            ):
+            elif not self._take_ack(seq, ack, window, len(payload), now, (), options):
                 return
             if stamps is not None and isinstance(options, tuple):
                 stamps.take(options[0], seq, now)
@@ -133,9 +131,7 @@ class Arrival(Opening):
             self._user.connected()
             if self.state is CLOSED:
                 return
-        if not self._take_ack(
-            seq, ack, window << sender.scale, length, now, sacks, None if stamp is None else stamp[1]
-        ):
+        if not self._take_ack(seq, ack, window << sender.scale, length, now, sacks, stamp):
             return
         if stamps is not None and stamp is not None:
             stamps.take(stamp[0], seq, now)  # RFC 7323, section 5.3, R3; not before a blind one was found out
@@ -181,8 +177,7 @@ class Arrival(Opening):
         behind = (receiver.nxt - seq) & MASK  # an acknowledgement on any old number may be a blind one (RFC 5961)
         if flags & ACK and not flags & SYN and behind <= receiver.buffer and self.state in SYNCHRONIZED:
             sacks, stamp = ((), None) if options is None else (options.sacks, options.stamp)
-            echo = None if stamp is None else stamp[1]
-            self._take_ack(seq, ack, window << self.sender.scale, 1, now, sacks, echo)
+            self._take_ack(seq, ack, window << self.sender.scale, 1, now, sacks, stamp)
         idle, self._heard_at = now - self._heard_at, now
         # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
         old = (seq - receiver.nxt) & HALF

@@ -153,50 +153,55 @@ class Connection(Arrival):
             self._transmit_syn(out, now)
         sender, receiver = self.sender, self.receiver
         ack_due = self._ack_now
-        if state is not SYN_SENT and state is not SYN_RECEIVED:
-            if sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent):
-                self._transmit_data(out, now, quantum)
+        if (
+            (sender.unsent or sender.retransmit_now or (sender.fin_queued and not sender.fin_sent))
+            and state is not SYN_SENT
+            and state is not SYN_RECEIVED
+        ):
+            self._transmit_data(out, now, quantum)
+        # Data packets carry no SACK: what is held beyond a hole is told by an acknowledgement of its own.
+        options = b""
+        if ack_due and sender.sack and (receiver.early.size or self._duplicate is not None):
+            options = self._report()
+        if self._ack_now or options or self._probe:
+            seq = sender.nxt
             if self._probe:
                 self._probe = False
-                self._transmit_bare(out, sender.probe_seq(), now)
-        # Data packets carry no SACK: what is held beyond a hole is told by an acknowledgement of its own.
-        sacks = b""
-        if ack_due and sender.sack and (receiver.early.size or self._duplicate is not None):
-            sacks = self._report()
-        if self._ack_now or sacks:
-            self._transmit_bare(out, sender.nxt, now, sacks)
+                seq = sender.probe_seq()
+            if self.stamps is not None:
+                options = self.stamps.option(now) + options
+                self.stamps.acked = receiver.nxt
+            segment = Segment(seq, receiver.nxt, ACK | self._echo, receiver.advertise(self.mss), b"", options)
+            out.append(segment)
+            if self._repeats:
+                # One answers a whole burst; who is not told by SACK what came counts them (RFC 5681, section 3.2).
+                out += [segment] * (self._repeats - (not self._ack_due))
+                self._repeats = 0
+            self._ack_now = False
+            self._ack_due = 0
+            self._delayed_ack_at = inf
         return out
 
     def _transmit_data(self, out: list[Segment], now: float, quantum: int) -> None:
-        sender, receiver, stamps, echo, ecn = self.sender, self.receiver, self.stamps, self._echo, self.ecn
+        sender, receiver, echo = self.sender, self.receiver, self._echo
         new = sender.nxt
         pieces = sender.transmit(now, quantum)
         if not pieces:
             return
-        options = b"" if stamps is None else stamps.option(now)
+        options = b""
+        if self.stamps is not None:
+            options = self.stamps.option(now)
+            self.stamps.acked = receiver.nxt
         for seq, flags, payload in pieces:
-            # What may be marked is data that leaves for the first time (RFC 3168, sections 6.1.4 and 6.1.5).
-            tos = ECT_0 if ecn and payload and not (seq - new) & HALF else 0
             window = receiver.advertise(self.mss)
-            out.append(Segment(seq, receiver.nxt, flags | echo, window, payload, options, tos))
-        self._acknowledged()
-        if stamps is not None:
-            stamps.acked = receiver.nxt
+            out.append(Segment(seq, receiver.nxt, flags | echo, window, payload, options))
+        if self.ecn:
+            # What may be marked is data that leaves for the first time (RFC 3168, sections 6.1.4 and 6.1.5).
+            for segment in out:
+                if segment.payload and not (segment.seq - new) & HALF:
+                    segment.tos = ECT_0
         if self._quick and now - self._heard_at < self._config.delayed_ack:
             self._quick = 0  # an answer: see `_acknowledge_soon`
-
-    def _transmit_bare(self, out: list[Segment], seq: int, now: float, sacks: bytes = b"") -> None:
-        """An acknowledgement, or what asks for one."""
-        receiver, stamps = self.receiver, self.stamps
-        if stamps is not None:
-            sacks = stamps.option(now) + sacks
-            stamps.acked = receiver.nxt
-        segment = Segment(seq, receiver.nxt, ACK | self._echo, receiver.advertise(self.mss), b"", sacks)
-        out.append(segment)
-        if self._repeats:
-            # One answers a whole burst; a peer that is not told by SACK what came counts them (RFC 5681, section 3.2).
-            out += [segment] * (self._repeats - (not self._ack_due))
-            self._repeats = 0
         self._ack_now = False
         self._ack_due = 0
         self._delayed_ack_at = inf

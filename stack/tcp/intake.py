@@ -66,8 +66,11 @@ class Intake(ControlBlock):
         receiver.deliver(payload, now)
         if hole or self._ack_due >= self._ack_every:
             self._ack_now = True
-        elif self._delayed_ack_at == inf and not self._ack_now:
-            self._acknowledge_soon(now)
+        elif self._delayed_ack_at == inf:
+            if self._config.quick_acks:
+                self._acknowledge_soon(now)
+            else:
+                self._delayed_ack_at = now + self._config.delayed_ack
         if self._fin_early and self.fin_seq == receiver.nxt and self.state in MAY_RECEIVE_DATA:
             self._take_fin(now)
 
@@ -92,6 +95,8 @@ class Intake(ControlBlock):
         """
         if now - self._heard_at > self.sender.rtt.rto:
             self._quick = self._config.quick_acks
+        if self._ack_now:
+            return
         if self._quick > 0:
             self._quick -= 1
             self._ack_now = True

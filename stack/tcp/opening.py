@@ -137,10 +137,6 @@ class Opening(Acknowledged):
         out.append(Segment(sender.iss, receiver.nxt, flags, window, b"", options))
         if stamps is not None:
             stamps.acked = receiver.nxt
-        self._acknowledged()
-
-    def _acknowledged(self) -> None:
-        """A segment that acknowledges everything leaves."""
         self._ack_now = False
         self._ack_due = 0
         self._delayed_ack_at = inf
