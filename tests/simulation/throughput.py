@@ -22,7 +22,7 @@ from netbridge.stack.tcp.flow import Flow
 from tests.simulation.clock import VirtualLoop
 from tests.simulation.ends import End, Habit
 from tests.simulation.network import PORT, Network, seeded
-from tests.simulation.scenarios import CONTROLS
+from tests.simulation.trials import CONTROLS
 
 RATE = 12_500_000
 """Bytes a second: 100 Mbit/s."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from netbridge.stack.tcp.congestion import CongestionControl, Unlimited
-from tests.simulation.scenarios import CONTROLS
 from tests.simulation.throughput import heading, table
+from tests.simulation.trials import CONTROLS
 
 SNAPSHOT = Path(__file__).with_name("throughput.txt").read_text().splitlines()
 
