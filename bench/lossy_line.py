@@ -131,7 +131,8 @@ class Line:
         self._sends = sends
         forth, back = conditions.data, conditions.acknowledgements
         self._faults = FaultLink(
-            plugged(self._namespace, FAR), seed=seed, offload=False,
+            plugged(self._namespace, FAR), offload=False,
+            seed=seed if sends else seed - 1,  # the other way takes the number after: data meets the same fate both ways
             sent=forth if sends else back, received=back if sends else forth,
         )  # fmt: skip
         self._other = self._clean.enter_context(Namespace()) if near is None else None
