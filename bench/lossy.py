@@ -22,7 +22,8 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     sys.path.insert(1, str(ROOT / "src"))
 
-from bench.lossy_line import Conditions, Line, Measured, first_served, precise_loop
+from bench.lossy_line import Conditions, Line, Measured, precise_loop
+from bench.priority import first_served
 from bench.report import grid
 
 from netbridge.stack.tcp.config import TcpConfig
@@ -41,8 +42,7 @@ MOST_SEEDS = 9
 TOGETHER = 40e6
 """Bits a second that lines running side by side may carry in all, by what theory expects of each."""
 RARE = 0.001
-LONG = 0.05
-"""Seconds of round trip from which a line without loss is measured once: chance has no part in it."""
+"""Loss up to which lines run one by one."""
 SEGMENT = 1448
 ENDS = {"linux": "Linux > Linux", "sends": "ours > Linux", "takes": "Linux > ours"}
 CONTROLS: dict[str, Callable[[int], CongestionControl]] = {"cubic": Cubic, "newreno": NewReno}
@@ -76,8 +76,8 @@ def measure_cell(conditions: Conditions, seconds: float, config: TcpConfig) -> d
     # Where loss is rare, a run is over before the first quick seconds are forgotten: theory says too little.
     together = conditions.loss > RARE and each < TOGETHER / SEEDS
     count = min(int(TOGETHER / each), MOST_SEEDS) if together else SEEDS
-    if not conditions.loss and conditions.rtt > LONG:
-        count = 1
+    if not conditions.loss:
+        count = 1  # chance has no part in it
     batches = [range(count)] if together else [range(seed, seed + 1) for seed in range(count)]
     cell: dict[str, Any] = {"loss": conditions.loss, "rtt": conditions.rtt, "seeds": count}
     found: dict[str, list[Measured]] = {end: [] for end in ENDS}

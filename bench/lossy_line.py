@@ -16,9 +16,8 @@ import json
 import os
 import selectors
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, process_time
@@ -37,24 +36,6 @@ TUN_QUEUE = 20_000
 GRACE = 15.0
 """Seconds beyond a run's own for its programs to begin and to end."""
 PEER = Path(__file__).with_name("lossy_peer.py")
-
-
-@contextlib.contextmanager
-def first_served() -> Iterator[None]:
-    """Come before every ordinary program of this machine, ends included: a line does not wait for a processor.
-
-    It computes a third of the time. Where that is not allowed, the figures tell by their handshakes.
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except OSError as error:
-        print(f"bench: lines may be late: no real-time priority: {error.strerror}", file=sys.stderr)
-        yield
-        return
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:
@@ -132,7 +113,7 @@ class Line:
         forth, back = conditions.data, conditions.acknowledgements
         self._faults = FaultLink(
             plugged(self._namespace, FAR), offload=False,
-            seed=seed if sends else seed - 1,  # the other way takes the number after: data meets the same fate both ways
+            seed=seed if sends else seed - 1,  # the other way takes the number after: data meets the same fate
             sent=forth if sends else back, received=back if sends else forth,
         )  # fmt: skip
         self._other = self._clean.enter_context(Namespace()) if near is None else None
