@@ -33,6 +33,9 @@ from netbridge.stack.tcp.cubic import Cubic
 LOSSES = (0.0, 0.001, 0.01, 0.03)
 ROUND_TRIPS = {0.001: 0.8, 0.02: 2.0, 0.1: 4.0}
 """Seconds there and back, and how long a run takes."""
+SHORT = 0.01
+MORE_SEEDS = 5
+"""On round trips below `SHORT`, where one timeout is a quarter of a run."""
 RATE = 50e6
 """Bits a second: what this process forwards with half a processor, so that no end waits for Python."""
 SMALLEST_QUEUE = 128 * 1024
@@ -75,7 +78,8 @@ def measure_cell(conditions: Conditions, seconds: float, config: TcpConfig) -> d
     each = expected(conditions)
     # Where loss is rare, a run is over before the first quick seconds are forgotten: theory says too little.
     together = conditions.loss > RARE and each < TOGETHER / SEEDS
-    count = min(int(TOGETHER / each), MOST_SEEDS) if together else SEEDS
+    one_by_one = MORE_SEEDS if conditions.rtt < SHORT else SEEDS
+    count = min(int(TOGETHER / each), MOST_SEEDS) if together else one_by_one
     if not conditions.loss:
         count = 1  # chance has no part in it
     batches = [range(count)] if together else [range(seed, seed + 1) for seed in range(count)]
