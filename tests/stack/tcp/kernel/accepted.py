@@ -109,7 +109,7 @@ RULES = (
     ),
     Rule(
         "data with a wild ACK",
-        "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken what is next in line.",
+        "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
         lambda case: case.says(ACK, without=SYN | FIN | RST) and case.length > 0 and case.ack < 1
         and case.ours.flags == ["A"] and len(case.linux.received) > len(case.ours.received),
     ),
