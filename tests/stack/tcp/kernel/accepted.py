@@ -108,6 +108,12 @@ RULES = (
         lasting=True,
     ),
     Rule(
+        "data with a wild ACK",
+        "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
+        lambda case: case.says(ACK, without=SYN | FIN | RST) and case.length > 0 and case.ack < 1
+        and case.ours.flags == ["A"] and len(case.linux.received) > len(case.ours.received),
+    ),
+    Rule(
         "another SYN in SYN-RECEIVED",
         "A challenge ACK instead of a reset (RFC 5961, section 4): who guesses the addresses alone could end the "
         "handshake otherwise; an honest peer resets by what the challenge says.",
@@ -186,7 +192,7 @@ RULES = (
     Rule(
         "close with data unread",
         "Linux resets (RFC 2525, section 2.17); ours counts it as discarded and sends a FIN.",
-        lambda case: case.calls("close") and any("R" in flags for flags in case.linux.flags),
+        lambda case: (case.calls("close") or case.calls("abort")) and any("R" in flags for flags in case.linux.flags),
     ),
     Rule(
         "data in TIME-WAIT",

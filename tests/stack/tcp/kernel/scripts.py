@@ -243,3 +243,5 @@ script("RST at the end of early data", "listen\n< S 0 sackok\n< A 1 1\n< A 101 1
 script("TS.Recent beside an old ACK", STAMPED + "write 100\n< A 1 101 ts=1002\n< PA 1 51 len=10 ts=1003")
 script("old ACK with an old timestamp", STAMPED + "< A 1 1 ts=900")
 script("RST with an old timestamp in a handshake", "listen\n< S 0 ts=1000\n< R 1 ts=900\n< A 1 1 ts=1001")
+opened("data with a wild ACK", "write 10\n< PA 1 -500000000 len=1")
+opened("CLOSING: abort with data unread", "shutdown\npause\n< FA 1 1 len=100\nabort")
