@@ -37,7 +37,7 @@ class Entrance(Stack):
         """
         if self.resolver is None:
             return await super().resolve(host)
-        return self.usable(host) or await ask(self, self.resolver, host)
+        return self._numeric(host) or await ask(self, self.resolver, host)
 
     async def forward(self, host: str, port: int, *, local: tuple[str, int] = ("127.0.0.1", 0)) -> asyncio.Server:
         """Listen on this host, at `local`, and lead each client to a name or address and port through the exit.

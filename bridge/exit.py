@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_interface
 from typing import Self
 
 from netbridge.stack.link.base import Link, LinkError
@@ -58,9 +59,10 @@ class ExitStatistics:
 class Exit:
     """Forwards what comes by `link` to this host's sockets. Use as an async context manager; it takes the link over.
 
-    `routes` are the only networks that are reached ("192.168.1.0/24"); None: all that the policy allows. `policy` is
-    this host's loopback, link-local and cloud metadata denied, and all else allowed, unless another is given; what it
-    denies, or no route covers, is answered with "administratively prohibited" (PermissionError over there).
+    `routes` are the only networks that are reached ("192.168.1.0/24"); None: all that the policy allows. Unless another
+    `policy` is given, this host's loopback, link-local addresses, cloud metadata and the networks of the exit's own
+    addresses are denied, and all else is allowed; routes confine the one that is given, too. What it denies, or no
+    route covers, is answered with "administratively prohibited" (PermissionError over there).
     `addresses` are the exit's own, with prefix lengths; it answers ping and, with `dns`, questions for names there,
     as this host would. Flows are within `limits`, and `tcp` says how TCP behaves on the link.
 
@@ -73,7 +75,7 @@ class Exit:
         tcp: TcpConfig | None = None, mtu: int | None = None,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
-        self.policy = policy or Policy()
+        self.policy = policy or Policy(own=networks(addresses))
         if routes is not None:
             self.policy.confine(routes)
         self.stack = Stack(link, addresses, mtu=mtu, tcp=tcp or exit_tcp(self.limits), sources=())
@@ -142,6 +144,11 @@ class Exit:
         else:
             self._ended.set_exception(error if isinstance(error, LinkError) else LinkError(str(error)))
             self._ended.exception()  # whoever does not wait need not be told
+
+
+def networks(addresses: Sequence[str]) -> list[str]:
+    """The networks that addresses with prefix lengths lie in, as CIDRs."""
+    return [str(ip_interface(address).network) for address in addresses]
 
 
 def exit_tcp(limits: Limits) -> TcpConfig:

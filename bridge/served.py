@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, inet_ntop, inet_pton, socket
 from typing import Self
 
 from netbridge.stack.link.base import Link
@@ -12,7 +13,8 @@ from netbridge.stack.services import DISCARD, ECHO, SOURCE, Discard, Echo, EchoD
 from netbridge.stack.stack import Stack
 
 from .errors import UsageError
-from .exit import Exit
+from .exit import Exit, networks
+from .forward.flows import Key
 from .forward.policy import Policy
 
 HTTP = 80
@@ -36,11 +38,40 @@ class Offer:
     """Rules that close something."""
 
 
+class _NoCircle(Policy):
+    """Denies what this machine would send back by the link that it came from, to come again, and again."""
+
+    def __init__(self, beside: frozenset[bytes], offer: Offer, own: list[str]) -> None:
+        super().__init__(offer.allow, offer.deny, own=own)
+        self._beside = beside
+
+    def admit(self, key: Key, protocol: int) -> bytes | None:
+        final = super().admit(key, protocol)
+        if final is None or self._source(final) not in self._beside:
+            return final
+        if self.on_denied is not None:
+            self.on_denied(key, protocol, final, "it would come back by the same device")
+        return None
+
+    @staticmethod
+    def _source(final: bytes) -> bytes:
+        """The address that a socket of this machine would have towards a packed one; empty where none can be had."""
+        family = AF_INET if len(final) == 4 else AF_INET6
+        try:
+            with socket(family, SOCK_DGRAM) as probe:
+                probe.connect((inet_ntop(family, final), 9))  # of UDP it sends nothing
+                return inet_pton(family, probe.getsockname()[0])
+        except OSError:
+            return b""
+
+
 class Served:
     """An async context manager; it takes the link over."""
 
-    def __init__(self, link: Link, addresses: list[str], offer: Offer) -> None:
-        """Raises UsageError for an offer that makes no sense."""
+    def __init__(
+        self, link: Link, addresses: list[str], offer: Offer, *, beside: frozenset[bytes] = frozenset(),
+    ) -> None:  # fmt: skip
+        """`beside`: this machine's own addresses on the link, packed. UsageError for an offer that makes no sense."""
         self.offer = offer
         self.exit: Exit | None = None
         self._files: Files | None = None
@@ -52,7 +83,7 @@ class Served:
             ) from error
         if offer.exit:
             try:
-                policy = Policy(offer.allow, offer.deny)
+                policy = _NoCircle(beside, offer, networks(addresses))
                 self.exit = Exit(link, offer.routes, addresses=addresses, policy=policy)
             except ValueError as error:
                 raise UsageError(

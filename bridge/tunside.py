@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from netbridge.stack.link.base import LinkError
 from netbridge.stack.link.tun import TunLink, open_tun
@@ -50,10 +50,13 @@ def neighbour(address: Interface) -> Interface | None:
     return None
 
 
-def join(name: str, addresses: Iterable[Interface], *, mtu: int | None = None, offload: bool = True) -> TunLink:
+def join(
+    name: str, addresses: Iterable[Interface], *, mtu: int | None = None, offload: bool = True,
+) -> tuple[TunLink, frozenset[bytes]]:  # fmt: skip
     """The link on the TUN `name`, up, with an address beside each of `addresses` on the kernel's side.
 
-    An address of that version that the device has already is left as it is. Raises NotPermittedError or BridgeError.
+    An address of that version that the device has already is left as it is. Returns the kernel's addresses on it as
+    well, packed. Raises NotPermittedError or BridgeError.
     """
     wanted = [beside for one in addresses if (beside := neighbour(one)) is not None]
     try:
@@ -68,14 +71,14 @@ def join(name: str, addresses: Iterable[Interface], *, mtu: int | None = None, o
         todo = "Name another one, or end who uses it." if busy else "Load its driver: modprobe tun."
         raise BridgeError(f"The TUN device {name} cannot be opened.", f"{error}.", todo) from error
     try:
-        _address(link.name, wanted)
+        return link, _address(link.name, wanted)
     except BaseException:
         link.close()
         raise
-    return link
 
 
-def _address(name: str, wanted: Sequence[Interface]) -> None:
+def _address(name: str, wanted: Sequence[Interface]) -> frozenset[bytes]:
+    """Give the device what it lacks of `wanted`; the addresses that it has then."""
     from pyroute2 import IPRoute, NetlinkError
 
     with IPRoute() as ip:
@@ -97,6 +100,7 @@ def _address(name: str, wanted: Sequence[Interface]) -> None:
                     f"The kernel's side of {name} has no address.", "Giving it one needs CAP_NET_ADMIN.",
                     f"Run it as root, or: sudo ip addr add {one} dev {name}.",
                 ) from error
+        return frozenset(ip_address(it.get_attr("IFA_ADDRESS")).packed for it in ip.get_addr(index=index))
 
 
 def _commands(name: str, wanted: Sequence[Interface]) -> str:

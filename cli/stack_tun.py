@@ -68,9 +68,9 @@ def serve(
     )
 
     with ExitStack() as files:
-        link, name = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
+        link, name, beside = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
         try:
-            served = Served(link, address, offer)
+            served = Served(link, address, offer, beside=beside)
         except BaseException:
             link.close()
             raise
@@ -123,7 +123,7 @@ def dial(
     from netbridge.stack import Stack
 
     with ExitStack() as files:
-        link, _ = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
+        link, *_ = _link(files, tun, address, mtu, offload=offload, pcap=pcap)
         _run(lambda: _dial(Stack(link, address, sources=()), host, port))
     return 0
 
@@ -178,8 +178,8 @@ def _feed(loop: asyncio.AbstractEventLoop, writer: asyncio.StreamWriter) -> None
 
 def _link(
     files: ExitStack, tun: str, addresses: list[str], mtu: int | None, *, offload: bool, pcap: Path | None,
-) -> tuple[Link, str]:
-    """The link on the TUN, and the device's name."""
+) -> tuple[Link, str, frozenset[bytes]]:
+    """The link on the TUN, the device's name, and the kernel's addresses on it."""
     from netbridge.bridge import tunside
     from netbridge.stack.link import PcapLink
 
@@ -192,8 +192,8 @@ def _link(
             file = files.enter_context(pcap.open("wb"))
         except OSError as error:
             raise BridgeError(f"{pcap} cannot be written.", f"{error.strerror}.", "Name another file.") from error
-    link = tunside.join(tun, wanted, mtu=mtu, offload=offload)
-    return (link if file is None else PcapLink(link, file, name=link.name)), link.name
+    link, beside = tunside.join(tun, wanted, mtu=mtu, offload=offload)
+    return (link if file is None else PcapLink(link, file, name=link.name)), link.name, beside
 
 
 async def _nothing() -> None:

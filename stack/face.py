@@ -175,7 +175,7 @@ class Face:
 
     # -- names
 
-    def usable(self, host: str) -> list[str]:
+    def _numeric(self, host: str) -> list[str]:
         """A numeric address as a list of one; an empty list when it is a name."""
         try:
             packed(host)
@@ -188,7 +188,7 @@ class Face:
 
         A numeric address is its own. Raises socket.gaierror.
         """
-        if numeric := self.usable(host):
+        if numeric := self._numeric(host):
             return numeric
         families = {AF_INET if one.version == 4 else AF_INET6 for one in self.addressing.interfaces}
         found = await self.loop.getaddrinfo(

@@ -30,8 +30,8 @@ def tls_protocol(
 
 
 def app_transport(protocol: SSLProtocol) -> asyncio.Transport:
-    """The transport that the protocol above TLS writes to."""
-    return cast("asyncio.Transport", protocol._app_transport)
+    """The transport that the protocol above TLS writes to; to be asked for while the connection lives."""
+    return cast("asyncio.Transport", protocol._get_app_transport())  # type: ignore[attr-defined]
 
 
 async def start_tls(
@@ -52,6 +52,7 @@ async def start_tls(
         loop, protocol, context, waiter=waiter, server_side=server_side, server_hostname=server_hostname,
         call_connection_made=False, handshake_timeout=ssl_handshake_timeout, shutdown_timeout=ssl_shutdown_timeout,
     )  # fmt: skip
+    above = app_transport(tls)
     transport.pause_reading()  # what comes now is TLS's
     transport.set_protocol(tls)
     made = loop.call_soon(tls.connection_made, transport)
@@ -63,7 +64,7 @@ async def start_tls(
         made.cancel()
         resumed.cancel()
         raise
-    return app_transport(tls)
+    return above
 
 
 def checked(context: ssl.SSLContext | bool | None, server_hostname: str | None) -> ssl.SSLContext | bool | None:

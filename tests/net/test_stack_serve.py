@@ -272,6 +272,20 @@ def test_an_exit_reaches_what_this_machine_reaches(machine: Machine) -> None:
     machine.shell("ip addr del 192.168.1.1/24 dev lo; ip rule del pref 0 lookup 77").check()
 
 
+def test_nothing_goes_round_in_a_circle(machine: Machine) -> None:
+    """What is routed to the TUN and would leave by a socket of the same machine would come back by the TUN."""
+    needed("curl")
+    with serving(machine, "--address", "10.5.0.2/24", "--exit", tun="nbs2"):
+        machine.shell("ip route add 192.168.3.0/24 dev nbs2").check()
+        for host in ("192.168.3.1", "10.5.0.77"):  # the other is of the network between both, never forwarded
+            done = machine.run("curl", "-sS", "--max-time", "20", f"http://{host}/", timeout=30)
+            assert done.code == 7, done.stderr
+            assert done.seconds < 10
+        assert not machine.shell("ss -Htn state syn-sent").stdout
+        pinged = machine.run("ping", "-c", "1", "-W", "2", "192.168.3.1")
+        assert "filtered" in pinged.stdout.lower() or "prohibited" in pinged.stdout.lower(), pinged.stdout
+
+
 # -- without root, and dialling
 
 
