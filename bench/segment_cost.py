@@ -4,9 +4,10 @@
     bulk    a segment of 1,460 bytes in order, every second one acknowledged
     burst   a super-segment of 64 KiB, acknowledged
 
-Set up as a bridge does: no congestion control, no timestamps, checksums left to the kernel. There is no kernel here:
-packets are ready before the clock starts, and what is sent is counted and dropped. With `--against`, the sources of
-another commit are measured in turn with these, round by round, as figures of two runs on a busy machine tell nothing.
+Set up as a bridge does: no congestion control, no timestamps, no quick ACKs, checksums left to the kernel. There is no
+kernel here: packets are ready before the clock starts, and what is sent is counted and dropped. With `--against`, the
+sources of another commit are measured in turn with these, round by round, as figures of two runs on a busy machine tell
+nothing.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def once() -> dict[str, float]:
         def closed(self, error: OSError | None) -> None: ...
 
     known = {field.name for field in dataclasses.fields(TcpConfig)}
-    off = {name: False for name in ("timestamps", "ecn") if name in known}
+    off = {name: False for name in ("timestamps", "ecn", "quick_acks") if name in known}
     config: TcpConfig = TcpConfig(congestion=Unlimited, **off)
 
     async def measure(kind: str) -> float:
