@@ -208,11 +208,12 @@ class Connection(Arrival):
 
     def _report(self) -> bytes:
         """The SACK option: what came twice first (RFC 2883, section 4), then what is held beyond RCV.NXT."""
-        blocks = self.receiver.sacks()
+        most = MAX_SACK_BLOCKS if self.stamps is None else MAX_SACK_BLOCKS_STAMPED
+        blocks = self.receiver.sacks(most)
         if self._duplicate is not None:
             blocks.insert(0, self._duplicate)
             self._duplicate = None
-        return emit_sacks(blocks, MAX_SACK_BLOCKS if self.stamps is None else MAX_SACK_BLOCKS_STAMPED)
+        return emit_sacks(blocks, most)
 
     @property
     def wants_to_send(self) -> bool:

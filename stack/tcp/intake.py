@@ -131,23 +131,6 @@ class Intake(ControlBlock):
     def _note_repeated(self, seq: int, length: int) -> None:
         """As `_note_duplicate`, for payload from RCV.NXT on, some of which may wait in the reassembly queue."""
         if self.sender.sack:
-            block = first_repeated(self.receiver.sacks(), seq, length)
+            block = self.receiver.repeated(seq, length)
             if block is not None:
                 self._note_duplicate(*block)
-
-
-def first_repeated(held: Iterable[Block], seq: int, length: int) -> Block | None:
-    """The first run of the `length` numbers from `seq` on that lies in a block `held`; a block begins at or after
-    RCV.NXT, as `seq` does.
-    """
-    found: Block | None = None
-    nearest = length
-    for left, right in held:
-        start = (left - seq) & MASK
-        if start & HALF:
-            start = 0  # it begins before the payload
-        end = (right - seq) & MASK
-        if start < nearest and not end & HALF and end > start:
-            nearest = start
-            found = add(seq, start), add(seq, min(end, length))
-    return found

@@ -6,14 +6,17 @@ because a peer chooses what it sends: many one-byte blocks made other stacks qua
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 from .seq import MASK
 
 JOIN_BELOW = 65536
 """Bytes from which a block grows no more: each join copies it."""
-MAX_BLOCKS = 64 + 16 * 1024 * 1024 // JOIN_BELOW
-"""64 gaps, and what the largest window holds in one piece."""
+MAX_BLOCKS = 2048
+"""Whoever overshoots a full queue in slow start loses about every second segment of a window: with 1,448 bytes each and
+a window of 6 MB every hole finds its place."""
+BLOCK_COST = 128
+"""Bytes of memory that a block takes beside its payload; with it, many small ones are charged for what they are."""
 MAX_LATEST = 8
 """Twice what one report holds: the last segments often lie in one range."""
 
@@ -89,20 +92,51 @@ class Reassembly:
         blocks.insert(at, piece)
         return at + 1
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """What is held, start and end; the range of the latest segment first (RFC 2018, section 4), then others."""
-        joined: list[tuple[int, int]] = []
-        for start, data in zip(self._start, self._data, strict=True):
-            if joined and joined[-1][1] == start:
-                joined[-1] = joined[-1][0], start + len(data)
-            else:
-                joined.append((start, start + len(data)))
-        ordered: list[tuple[int, int]] = []
+    @property
+    def cost(self) -> int:
+        """Bytes of memory, about."""
+        return self.size + BLOCK_COST * len(self._start)
+
+    def ranges(self, most: int = 1 << 30) -> list[tuple[int, int]]:
+        """Up to `most` of what is held, start and end; the range of the latest segment first (RFC 2018, section 4),
+        then the nearest.
+        """
+        starts, blocks = self._start, self._data
+        found: list[tuple[int, int]] = []
         for position in self._latest:
-            for one in joined:
-                if one[0] <= position < one[1] and one not in ordered:
-                    ordered.append(one)
-        return ordered + [one for one in joined if one not in ordered]
+            at = bisect_right(starts, position) - 1
+            if at >= 0 and position < starts[at] + len(blocks[at]):
+                run = self._run(at)
+                if run not in found:
+                    found.append(run)
+        at = 0
+        while at < len(starts) and len(found) < most:
+            run = self._run(at)
+            if run not in found:
+                found.append(run)
+            at = bisect_left(starts, run[1], at)
+        return found[:most]
+
+    def repeated(self, position: int, length: int) -> tuple[int, int] | None:
+        """The first run of what is held among the `length` bytes from `position` on."""
+        starts, blocks = self._start, self._data
+        at = bisect_right(starts, position) - 1
+        if at < 0 or starts[at] + len(blocks[at]) <= position:
+            at += 1
+        if at >= len(starts) or starts[at] >= position + length:
+            return None
+        start, end = self._run(at)
+        return max(start, position), min(end, position + length)
+
+    def _run(self, at: int) -> tuple[int, int]:
+        """The range that block `at` is part of."""
+        starts, blocks = self._start, self._data
+        first = last = at
+        while first and starts[first - 1] + len(blocks[first - 1]) == starts[first]:
+            first -= 1
+        while last + 1 < len(starts) and starts[last] + len(blocks[last]) == starts[last + 1]:
+            last += 1
+        return starts[first], starts[last] + len(blocks[last])
 
     def take(self, position: int) -> bytes | None:
         """The block that continues at the absolute `position`, or None."""

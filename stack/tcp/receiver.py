@@ -18,7 +18,7 @@ from math import inf
 
 from .budget import FLOOR, Budget
 from .config import TcpConfig
-from .reassembly import Reassembly, unwrap
+from .reassembly import BLOCK_COST, Reassembly, unwrap
 from .segment import Block
 from .seq import HALF, MASK
 
@@ -123,17 +123,22 @@ class Receiver:
     def keep_early(self, seq: int, payload: memoryview) -> bool:
         """Keep payload that starts beyond RCV.NXT; False when a bound forbids it."""
         budget, early = self._budget, self.early
-        if budget.refuses(len(payload), self.backlog_bytes + early.size):
+        before = early.cost
+        if budget.refuses(len(payload) + BLOCK_COST, self.backlog_bytes + before):
             return False
-        before = early.size
         # All of the window that was shown: what is refused of it has to come again, after the sender's timeout.
         kept = early.insert(unwrap(self._position, seq), bytes(payload), self.window)
-        budget.used += early.size - before
+        budget.used += early.cost - before
         return kept
 
-    def sacks(self) -> list[Block]:
-        """What is held beyond RCV.NXT, for the SACK option."""
-        return [(start & MASK, end & MASK) for start, end in self.early.ranges()]
+    def sacks(self, most: int) -> list[Block]:
+        """Up to `most` ranges of what is held beyond RCV.NXT, for the SACK option."""
+        return [(start & MASK, end & MASK) for start, end in self.early.ranges(most)]
+
+    def repeated(self, seq: int, length: int) -> Block | None:
+        """Which of the `length` numbers from `seq` on, at or after RCV.NXT, are held already: the first run of them."""
+        found = self.early.repeated(unwrap(self._position, seq), length)
+        return None if found is None else (found[0] & MASK, found[1] & MASK)
 
     def drain(self, now: float) -> None:
         """The reader has room again: offer it what waits."""
@@ -159,7 +164,7 @@ class Receiver:
     def release(self) -> None:
         """The connection ended: give the budget back."""
         self._over = True
-        self._budget.used -= self.backlog_bytes + self.early.size
+        self._budget.used -= self.backlog_bytes + self.early.cost
         self.narrow()
         self.backlog = None
         self.backlog_bytes = 0
@@ -246,9 +251,9 @@ class Receiver:
         budget = self._budget
         while True:
             early = self.early
-            before = early.size
+            before = early.cost
             data = early.take(self._position)
-            budget.used += early.size - before
+            budget.used += early.cost - before
             if data is None:
                 return
             self.nxt = (self.nxt + len(data)) & MASK

@@ -162,7 +162,7 @@ class Victim:
             assert board.lost == sum(end - start for start, end, mark in ranges if mark <= LOST)
             assert sender.flight >= board.gone >= 0
             assert len(ranges) <= 2 * (2 * 1_500_000 // sender.mss + FEW_RANGES)
-        held = receiver.backlog_bytes + receiver.early.size
+        held = receiver.backlog_bytes + receiver.early.cost
         assert self.budget.used == held >= 0
         assert self.budget.widened == receiver.buffer - receiver._first >= 0
 
@@ -336,7 +336,7 @@ def test_what_is_acknowledged_is_given_in_order_from_a_crowd() -> None:
             tcp.transmit(now)
             assert (receiver.nxt - first) & MASK == len(user.data) + receiver.backlog_bytes, f"seed {seed}: bytes lost"
             assert user.data == stream[: len(user.data)], f"seed {seed}: wrong bytes"
-            assert budget.used == sum(one.receiver.backlog_bytes + one.receiver.early.size for one, _, _ in crowd)
+            assert budget.used == sum(one.receiver.backlog_bytes + one.receiver.early.cost for one, _, _ in crowd)
         for tcp, _, _ in crowd:
             tcp.abort()
         assert (budget.used, budget.widened) == (0, 0)

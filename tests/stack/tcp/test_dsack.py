@@ -5,8 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netbridge.stack.tcp.intake import first_repeated
-
 from .conversation import MSS, Talk
 
 BASE = 0xFFFF_FF00
@@ -86,17 +84,3 @@ def test_an_old_segment_by_its_timestamp_is_reported_as_well() -> None:
     talk.says("A", 1, 1, b"x" * MSS, stamp=(251, 0))
     talk.hears("A", 1, 1 + 2 * MSS, sacks=[(1, 1 + MSS)])
     assert talk.counters.outdated == 1
-
-
-@given(st.sets(st.integers(0, 60)), st.integers(0, 60), st.integers(1, 30))
-def test_the_first_run_is_found_as_byte_by_byte(held: set[int], at: int, length: int) -> None:
-    starts = [one for one in held if one - 1 not in held]
-    blocks = [(one, next(end for end in range(one, 99) if end not in held)) for one in starts]
-    wrapped = [((BASE + left * 8) & 0xFFFFFFFF, (BASE + right * 8) & 0xFFFFFFFF) for left, right in blocks]
-    found = first_repeated(wrapped, (BASE + at * 8) & 0xFFFFFFFF, length * 8)
-    known = [one for one in range(at, at + length) if one in held]
-    if not known:
-        assert found is None
-    else:
-        end = next(one for one in range(known[0], at + length + 1) if one not in held or one == at + length)
-        assert found == ((BASE + known[0] * 8) & 0xFFFFFFFF, (BASE + end * 8) & 0xFFFFFFFF)

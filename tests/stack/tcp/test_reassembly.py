@@ -108,3 +108,26 @@ class ByteByByte(RuleBasedStateMachine):
 
 TestByteByByte = ByteByByte.TestCase
 TestByteByByte.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+@given(st.sets(st.integers(0, 60)), st.integers(0, 60), st.integers(1, 30))
+def test_what_is_held_already_is_found_as_byte_by_byte(held: set[int], at: int, length: int) -> None:
+    queue = Reassembly()
+    for one in held:
+        queue.insert(one, b"x", 100)
+    known = [one for one in range(at, at + length) if one in held]
+    if not known:
+        assert queue.repeated(at, length) is None
+    else:
+        end = next(one for one in range(known[0], at + length + 1) if one not in held or one == at + length)
+        assert queue.repeated(at, length) == (known[0], end)
+
+
+def test_what_is_told_of_it_is_the_latest_and_then_the_nearest() -> None:
+    queue = Reassembly()
+    for number in range(1, 100):
+        queue.insert(1000 * number, b"x" * 10, 1 << 20)
+    queue.insert(50_010, b"y" * 10, 1 << 20)
+    assert queue.ranges(3) == [(50_000, 50_020), (99_000, 99_010), (98_000, 98_010)]
+    assert len(queue.ranges()) == 99
+    assert set(queue.ranges()[8:]) >= {(1000, 1010), (2000, 2010)}

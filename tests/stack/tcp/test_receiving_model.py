@@ -114,7 +114,7 @@ class Story(RuleBasedStateMachine):
         receiver, user = self.talk.connection.receiver, self.talk.user
         assert user.data == TEXT[: len(user.data)]
         assert len(user.data) + receiver.backlog_bytes == self._next - 1
-        assert self.talk.budget.used == receiver.backlog_bytes + receiver.early.size
+        assert self.talk.budget.used == receiver.backlog_bytes + receiver.early.cost
 
     def teardown(self) -> None:
         """Whatever happened, a peer that sends again what is missing gets it all through."""
