@@ -69,7 +69,8 @@ def poor(random: Random) -> Trial:
     trial = some_trial(random, connections=4, controlled=True)
     habits = tuple((Habit(random.randrange(60_000)), Habit(random.randrange(60_000))) for _ in trial.habits)
     budget = random.choice((10_000, 40_000))
-    left, right = (replace(one, receive_budget=budget) for one in (trial.left, trial.right))
+    # Long waits between copies: who is through has to be there still when the other asks.
+    left, right = (replace(one, receive_budget=budget, time_wait=300.0) for one in (trial.left, trial.right))
     faults = Faults(delay=0.005, loss=random.choice((0.0, 0.01)), rate=2_000_000)
     trial = drowsy(replace(trial, habits=habits, left=left, right=right), random, 0.7, random.choice((0.5, 5.0)))
     return replace(over(trial, faults), slack=200)
