@@ -27,7 +27,7 @@ from tests.simulation.trials import CONTROLS
 RATE = 12_500_000
 """Bytes a second: 100 Mbit/s."""
 QUEUE = 256 * 1024
-SIZE = 3_000_000
+SIZE = 1_500_000
 """Bytes one way."""
 ROUND_TRIPS = (0.001, 0.02, 0.1)
 LOSSES = (0.0, 0.001, 0.01, 0.03)

@@ -150,7 +150,7 @@ def test_bomb_of_first_fragments_stays_within_the_budget() -> None:
 
 def test_bomb_of_tiny_datagrams_and_of_tombstones_stays_within_the_budget() -> None:
     reassembler = Reassembler(max_bytes=100_000)
-    for index in range(2_000):
+    for index in range(1_000):
         for data in (b"x" * 8, b"y" * 8):
             reassembler.add(piece(8, data, identification=index), 0.0)
             assert reassembler.bytes_held <= 100_000

@@ -205,7 +205,7 @@ def test_errors_are_limited_with_noise() -> None:
         stack = FakeStack()
         for _ in range(500):
             stack.icmp.error(Problem.PORT_UNREACHABLE, quoted)
-        counts.append(len(stack.sent()))
+        counts.append(len(stack.link.sent))
         assert stack.icmp.counters.errors_limited == 500 - counts[-1]
         stack.time += 1.0
         assert stack.icmp.error(Problem.PORT_UNREACHABLE, raw(UDP4))
