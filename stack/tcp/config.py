@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .congestion import CongestionControl, NewReno
+from .congestion import CongestionControl
+from .cubic import Cubic
 from .rto import MAX_RTO, MIN_RTO
 
 LEAST_USER_TIMEOUT, MOST_USER_TIMEOUT = 100.0, 3600.0
@@ -35,7 +36,7 @@ class TcpConfig:
     """Agree to ECN when the peer asks for it (RFC 3168), as Linux does."""
     ecn_request: bool = False
     """Ask for ECN when opening a connection. Off as Linux has it: some middlebox may drop such a SYN."""
-    congestion: Callable[[int], CongestionControl] = NewReno
+    congestion: Callable[[int], CongestionControl] = Cubic
     """Made for each connection with its segment size."""
     nagle: bool = False
     """Whether a small segment waits while others are in flight (RFC 9293, section 3.7.4). Off, as in asyncio's own

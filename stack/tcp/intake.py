@@ -6,10 +6,9 @@ at once for whatever tells the peer of a loss (RFC 5681, section 4.2) and where 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import inf
 
-from .segment import FIN, Block
+from .segment import FIN
 from .seq import HALF, MASK, add
 from .states import MAY_RECEIVE_DATA, Event, State
 from .tcb import ControlBlock

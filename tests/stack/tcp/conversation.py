@@ -14,6 +14,7 @@ from math import inf
 
 from netbridge.stack.tcp.budget import Budget
 from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.congestion import NewReno
 from netbridge.stack.tcp.connection import Connection
 from netbridge.stack.tcp.counters import TcpCounters
 from netbridge.stack.tcp.segment import (
@@ -87,7 +88,7 @@ class Talk:
         self, config: TcpConfig | None = None, *, mss: int = MSS, max_payload: int | None = None, quick: bool = False
     ) -> None:
         """Acknowledgements are delayed from the first on, as later in a connection, unless `quick`."""
-        config = config or TcpConfig()
+        config = config or TcpConfig(congestion=NewReno)  # whose window is easily told
         self.config = config if quick else replace(config, quick_acks=0)
         self.user = RecordingUser()
         self.counters = TcpCounters()

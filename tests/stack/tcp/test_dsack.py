@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from .conversation import MSS, Talk
 
 BASE = 0xFFFF_FF00
