@@ -14,6 +14,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
+from netbridge.stack.tcp.reassembly import MAX_BLOCKS
 from tests.world import World
 from tests.world.addresses import CLOSED_PORT, CORP, HTTP_PORT
 
@@ -62,18 +63,19 @@ def expect(server: socket.socket, size: int) -> bytes:
 
 
 def test_segments_out_of_order_by_the_thousand(attack: Scene) -> None:
-    """CVE-2018-5390: every second byte, last ones first and first ones first; kept are few, and what is then sent in
+    """CVE-2018-5390: every second byte, last ones first and first ones first; kept are 2,048, and what is then sent in
     order arrives as sent."""
     with attack.survived("tcp.early", "tcp.early_refused"), conversation(attack) as (made, server):
-        data = random.Random(5390).randbytes(2001)
-        for at in (*range(2000, 0, -2), *range(2, 2000, 2)):
+        size = 2 * MAX_BLOCKS + 1001
+        data = random.Random(5390).randbytes(size)
+        for at in (*range(size - 1, 0, -2), *range(2, size - 1, 2)):
             made.send(data[at : at + 1], at, "A")
-        for at in range(0, 2001, 500):
+        for at in range(0, size, 500):
             made.send(data[at : at + 500], at)
         begun = time.monotonic()
-        assert expect(server, 2001) == data
+        assert expect(server, size) == data
         assert time.monotonic() - begun < 2
-        made.abort(2001)
+        made.abort(size)
 
 
 def test_selective_acknowledgements_of_nonsense(attack: Scene) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from .conversation import MSS, Talk
 
-BASE = 0xFFFF_FF00
-
 
 def test_data_that_was_acknowledged_already() -> None:
     """Section 4.1.1: the acknowledgement was lost, and the peer's timer expired."""
