@@ -68,7 +68,7 @@ def test_segments_out_of_order_by_the_thousand(attack: Scene) -> None:
     with attack.survived("tcp.early", "tcp.early_refused"), conversation(attack) as (made, server):
         size = 2 * MAX_BLOCKS + 1001
         data = random.Random(5390).randbytes(size)
-        for at in (*range(size - 1, 0, -2), *range(2, size - 1, 2)):
+        for at in (*range(size - 1, 0, -2), *range(2, 500, 2)):
             made.send(data[at : at + 1], at, "A")
         for at in range(0, size, 500):
             made.send(data[at : at + 500], at)
