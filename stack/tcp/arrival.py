@@ -177,7 +177,11 @@ class Arrival(Opening):
         behind = (receiver.nxt - seq) & MASK  # an acknowledgement on any old number may be a blind one (RFC 5961)
         if flags & ACK and not flags & SYN and behind <= receiver.buffer and self.state in SYNCHRONIZED:
             sacks, stamp = ((), None) if options is None else (options.sacks, options.stamp)
-            self._take_ack(seq, ack, window << self.sender.scale, 1, now, sacks, stamp)
+            held = self._take_ack(seq, ack, window << self.sender.scale, 1, now, sacks, stamp)
+            if not held and not payload:
+                # Challenged, and no more: two ends that each believe the other to have sent what it did not, as who
+                # forges a byte to both makes them, would answer each other's answers for ever.
+                return
         idle, self._heard_at = now - self._heard_at, now
         # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
         old = (seq - receiver.nxt) & HALF
