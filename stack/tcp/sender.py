@@ -159,6 +159,7 @@ class Sender(Reports):
                 pieces.append((self.nxt, flags if self.unsent else flags | PSH, payload))
                 if flags != ACK:
                     self._data_flags = ACK
+                    self._cwr_end = self.base + ((self.nxt - self.una) & MASK) + size  # the peer hears of it then
                 quantum -= size
                 self.queued -= size
                 self._keep_sent(payload)
