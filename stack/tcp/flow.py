@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from .connection import Connection
 from .output import HeaderWriter, largest_payload
 from .segment import DEFAULT_MSS_V4, DEFAULT_MSS_V6
-from .seq import MASK
 from .states import State
 from .timestamps import Stamps
 from .user import ConnectionUser
@@ -137,7 +136,7 @@ class Flow:
         """ICMP claims that the path takes no larger packets than that, and may be right (:mod:`.pathmtu`)."""
         sender = self.connection.sender
         self._claimed = mtu
-        if (sender.una - sender.iss) & MASK <= 2 * sender.mss:
+        if sender.base <= 2 * sender.mss:
             self._believe()  # the path has not yet shown what it takes
             self.flush()
 

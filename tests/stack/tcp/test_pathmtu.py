@@ -111,6 +111,16 @@ async def test_a_path_that_took_such_packets_is_believed_only_when_they_are_lost
     assert max(sizes(peer)) <= 1400
 
 
+async def test_a_path_is_known_even_after_all_sequence_numbers_were_used(peer: Peer) -> None:
+    """4 GiB later SND.UNA stands where it began."""
+    flow, isn = peer.established(User())
+    flow.connection.sender.base = 1 << 32
+    flow.write(bytes(4000))
+    sent = peer.heard()
+    too_big(peer, sent[0], 1400)
+    peer.silent()
+
+
 async def test_a_claim_about_what_is_not_in_flight_is_not_believed(peer: Peer) -> None:
     flow, isn = peer.established(User())
     flow.write(bytes(2000))
