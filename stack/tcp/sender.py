@@ -185,6 +185,10 @@ class Sender(Reports):
             self.persisting = True
             self.deadline = now + self.rtt.rto
             self.progress_at = now
+        elif self.deadline == inf and self.nxt != self.una and not self.retransmit_now:
+            # The timer expired while the link had no room, and then the peer closed its window: nothing was sent that
+            # would have set the timer again, and the news of an opening may be lost.
+            self.deadline = now + self.rtt.rto
         if pieces and self.sack and not self.cc.stalls:
             self._arm_probe(now)
         return pieces
