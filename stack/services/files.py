@@ -81,7 +81,10 @@ class Files:
 
     def _find(self, target: str) -> tuple[Path, BinaryIO, int] | bytes | str | None:
         """The file, the page of a folder, where a folder really is, or None."""
-        path = unquote(urlsplit(target).path)
+        try:
+            path = unquote(urlsplit(target).path)
+        except ValueError:  # "//[": half an address
+            return None
         if "\0" in path:
             return None
         try:
