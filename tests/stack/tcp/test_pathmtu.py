@@ -113,7 +113,7 @@ async def test_a_path_that_took_such_packets_is_believed_only_when_they_are_lost
 
 async def test_a_path_is_known_even_after_all_sequence_numbers_were_used(peer: Peer) -> None:
     """4 GiB later SND.UNA stands where it began."""
-    flow, isn = peer.established(User())
+    flow, _ = peer.established(User())
     flow.connection.sender.base = 1 << 32
     flow.write(bytes(4000))
     sent = peer.heard()
