@@ -19,7 +19,7 @@ HEAD_MAX = 16 * 1024
 """Bytes of a request's head."""
 CHUNK = 256 * 1024
 IDLE = 60.0
-"""Seconds a client may take for its next request."""
+"""Seconds a client may take for its next request, and for each chunk of a file."""
 
 
 class Files:
@@ -75,8 +75,8 @@ class Files:
                     return False  # it became shorter
                 size -= len(data)
                 writer.write(data)
-                await writer.drain()
-        await writer.drain()
+                async with asyncio.timeout(IDLE):  # a client that does not read holds an open file
+                    await writer.drain()
         return keep
 
     def _find(self, target: str) -> tuple[Path, BinaryIO, int] | bytes | str | None:

@@ -138,6 +138,23 @@ async def test_a_connection_stays_open_and_is_let_go_when_idle(web: Stacks, monk
     writer.close()
 
 
+async def test_a_client_that_does_not_read_is_let_go(
+    web: Stacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold an open file for as long as it likes, and another with each connection."""
+    monkeypatch.setattr(files_module, "IDLE", 0.2)
+    (tmp_path / "web" / "large").write_bytes(bytes(1 << 24))
+    reader, writer = await web.client.open_connection(HOST, 80, limit=1000)
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    (flow,) = web.server.tcp.flows.values()
+    async with asyncio.timeout(PATIENCE):
+        while not flow.connection.sender.fin_queued:  # until it has closed
+            await asyncio.sleep(0.05)
+    writer.transport.abort()
+    writer.close()
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         Files(tmp_path / "none")
