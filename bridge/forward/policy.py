@@ -95,12 +95,15 @@ class Policy:
         self._openings = tuple(
             (block, tuple(rule for rule in self.allow if block.covers(rule.block))) for block in PROTECTED
         )
-        self._routes: tuple[Block, ...] | None = None
+        self._routes: tuple[tuple[Block, ...], ...] = ()
+        """A destination has to lie in one of each."""
         self._cache: dict[tuple[bytes, int, int], Verdict] = {}
 
     def confine(self, routes: Iterable[str]) -> None:
-        """Nothing outside of these networks (CIDRs) may be reached from now on, whatever else is allowed."""
-        self._routes = tuple(Block(ip_network(route)) for route in routes)
+        """Nothing outside of these networks (CIDRs) may be reached from now on, whatever else is allowed. Called again,
+        it confines further: who shares a policy cannot widen it for others.
+        """
+        self._routes = (*self._routes, tuple(Block(ip_network(route)) for route in routes))
         self._cache.clear()
 
     @property
@@ -147,10 +150,10 @@ class Policy:
         return verdict
 
     def _judge(self, address: bytes, port: int, protocol: int) -> Verdict:
-        if self._routes is not None:
+        if self._routes:
             # What a mapped address is a route decides as well: a socket here reaches the IPv4 address in it.
             reached = address[12:] if address.startswith(MAPPED) else address
-            if not any(reached in route for route in self._routes):
+            if not all(any(reached in route for route in routes) for routes in self._routes):
                 return Verdict(allowed=False, reason="no route leads there")
         for seen, disguise in ((address, ""), *disguised(address)):
             reason = self._objection(seen, port, protocol)

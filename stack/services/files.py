@@ -19,7 +19,7 @@ HEAD_MAX = 16 * 1024
 """Bytes of a request's head."""
 CHUNK = 256 * 1024
 IDLE = 60.0
-"""Seconds a client may take for its next request."""
+"""Seconds a client may take for its next request, and for each chunk of a file."""
 
 
 class Files:
@@ -75,13 +75,16 @@ class Files:
                     return False  # it became shorter
                 size -= len(data)
                 writer.write(data)
-                await writer.drain()
-        await writer.drain()
+                async with asyncio.timeout(IDLE):  # a client that does not read holds an open file
+                    await writer.drain()
         return keep
 
     def _find(self, target: str) -> tuple[Path, BinaryIO, int] | bytes | str | None:
         """The file, the page of a folder, where a folder really is, or None."""
-        path = unquote(urlsplit(target).path)
+        try:
+            path = unquote(urlsplit(target).path)
+        except ValueError:  # "//[": half an address
+            return None
         if "\0" in path:
             return None
         try:

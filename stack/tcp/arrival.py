@@ -131,12 +131,13 @@ class Arrival(Opening):
             self._user.connected()
             if self.state is CLOSED:
                 return
+        flight = sender.flight
         if not self._take_ack(seq, ack, window << sender.scale, length, now, sacks, stamp):
             return
         if stamps is not None and stamp is not None:
             stamps.take(stamp[0], seq, now)  # RFC 7323, section 5.3, R3; not before a blind one was found out
         if self.ecn:
-            self._take_marks(flags, payload, now)
+            self._take_marks(flags, payload, flight, now)
         # Sixth: URG is in line. Seventh and eighth: the payload, cut to the window, and the FIN.
         if self.state in MAY_RECEIVE_DATA:
             self._take_text(seq, flags, payload, now)
@@ -177,7 +178,11 @@ class Arrival(Opening):
         behind = (receiver.nxt - seq) & MASK  # an acknowledgement on any old number may be a blind one (RFC 5961)
         if flags & ACK and not flags & SYN and behind <= receiver.buffer and self.state in SYNCHRONIZED:
             sacks, stamp = ((), None) if options is None else (options.sacks, options.stamp)
-            self._take_ack(seq, ack, window << self.sender.scale, 1, now, sacks, stamp)
+            held = self._take_ack(seq, ack, window << self.sender.scale, 1, now, sacks, stamp)
+            if not held and not payload:
+                # Challenged, and no more: two ends that each believe the other to have sent what it did not, as who
+                # forges a byte to both makes them, would answer each other's answers for ever.
+                return
         idle, self._heard_at = now - self._heard_at, now
         # Keepalives, window probes and data sent again are always answered, others at a rate (RFC 5961, section 7).
         old = (seq - receiver.nxt) & HALF
@@ -213,8 +218,8 @@ class Arrival(Opening):
         elif self.state is not TIME_WAIT:  # RFC 1337
             self._end(ConnectionResetError("the peer reset the connection"))
 
-    def _take_marks(self, flags: int, payload: memoryview, now: float) -> None:
-        """ECN on a segment that was taken (RFC 3168, section 6.1)."""
+    def _take_marks(self, flags: int, payload: memoryview, flight: int, now: float) -> None:
+        """ECN on a segment that was taken, before which so much was in flight (RFC 3168, section 6.1)."""
         if payload:
             if flags & CWR:
                 self._echo = 0  # the peer sends less: its word for it ends our echo (section 6.1.3)
@@ -224,7 +229,7 @@ class Arrival(Opening):
                 self._ack_now = self._ack_now or not self._echo
                 self._echo = ECE
         if flags & ECE:
-            self.sender.ece(now)
+            self.sender.ece(flight, now)
 
     def gives_way_to(self, seq: int, options: Options | Stamp) -> bool:
         """In TIME-WAIT: whether a SYN may begin a new connection of the same ports (RFC 6191, section 2; RFC 9293,

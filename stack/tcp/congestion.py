@@ -16,6 +16,10 @@ INITIAL_SEGMENTS = 10
 """RFC 6928."""
 MAX_CWND = 1 << 30
 """More than any scaled window (RFC 7323, section 2.3), so the arithmetic stays small."""
+MOST_IN_FLIGHT = 16 * 1024 * 1024
+"""Bytes that a window grows to. What is in flight is held in memory, and that the peer takes it is its word alone: one
+that showed a gigabyte, and fell silent once the window had grown to it, made one connection hold as much. This much is
+what our own windows show at most."""
 MAX_BURST = 8
 """L of RFC 3465 and RFC 9406: slow start grows by at most so many segments for one acknowledgement, however much that
 covers. By bytes, so that who acknowledges each byte alone gains nothing."""
@@ -81,12 +85,12 @@ class NewReno:
         if not full:
             return  # a window that was not tried is not known to be good (RFC 7661)
         if self.cwnd < self.ssthresh:
-            self.cwnd = min(self.cwnd + min(count, self._burst), MAX_CWND)
+            self.cwnd = min(self.cwnd + min(count, self._burst), MOST_IN_FLIGHT)
             return
         self._acked += count
         if self._acked >= self.cwnd:
             self._acked -= self.cwnd
-            self.cwnd = min(self.cwnd + self._mss, MAX_CWND)
+            self.cwnd = min(self.cwnd + self._mss, MOST_IN_FLIGHT)
 
     def round_trip(self, rtt: float, acked: int, sent: int) -> None:
         """Of no use here."""

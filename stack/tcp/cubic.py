@@ -7,7 +7,7 @@ the formulas are segments, as in the RFC; `cwnd` and `ssthresh` are bytes.
 
 from __future__ import annotations
 
-from .congestion import MAX_BURST, MAX_CWND, after_idle, initial_window
+from .congestion import MAX_BURST, MAX_CWND, MOST_IN_FLIGHT, after_idle, initial_window
 from .hystart import CSS_DIVISOR, HyStart
 
 C = 0.4
@@ -57,7 +57,7 @@ class Cubic:
             grown = min(count, self._burst)
             if self._hystart is not None and self._hystart.slow:
                 grown //= CSS_DIVISOR
-            self.cwnd = min(self.cwnd + grown, MAX_CWND)
+            self.cwnd = min(self.cwnd + grown, MOST_IN_FLIGHT)
         else:
             self._avoid(count, now, srtt)
 
@@ -85,7 +85,7 @@ class Cubic:
         growth += self._fraction
         whole = int(growth)
         self._fraction = growth - whole
-        self.cwnd = min(self.cwnd + whole, MAX_CWND)
+        self.cwnd = min(self.cwnd + whole, MOST_IN_FLIGHT)
 
     def round_trip(self, rtt: float, acked: int, sent: int) -> None:
         if self._hystart is not None and self._hystart.round_trip(rtt, acked, sent):

@@ -142,7 +142,7 @@ class Tcp(Strays):
         if problem is Problem.TOO_BIG:
             claimed = claimed_mtu(quoted.version, mtu, quoted.size)
             if claimed:
-                flow.claim(claimed)
+                flow.claim(claimed, quoted.sequence)
             return claimed != 0
         # In a synchronized state hard errors are soft (RFC 1122 §4.2.3.9 as RFC 5927 §5.2 reads it).
         if connection.state is State.SYN_SENT and problem not in NOT_FATAL:

@@ -47,8 +47,10 @@ class Flow:
         self._user = user
         self.dirty = False
         self._waiting = False
-        self._claimed = 0
-        """The path's MTU as ICMP claims it; 0 unless that is still to be believed."""
+        self._claimed: tuple[int, int] | None = None
+        """The path's MTU as ICMP claims it, and the position of what it says did not pass; None unless that is still to
+        be believed.
+        """
         self.room_opened = False
         self.scheduled = inf
         self.key = key
@@ -133,16 +135,18 @@ class Flow:
         self.connection.drain(self._tcp.stack.clock.now())
         self.flush()
 
-    def claim(self, mtu: int) -> None:
-        """ICMP claims that the path takes no larger packets than that, and may be right (:mod:`.pathmtu`)."""
+    def claim(self, mtu: int, seq: int) -> None:
+        """ICMP claims that the path takes no larger packets than that, as one with this sequence number did not pass;
+        and may be right (:mod:`.pathmtu`).
+        """
         sender = self.connection.sender
-        self._claimed = mtu
-        if (sender.una - sender.iss) & MASK <= 2 * sender.mss:
-            self._believe()  # the path has not yet shown what it takes
+        if sender.base <= 2 * sender.mss:
+            self._believe(mtu)  # the path has not yet shown what it takes
             self.flush()
+        else:
+            self._claimed = mtu, sender.base + ((seq - sender.una) & MASK)
 
-    def _believe(self) -> None:
-        mtu, self._claimed = self._claimed, 0
+    def _believe(self, mtu: int) -> None:
         remote, table = self.remote[0], self._tcp
         table.paths.learn(remote, mtu, table.stack.clock.now())
         self.connection.limit_mss(mtu - HEADERS[4 if len(remote) == 4 else 6])
@@ -180,8 +184,12 @@ class Flow:
         self.dirty = True
         try:
             self.connection.handle_timeout(now)
-            if self._claimed and self.connection.sender.retries:
-                self._believe()
+            sender = self.connection.sender
+            if self._claimed is not None and sender.retries:
+                mtu, position = self._claimed
+                self._claimed = None
+                if sender.base <= position:  # else it passed: the claim was wrong
+                    self._believe(mtu)
             self.dirty = False
             self.flush()
         except Exception as error:

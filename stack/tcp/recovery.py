@@ -125,13 +125,16 @@ class Recovery(Detection):
                 self.phase = REPAIR
                 self.recover = self.base + flight
 
-    def ece(self, now: float) -> None:
-        """The peer echoes a mark of congestion (RFC 3168, section 6.1.2): react, once a window, and say so with CWR."""
-        if self.base < self._cwr_end:
+    def ece(self, flight: int, now: float) -> None:
+        """The peer echoes a mark of congestion (RFC 3168, section 6.1.2): react, once a window, and say so with CWR.
+
+        `flight`: what was in flight when the echo came. Until new data could say so, the echo goes on and is no news.
+        """
+        if self.base < self._cwr_end or self._data_flags == ACK_CWR:
             return
         self._cwr_end = self.base + self.flight
         self._data_flags = ACK_CWR
-        if self.phase == OPEN:
-            self.cc.reduce(min(self.flight, self.cc.cwnd), now)
+        if self.phase == OPEN and flight:
+            self.cc.reduce(min(flight, self.cc.cwnd), now)
             self.cc.settle()
             self._undo_since = NOTHING

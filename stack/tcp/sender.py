@@ -159,6 +159,7 @@ class Sender(Reports):
                 pieces.append((self.nxt, flags if self.unsent else flags | PSH, payload))
                 if flags != ACK:
                     self._data_flags = ACK
+                    self._cwr_end = self.base + ((self.nxt - self.una) & MASK) + size  # the peer hears of it then
                 quantum -= size
                 self.queued -= size
                 self._keep_sent(payload)
@@ -184,6 +185,10 @@ class Sender(Reports):
             self.persisting = True
             self.deadline = now + self.rtt.rto
             self.progress_at = now
+        elif self.deadline == inf and self.nxt != self.una and not self.retransmit_now:
+            # The timer expired while the link had no room, and then the peer closed its window: nothing was sent that
+            # would have set the timer again, and the news of an opening may be lost.
+            self.deadline = now + self.rtt.rto
         if pieces and self.sack and not self.cc.stalls:
             self._arm_probe(now)
         return pieces

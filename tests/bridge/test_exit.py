@@ -187,6 +187,16 @@ def test_routes_of_a_policy() -> None:
         policy.confine(["10.0.0.1/8"])
 
 
+def test_a_policy_of_two_exits_is_not_widened_by_the_second() -> None:
+    policy = Policy()
+    narrow, wide = (memory_link()[0] for _ in range(2))
+    Exit(narrow, ["10.0.0.0/8"], policy=policy)
+    assert not policy.check(socket.inet_aton("192.168.1.1"), 80, 6)
+    Exit(wide, ["0.0.0.0/0"], policy=policy)
+    assert not policy.check(socket.inet_aton("192.168.1.1"), 80, 6)
+    assert policy.check(socket.inet_aton("10.1.1.1"), 80, 6)
+
+
 # -- names
 
 

@@ -97,7 +97,8 @@ async def told(stacks: Stacks, request: bytes) -> tuple[int, dict[str, str], byt
         ("/a%20file.txt", 200, b"text"), ("/a%20file.txt?x=1", 200, b"text"), ("/", 200, b'<a href="a%20file.txt">'),
         ("/sub/", 200, b'<a href="%3Cb%3E">&lt;b&gt;</a>'), ("/sub", 301, b"Moved"), ("/none", 404, b"Not Found"),
         ("/../secret", 404, b"Not Found"), ("/%2e%2e/secret", 404, b""), ("/out", 404, b""), ("//etc/passwd", 404, b""),
-        ("/round", 404, b""), ("/%00", 404, b""), ("/" + "x" * 5000, 404, b""), ("/sub/%3Cb%3E", 200, b"odd"),
+        ("//[", 404, b""), ("/round", 404, b""), ("/%00", 404, b""), ("/" + "x" * 5000, 404, b""),
+        ("/sub/%3Cb%3E", 200, b"odd"),
     ],
 )  # fmt: skip
 async def test_files(web: Stacks, target: str, status: int, part: bytes) -> None:
@@ -134,6 +135,23 @@ async def test_a_connection_stays_open_and_is_let_go_when_idle(web: Stacks, monk
         assert b"keep-alive" in head
         assert await reader.readexactly(4) == b"text"
     assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    writer.close()
+
+
+async def test_a_client_that_does_not_read_is_let_go(
+    web: Stacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold an open file for as long as it likes, and another with each connection."""
+    monkeypatch.setattr(files_module, "IDLE", 0.2)
+    (tmp_path / "web" / "large").write_bytes(bytes(1 << 24))
+    reader, writer = await web.client.open_connection(HOST, 80, limit=1000)
+    writer.write(b"GET /large HTTP/1.1\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    (flow,) = web.server.tcp.flows.values()
+    async with asyncio.timeout(PATIENCE):
+        while not flow.connection.sender.fin_queued:  # until it has closed
+            await asyncio.sleep(0.05)
+    writer.transport.abort()
     writer.close()
 
 
@@ -241,3 +259,41 @@ async def test_clients_that_go_away_leave_nothing(stacks: Stacks, monkeypatch: p
     assert not server._tests
     for one in (silent_writer, writer, again_writer, stream_writer):
         one.close()
+
+
+async def test_two_tests_of_one_cookie_leave_nothing_either(
+    stacks: Stacks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both were asked for their parameters before there was a test of that name."""
+    monkeypatch.setattr(iperf3_module, "PATIENCE", 0.3)
+    server = Iperf3()
+    await stacks.server.start_server(server, HOST, Iperf3.PORT)
+    ends = [await stacks.client.open_connection(HOST, Iperf3.PORT) for _ in range(2)]
+    for reader, writer in ends:
+        writer.write(COOKIE)
+        assert await state(reader) == 9
+    for _, writer in ends:
+        writer.write((13).to_bytes(4, "big") + b'{"tcp": true}')
+    for reader, writer in ends:
+        assert await asyncio.wait_for(reader.read(), PATIENCE) in (b"\x0a", b"\xff")
+        writer.close()
+    assert not server._tests
+    assert not caplog.records
+
+
+async def test_a_client_that_breaks_off_in_the_midst_is_hung_up_on(
+    stacks: Stacks, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Iperf3()
+    await stacks.server.start_server(server, HOST, Iperf3.PORT)
+    reader, writer = await control(stacks, b'{"tcp": true}')
+    assert await state(reader) == 10
+    _, stream_writer = await stacks.client.open_connection(HOST, Iperf3.PORT)
+    stream_writer.write(COOKIE)
+    assert [await state(reader), await state(reader)] == [1, 2]
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    assert not server._tests
+    writer.close()
+    stream_writer.close()
+    assert not caplog.records

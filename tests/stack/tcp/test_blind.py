@@ -77,3 +77,15 @@ def test_an_ack_from_before_the_first_byte_is_challenged() -> None:
     talk.says("A", 13, 0, b"blind")
     assert talk.user.data == b"old but true"
     assert talk.counters.challenges == 1
+
+
+def test_two_ends_that_were_both_lied_to_do_not_answer_each_other_for_ever() -> None:
+    """An ACK storm: a byte forged to each of two ends makes every acknowledgement of one look to the other like a
+    probe, on the number before the next, that acknowledges what was never sent.
+    """
+    talk = Talk.established()
+    for _ in range(50):
+        talk.says("A", 0, 2)
+    assert len(talk.left()) == 1
+    talk.says("A", 0, 1)
+    talk.hears("A", 1, 1)  # a true probe is answered as ever

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.congestion import MAX_BURST, MAX_CWND, NewReno, Unlimited, after_idle, initial_window
+from netbridge.stack.tcp.congestion import (
+    MAX_BURST,
+    MAX_CWND,
+    MOST_IN_FLIGHT,
+    CongestionControl,
+    NewReno,
+    Unlimited,
+    after_idle,
+    initial_window,
+)
 from netbridge.stack.tcp.cubic import Cubic
 
 from .conversation import MSS, Talk
@@ -131,3 +142,16 @@ def test_what_is_undone_is_as_before(control: type) -> None:
     assert cc.cwnd == MSS
     cc.undo()
     assert (cc.cwnd, cc.ssthresh) == (50 * MSS, MAX_CWND)
+
+
+@pytest.mark.parametrize("control", [NewReno, Cubic])
+@pytest.mark.parametrize("ssthresh", [MAX_CWND, 1])
+def test_a_peer_that_takes_all_does_not_make_us_hold_all_at_once(
+    control: Callable[[int], CongestionControl], ssthresh: int
+) -> None:
+    cc = control(MSS)
+    cc.cwnd = MOST_IN_FLIGHT - MSS
+    cc.ssthresh = ssthresh
+    for number in range(100):
+        cc.acked(MOST_IN_FLIGHT, number / 10, 0.1, full=True)
+    assert cc.cwnd == MOST_IN_FLIGHT

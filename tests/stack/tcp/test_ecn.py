@@ -141,7 +141,7 @@ def test_without_it_flags_and_marks_mean_nothing() -> None:
 def test_the_sender_hears_of_an_echo(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk.established(ecn=True)
     heard: list[float] = []
-    monkeypatch.setattr(type(talk.connection.sender), "ece", lambda _sender, now: heard.append(now))
+    monkeypatch.setattr(type(talk.connection.sender), "ece", lambda _sender, _flight, now: heard.append(now))
     talk.writes(b"x" * MSS)
     talk.hears("A", 1)
     talk.says("AE", 1, 77_000)  # blind
@@ -165,3 +165,33 @@ def test_an_echo_halves_the_window_once_and_the_next_new_data_says_so() -> None:
     talk.writes(b"n" * 2 * MSS)
     talk.hears("AC", 1 + 10 * MSS, markable=True)
     talk.hears("A", 1 + 11 * MSS, markable=True)
+
+
+def test_an_echo_that_nothing_new_could_answer_yet_is_the_same_mark() -> None:
+    """The application has said all: no segment bears CWR, so each acknowledgement bears ECE, the last one as well, with
+    next to nothing in flight. That must not reduce the window to next to nothing.
+    """
+    talk = Talk.established(ecn=True)
+    for number in range(10):
+        talk.writes(bytes([number]) * MSS)
+        talk.hears("A", 1 + number * MSS)
+    cc = talk.connection.sender.cc
+    for number in (2, 4, 6, 8, 10):
+        talk.says("AE", 1, 1 + number * MSS)
+    assert cc.ssthresh == 5 * MSS
+    talk.writes(b"n" * 2 * MSS)
+    talk.hears("AC", 1 + 10 * MSS)
+    talk.hears("A", 1 + 11 * MSS)
+    talk.says("AE", 1, 1 + 10 * MSS, b"y")  # it left before CWR came
+    assert cc.ssthresh == 5 * MSS
+    talk.says("AE", 2, 1 + 12 * MSS)  # and this is another mark
+    assert cc.ssthresh < 5 * MSS
+
+
+def test_an_echo_on_the_acknowledgement_of_everything_halves_what_was_in_flight() -> None:
+    talk = Talk.established(ecn=True)
+    for number in range(10):
+        talk.writes(bytes([number]) * MSS)
+        talk.hears("A", 1 + number * MSS)
+    talk.says("AE", 1, 1 + 10 * MSS)
+    assert talk.connection.sender.cc.ssthresh == 5 * MSS

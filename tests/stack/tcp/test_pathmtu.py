@@ -111,6 +111,33 @@ async def test_a_path_that_took_such_packets_is_believed_only_when_they_are_lost
     assert max(sizes(peer)) <= 1400
 
 
+async def test_a_path_is_known_even_after_all_sequence_numbers_were_used(peer: Peer) -> None:
+    """4 GiB later SND.UNA stands where it began."""
+    flow, _ = peer.established(User())
+    flow.connection.sender.base = 1 << 32
+    flow.write(bytes(4000))
+    sent = peer.heard()
+    too_big(peer, sent[0], 1400)
+    peer.silent()
+
+
+async def test_a_claim_about_what_passed_is_forgotten(peer: Peer) -> None:
+    """RFC 5927, section 7.2: or it would be believed at the next loss of anything, hours later."""
+    flow, isn = peer.established(User())
+    flow.write(bytes(8000))
+    peer.heard()
+    peer.says("A", PEER_ISN + 1, isn + 1 + 8000)
+    flow.write(bytes(4000))
+    sent = peer.heard()
+    too_big(peer, sent[0], 1400)
+    peer.says("A", PEER_ISN + 1, isn + 1 + 12000)
+    flow.write(bytes(4000))
+    peer.heard()
+    flow.handle_timeout(flow.next_timeout())
+    flow.handle_timeout(flow.next_timeout())
+    assert max(sizes(peer)) == 1500
+
+
 async def test_a_claim_about_what_is_not_in_flight_is_not_believed(peer: Peer) -> None:
     flow, isn = peer.established(User())
     flow.write(bytes(2000))

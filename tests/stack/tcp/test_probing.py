@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
+from netbridge.stack.tcp.segment import ACK
+from netbridge.stack.tcp.seq import MASK
 
-from .conversation import OUR_ISN, Talk
+from .conversation import OUR_ISN, PEER_ISN, Talk
 
 
 def test_a_window_probe_after_news_that_were_lost_is_no_keepalive() -> None:
@@ -226,3 +228,24 @@ def test_a_window_that_closes_in_the_midst_of_a_recovery_leaves_no_crumb_of_a_co
     talk.says("A", 1, 2001, window=10_000)  # the rest had arrived; only its news was lost
     talk.writes(b"z" * 1500)
     talk.hears("A", 2001, 1)
+
+
+def test_a_window_that_closes_while_a_copy_waits_for_the_link_is_probed() -> None:
+    """The retransmission timer expired, but the link had no room; now the copy may not leave, and nothing else would
+    ever ask whether the window opened again.
+    """
+    talk = Talk.established(sack=True)
+    connection = talk.connection
+    talk.writes(b"x" * 1000)
+    talk.hears("A", 1)
+    talk.now = connection.sender.deadline
+    connection.handle_timeout(talk.now)
+    assert not connection.transmit(talk.now, 0)
+    connection.receive(
+        (PEER_ISN + 1) & MASK, (OUR_ISN + 1) & MASK, ACK, 0, memoryview(b""), None, talk.now,
+    )  # fmt: skip
+    assert not connection.transmit(talk.now, 0)
+    talk.passes(2.0)
+    talk.hears("A", 0)
+    talk.says("A", 1, 1)  # the news of the opening was lost: this answers the probe
+    talk.hears("A", 1, data=b"x" * 1000)

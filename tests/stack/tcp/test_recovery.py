@@ -271,9 +271,9 @@ CWR = 0x80
 def test_an_echo_halves_the_window_once_a_round_trip_and_is_confirmed() -> None:
     talk = sending(10)
     sender = talk.connection.sender
-    sender.ece(talk.now)
+    sender.ece(sender.flight, talk.now)
     assert cwnd(talk) == 5 * MSS
-    sender.ece(talk.now)
+    sender.ece(sender.flight, talk.now)
     assert cwnd(talk) == 5 * MSS
     talk.writes(bytes(4 * MSS))
     talk.silent()
@@ -281,16 +281,16 @@ def test_an_echo_halves_the_window_once_a_round_trip_and_is_confirmed() -> None:
     flags = [segment.flags & CWR for segment in talk._out]
     assert flags == [CWR, 0, 0]  # of the new data only the first
     talk._out.clear()
-    sender.ece(talk.now)  # still of the same window
+    sender.ece(sender.flight, talk.now)  # still of the same window
     assert cwnd(talk) >= 5 * MSS
     talk.says("A", 1, 11_001)
-    sender.ece(talk.now)
+    sender.ece(sender.flight, talk.now)
     assert cwnd(talk) < 5 * MSS
 
 
 def test_a_loss_in_the_window_of_an_echo_is_the_same_congestion() -> None:
     talk = sending(10)
-    talk.connection.sender.ece(talk.now)
+    talk.connection.sender.ece(talk.connection.sender.flight, talk.now)
     talk.passes(RTT)
     talk.says("A", 1, 1, sacks=[(1001, 5001)])
     talk.hears("A", 1, data=part(0))
