@@ -11,10 +11,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from netbridge.stack.link.base import LinkError
+
 from ..back.listening import listen as opened
 from ..errors import BridgeError
 from .carriers import Visit
-from .channel import FLUSH, Channel, StreamChannel, broken
+from .channel import FLUSH, Channel, ProofError, StreamChannel, broken
 from .credentials import Credentials, fingerprint
 from .place import Place
 from .proof import TIMEOUT
@@ -51,7 +53,33 @@ async def connect(place: Place, credentials: Credentials) -> Channel:
         )  # fmt: skip
     except OSError as error:
         raise broken(error) from error
-    return StreamChannel(reader, writer, str(place), certificate(writer.get_extra_info("ssl_object")))
+    binding = certificate(writer.get_extra_info("ssl_object"))
+    return TlsChannel(reader, writer, str(place), binding, certified=credentials.certified)
+
+
+class TlsChannel(StreamChannel):
+    """The connecting end's. With TLS 1.3 it is done before the other end has judged its certificate, and asyncio's TLS
+    hangs up without the alert that would tell the verdict.
+    """
+
+    def __init__(self, *args: Any, certified: bool) -> None:
+        super().__init__(*args)
+        self._certified = certified
+        self._heard = False
+
+    async def take(self, size: int) -> bytes:
+        data = await super().take(size)
+        if not data and not self._heard:
+            raise hung_up(certified=self._certified)
+        self._heard = True
+        return data
+
+
+def hung_up(*, certified: bool) -> LinkError:
+    """What to say of an end that hangs up right after TLS."""
+    if certified:
+        return ProofError("the other end hung up right after TLS: it does not seem to accept this end's certificate")
+    return LinkError("the other end hung up right after TLS: it may want a certificate, or be no link")
 
 
 def certificate(connection: Any) -> bytes:
@@ -69,6 +97,8 @@ async def secured(connection: socket.socket, context: ssl.SSLContext) -> Streams
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol, connection, ssl=context, ssl_handshake_timeout=TIMEOUT, ssl_shutdown_timeout=FLUSH,
         )  # fmt: skip
+    except (ConnectionError, ssl.SSLEOFError) as error:
+        raise LinkError("the other end hung up during TLS: it may not accept this end's certificate") from error
     except OSError as error:
         raise broken(error) from error
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -23,7 +23,7 @@ from .channel import FLUSH, Channel, Held, broken, end
 from .credentials import Credentials
 from .place import Place
 from .proof import TIMEOUT
-from .tls import accepting, certificate, secured, url
+from .tls import accepting, certificate, hung_up, secured, url
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -195,6 +195,8 @@ async def connect(place: Place, credentials: Credentials) -> Channel:
                         ) from error
     except exceptions.WebSocketException as error:
         cause = error.__cause__
+        if isinstance(cause, EOFError):
+            raise hung_up(certified=credentials.certified) from error
         raise (broken(cause) if isinstance(cause, OSError) else LinkError(f"no WebSocket: {error}")) from error
     shown = connection.transport.get_extra_info("ssl_object")
     return ConnectedSocket(connection, str(place), certificate(shown))
