@@ -248,8 +248,7 @@ async def _side(
             )
         from netbridge.bridge.joint.tunnel import TunSide
 
-        made = TunSide(tun, route or (), mtu=_mtu(place, mtu))
-        ends.callback(made.close)
+        made = await ends.enter_async_context(TunSide(tun, route or (), mtu=_mtu(place, mtu)))
         from netbridge.bridge.joint.sides import EXIT
 
         _tell(f"{made.tun.name} leads through the link to {', '.join(route or ()) or 'nothing yet (see --route)'};"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 
@@ -48,12 +49,20 @@ class EntranceDoor:
         try:
             _, there = await by_name(entrance, host, lambda address: entrance.create_connection(End, address, port))
         except (OSError, ValueError) as error:
-            raise BeyondError(host, port, getattr(error, "strerror", None) or str(error), _name(error)) from error
+            raise BeyondError(host, port, _why(error), _name(error)) from error
         if visitor.lost:
             there.fail("")
             return
         reached()
         join(visitor, there)
+
+
+def _why(error: Exception) -> str:
+    """As a program of the exit's host would be told."""
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:1].upper() + text[1:]
 
 
 def _name(error: Exception) -> str:

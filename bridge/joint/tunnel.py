@@ -10,6 +10,7 @@ import asyncio
 import errno
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Self
 
 from netbridge.stack.errors import WireError
 from netbridge.stack.link.base import Link, LinkError
@@ -29,26 +30,36 @@ SMALL = 256
 
 
 class TunSide(Side):
-    """Open it with the event loop running; close it at the end."""
+    """An async context manager, as which it makes the device, with addresses and routes, and lets go of it."""
 
     role = Role.ENTRANCE
     sessions = 1
+    tun: TunLink
 
     def __init__(self, name: str, routes: Sequence[str], *, mtu: int) -> None:
-        """Make the device, its addresses and routes. Raises BridgeError."""
-        networks = _networks(routes)
+        """Raises UsageError for routes that make no sense."""
+        self._name = name
+        self._networks = _networks(routes)
+        self._mtu = mtu
         self._lost: asyncio.Future[Exception | None] | None = None
         self._far: Link | None = None
-        self.tun: TunLink = tunside.join(name, tunside.interfaces(JOINT.stack), mtu=mtu)
-        try:
-            _route(self.tun.name, networks)
-        except BaseException:
-            self.tun.close()
-            raise
-        self.tun.start(_FromTun(self))
 
-    def close(self) -> None:
-        """Let go of the device."""
+    async def __aenter__(self) -> Self:
+        """Raises BridgeError."""
+        self.tun = await asyncio.to_thread(self._make)  # pyroute2 runs an event loop of its own
+        self.tun.start(_FromTun(self))
+        return self
+
+    def _make(self) -> TunLink:
+        tun, _ = tunside.join(self._name, tunside.interfaces(JOINT.stack), mtu=self._mtu)
+        try:
+            _route(tun.name, self._networks)
+        except BaseException:
+            tun.close()
+            raise
+        return tun
+
+    async def __aexit__(self, *_: object) -> None:
         self.tun.close()
 
     async def run(self, link: CarriedLink) -> None:

@@ -25,7 +25,6 @@ from netbridge.bridge.joint.proof import (
     prove_listening,
 )
 from netbridge.stack.link import LinkError
-
 from tests.bridge.joint.ends import HERE, KEY, OTHER_KEY, desk, joined, man_in_the_middle, pair
 
 
@@ -145,12 +144,12 @@ async def test_an_echo() -> None:
     await mirror.close()
 
 
-@pytest.mark.parametrize("said", [b"", MAGIC, Hello(Side.CONNECTS, True, bytes(32)).emit()], ids=["none", "some", "hello"])
+@pytest.mark.parametrize("said", [b"", MAGIC, Hello(Side.CONNECTS, True, bytes(32)).emit()], ids=["0", "8", "48"])
 async def test_silence_ends_in_time(said: bytes) -> None:
     silent, listens = await pair()
     if said:
         await silent.give(said)
-    with pytest.raises(LinkError, match="did not prove who it is within 0.2 s"):
+    with pytest.raises(LinkError, match="did not prove who it is within"):
         await prove_listening(listens, KEY, lambda: True, timeout=0.2)
     await silent.close()
     await listens.close()

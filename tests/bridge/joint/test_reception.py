@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,7 +21,6 @@ from netbridge.bridge.joint.channel import ProofError
 from netbridge.bridge.joint.credentials import Credentials
 from netbridge.bridge.joint.place import parse
 from netbridge.stack.link import LinkError
-
 from tests.bridge.joint.ends import HERE, KEY, OTHER_KEY, desk, joined
 
 CREDENTIALS = Credentials(KEY)
@@ -127,12 +126,12 @@ class Authority:
 
     def _signed(self, name: str, key: ec.EllipticCurvePrivateKey, *, authority: bool = False) -> x509.Certificate:
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         made = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])).issuer_name(issuer)
             .public_key(key.public_key()).serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HERE))]), critical=False)
         )  # fmt: skip
