@@ -160,7 +160,7 @@ def connect(
     place: str, /, *, exit: Exit = False, entrance: Entrance = False, psk: Psk = None, cert: Cert = None,
     key: Key = None, ca: Ca = None, route: Route = None, allow: Allow = None, deny: Deny = None,
     forward: Forward = None, socks: Socks = None, tun: Tun = None, mtu: Mtu = None,
-    command: Annotated[str, Parameter(name="--command", help=(
+    there: Annotated[str, Parameter(name="--command", help=(
         "What ssh:// runs over there (default `netbridge link listen stdio:`, as exit or entrance)."
     ))] = "",
 ) -> int:
@@ -177,7 +177,7 @@ def connect(
     if exit and entrance:
         raise _both()
     where = places.parse(place, "connect")
-    if command and where.scheme != "ssh":
+    if there and where.scheme != "ssh":
         raise UsageError("--command is of ssh:// alone.", "Elsewhere nothing is run.", "Leave it out.")
     credentials = _credentials(where, psk, cert, key, ca)
 
@@ -190,8 +190,8 @@ def connect(
                 ends, where, is_exit=exit, route=route, allow=allow, deny=deny, forward=forward, socks=socks,
                 tun=tun, mtu=mtu, sessions=1,
             )
-            there = command or f"{COMMAND} {'--entrance' if exit else '--exit'}"
-            await Connecting(where, side, credentials, _tell, mtu=_mtu(where, mtu), command=there).run()
+            command = there or " ".join((*COMMAND, "--entrance" if exit else "--exit"))
+            await Connecting(where, side, credentials, _tell, mtu=_mtu(where, mtu), command=command).run()
 
     _until_signal(run)
     return 0

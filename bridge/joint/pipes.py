@@ -26,7 +26,7 @@ from .credentials import Credentials
 from .place import Place
 from .tls import LIMIT
 
-COMMAND = "netbridge link listen stdio:"
+COMMAND = ("netbridge", "link", "listen", "stdio:")
 """What ssh runs on the other machine."""
 UCRED = struct.Struct("=iII")
 
@@ -197,7 +197,7 @@ async def connect_ssh(place: Place, command: str) -> SshChannel:
     """See `carriers.connect`: through the system's ssh, with its settings, keys and known hosts."""
     port = ["-p", str(place.port)] if place.port else []
     user = ["-l", place.user] if place.user else []
-    words: list[Any] = ["ssh", "-T", *port, *user, "--", place.host, command or COMMAND]
+    words: list[Any] = ["ssh", "-T", *port, *user, "--", place.host, command]
     try:
         process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE, limit=LIMIT,
                                                        start_new_session=True)  # ctrl-c is ours

@@ -1,5 +1,5 @@
-"""deploy/kubernetes: valid by Kubernetes' own schemas, locked down, and true to the program: its arguments run, its probes
-and its Service's port are answered.
+"""deploy/kubernetes: valid by Kubernetes' own schemas, locked down, and true to the program: its arguments run, and what
+its probes and its Service ask is answered.
 """
 
 from __future__ import annotations
