@@ -1,4 +1,4 @@
-"""deploy/kubernetes: valid by Kubernetes' own schemas, locked down, and true to the program: its arguments run, and what
+"""deploy/kubernetes: valid by Kubernetes' own schemas, locked down, true to the program: its arguments run, and what
 its probes and its Service ask is answered.
 """
 

@@ -86,8 +86,8 @@ def parse_netbridge(words: list[str]) -> None:
             parse_forward(place)
     elif name == "socks" and "listen" in bound.arguments:
         parse_listen(bound.arguments["listen"])
-    elif name in {"listen", "connect"} and "place" in bound.arguments:
-        parse_place(bound.arguments["place"], name)
+    elif name == "listen" or (name == "connect" and "place" in bound.arguments):
+        parse_place(bound.arguments["place"], "listen" if name == "listen" else "connect")
     elif name == "install" and "words" in inspect.signature(function).parameters:
         job(bound.arguments["words"], helper_user())
 
