@@ -89,6 +89,9 @@ app.command("netbridge.cli.sshconfig:app", name="ssh-config", help="Make `ssh NA
 _command("status:down", "down [TARGET | --all]", "Stop running bridges and wait until they are gone.")
 app.command("netbridge.cli.service:app", name="service", help="Let the system's service manager keep a bridge running.")
 app.command("netbridge.cli.stack:app", name="stack", help="Use the user-space TCP/IP stack alone.")
+app.command("netbridge.cli.link:app", name="link", help=(
+    "Join two machines: what is reached from one is reached from the other."
+))
 app.command("netbridge.cli.config:app", name="config", help="Show the settings and where they come from.")
 _command(
     "completion:completion", "completion SHELL", "Print what completes netbridge's command line in a shell.",

@@ -7,9 +7,10 @@ import errno
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from ..errors import BridgeError, NotPermittedError
-from .door import BackError, Door
+from .door import BackError
 from .ends import End
 from .service import is_host
 from .socks import SUCCEEDED, Handshake, failure, reply
@@ -20,6 +21,13 @@ NO_LINGER = struct.pack("ii", 1, 0)
 BACKLOG = 128
 
 Tell = Callable[[str], None]
+
+
+class Way(Protocol):
+    """What leads clients to their places: a `Door`, or whatever else can."""
+
+    async def enter(self, visitor: End, host: str, port: int, reached: Callable[[], None] = ..., /) -> None:
+        """Join a transport to a place; `reached` is called before any of its bytes. Raises BridgeError."""
 
 
 def listen(addresses: Sequence[str], port: int) -> list[socket.socket]:
@@ -165,7 +173,7 @@ class SocksVisitor(Visitor):
 class Listener:
     """Listening sockets and their clients. `tell` is given one line for each client that could not be served."""
 
-    def __init__(self, door: Door, tell: Tell) -> None:
+    def __init__(self, door: Way, tell: Tell) -> None:
         self.door = door
         self.tell = tell
         self.visitors: set[Visitor] = set()

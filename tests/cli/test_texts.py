@@ -21,7 +21,7 @@ FAILURES = {
     name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.BridgeError)
 }
 COMMAND = re.compile(r"`(?:sudo )?netbridge ([^`]*)`")
-NAMES = "up|down|status|list|doctor|trace|capture|connect|forward|socks|service|ssh-config|config|completion"
+NAMES = "up|down|status|list|doctor|trace|capture|connect|forward|socks|service|ssh-config|config|completion|link"
 BARE = re.compile(rf"(?<![`\w/.-])(?<!`sudo )netbridge (?:{NAMES})\b")
 
 

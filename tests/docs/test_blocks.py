@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from netbridge.bridge.back.places import parse_forward, parse_listen
+from netbridge.bridge.joint.place import parse as parse_place
 from netbridge.bridge.options import Options, key_of
 from netbridge.bridge.transport.target import parse_target
 from netbridge.bridge.user import helper_user
@@ -28,7 +29,7 @@ from netbridge.cli.up import gathered, joined
 
 from .blocks import COMMANDS, DATA, MARKS, ROOT, Block, blocks, documents, marked
 
-OTHERS = {"docker"}
+OTHERS = {"docker", "kubectl"}
 """Programs of others in blocks that are only parsed; whose words they are is not ours to test."""
 
 
@@ -85,6 +86,8 @@ def parse_netbridge(words: list[str]) -> None:
             parse_forward(place)
     elif name == "socks" and "listen" in bound.arguments:
         parse_listen(bound.arguments["listen"])
+    elif name == "listen" or (name == "connect" and "place" in bound.arguments):
+        parse_place(bound.arguments["place"], "listen" if name == "listen" else "connect")
     elif name == "install" and "words" in inspect.signature(function).parameters:
         job(bound.arguments["words"], helper_user())
 
