@@ -35,10 +35,8 @@ BY_EVERY_SSH = {"test_applications", "test_failures", "test_bulk"}
 they run over one SSH and in the sandbox; with NETBRIDGE_TEST_ALL set they run over both."""
 ALONE = {
     "test_attacks", "test_attacks_tcp", "test_bulk", "test_errno", "test_far_codespace", "test_hardship",
-    "test_icmp_attacks", "test_icmp_errors", "test_known_failures", "test_known_failures_lasting",
-    "test_known_failures_names", "test_load", "test_names", "test_overlap",
-    "test_path_tools", "test_resume", "test_routes_live", "test_soak", "test_tcp_rules", "test_udp_crowd",
-    "test_udp_drops",
+    "test_icmp_attacks", "test_icmp_errors", "test_known_failures", "test_known_failures_lasting", "test_load",
+    "test_path_tools", "test_routes_live", "test_soak", "test_tcp_rules", "test_udp_crowd", "test_udp_drops",
 }  # fmt: skip
 """Modules that measure times or rates, or load the machine: no other test runs beside them (marker `alone`)."""
 CONTROL = "laptop"
