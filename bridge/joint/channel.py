@@ -115,6 +115,11 @@ async def end(reader: Reader, writer: Writer) -> None:
         transport_of(writer).abort()
 
 
+def words(error: LinkError) -> str:
+    """An error without its number."""
+    return error.strerror or str(error)
+
+
 def broken(error: OSError) -> LinkError:
     """The carrier's error, before there is a link, in words."""
     if not isinstance(error, ssl.SSLError):

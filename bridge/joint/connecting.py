@@ -12,7 +12,7 @@ from netbridge.stack.link.carried import CarriedLink
 from ..errors import BridgeError, NotPermittedError, TargetUnreachableError
 from ..reconnect import Reconnect, waits
 from .carriers import connect
-from .channel import Channel, ProofError
+from .channel import Channel, ProofError, words
 from .credentials import Credentials
 from .place import Place
 from .proof import prove_connecting
@@ -49,7 +49,7 @@ class Connecting:
             try:
                 await self._side.run(link)
             except LinkError as error:
-                self._tell(f"the link is lost: {error}")
+                self._tell(f"the link is lost: {words(error)}")
             finally:
                 await channel.close()
             if loop.time() - began < SHORT:

@@ -9,7 +9,7 @@ from netbridge.stack.link.base import LinkError
 
 from .admission import Admission, Calm
 from .carriers import Opening
-from .channel import Channel, in_time
+from .channel import Channel, in_time, words
 from .credentials import Credentials
 from .proof import TIMEOUT, prove_listening
 from .sides import Side
@@ -56,7 +56,7 @@ class Reception:
             try:
                 await self._side.run(link)
             except LinkError as error:
-                self._tell(f"{channel.who} left: {error}")
+                self._tell(f"{channel.who} left: {words(error)}")
         finally:
             ticket.leave()
             self.left.set()

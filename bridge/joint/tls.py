@@ -158,6 +158,7 @@ def _served(serving: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
 def shown(address: tuple[Any, ...]) -> str:
     """Address and port of a socket, as in a URL."""
     host, port = address[:2]
+    host = host.removeprefix("::ffff:") if "." in host else host  # IPv4 on a socket of both versions
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
