@@ -41,7 +41,7 @@ async def start_tls(
     server_side: bool = False, server_hostname: str | None = None, ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None, early: bytes = b"",
 ) -> asyncio.Transport:  # fmt: skip
-    """Begin TLS on a connection that is open; as the event loop's method of that name. `early`: what came of it already.
+    """Begin TLS on a connection that is open; as the event loop's method of that name. `early`: what it brought before.
 
     Returns the transport to be used from now on. Raises ssl.SSLError, or another OSError when the connection ends in
     the handshake; it is closed then, as it is when this is cancelled.
