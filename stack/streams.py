@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,7 +21,18 @@ class _Loop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.start_tls = start_tls
+
+    async def start_tls(
+        self, transport: asyncio.Transport, protocol: asyncio.StreamReaderProtocol, context: ssl.SSLContext,
+        **more: Any,
+    ) -> asyncio.Transport:  # fmt: skip
+        """What the reader holds unread is TLS's. Left there, as asyncio leaves it, it would pass for what the peer said
+        in TLS: anybody on the way could answer what TLS was to protect.
+        """
+        held = cast("Any", protocol)._stream_reader._buffer
+        early = bytes(held)
+        held.clear()
+        return await start_tls(transport, protocol, context, early=early, **more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)

@@ -11,6 +11,8 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from typing import Any, cast
 
+from .tcp.streams import fill
+
 
 def tls_protocol(
     loop: asyncio.AbstractEventLoop, protocol: asyncio.BaseProtocol, context: ssl.SSLContext | None, *,
@@ -37,9 +39,9 @@ def app_transport(protocol: SSLProtocol) -> asyncio.Transport:
 async def start_tls(
     transport: asyncio.Transport, protocol: asyncio.BaseProtocol, context: ssl.SSLContext, *,
     server_side: bool = False, server_hostname: str | None = None, ssl_handshake_timeout: float | None = None,
-    ssl_shutdown_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None, early: bytes = b"",
 ) -> asyncio.Transport:  # fmt: skip
-    """Begin TLS on a connection that is open; as the event loop's method of that name.
+    """Begin TLS on a connection that is open; as the event loop's method of that name. `early`: what it brought before.
 
     Returns the transport to be used from now on. Raises ssl.SSLError, or another OSError when the connection ends in
     the handshake; it is closed then, as it is when this is cancelled.
@@ -56,15 +58,23 @@ async def start_tls(
     transport.pause_reading()  # what comes now is TLS's
     transport.set_protocol(tls)
     made = loop.call_soon(tls.connection_made, transport)
+    fed = loop.call_soon(_feed, tls, early)
     resumed = loop.call_soon(transport.resume_reading)
     try:
         await waiter
     except BaseException:
         transport.close()
         made.cancel()
+        fed.cancel()
         resumed.cancel()
         raise
     return above
+
+
+def _feed(tls: SSLProtocol, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[fill(tls, view) :]
 
 
 def checked(context: ssl.SSLContext | bool | None, server_hostname: str | None) -> ssl.SSLContext | bool | None:

@@ -89,7 +89,7 @@ class TcpTransport(asyncio.Transport):
         while taken < size and not self._paused:
             protocol = self._protocol  # may be another one by the next turn: TLS can begin in the midst
             if isinstance(protocol, asyncio.BufferedProtocol):
-                taken += _fill(protocol, data[taken:])
+                taken += fill(protocol, data[taken:])
             else:
                 assert isinstance(protocol, asyncio.Protocol)
                 protocol.data_received(bytes(data[taken:]))
@@ -233,7 +233,7 @@ def _numbered(error: OSError | None) -> OSError | None:
     return OSError(number, str(error))  # which makes it of that kind again
 
 
-def _fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> int:
+def fill(protocol: asyncio.BufferedProtocol, data: memoryview) -> int:
     """Put what fits into the protocol's own buffer; the bytes taken."""
     buffer = memoryview(protocol.get_buffer(len(data)))
     count = min(len(buffer), len(data))

@@ -275,3 +275,44 @@ async def test_arguments_that_make_no_sense(stacks: Stacks) -> None:
     with pytest.raises(ValueError, match="positive"):
         await stack.open_connection("10.0.0.2", 80, ssl=True, ssl_handshake_timeout=-1)
     assert not stack.tcp.flows
+
+
+async def test_what_was_said_before_tls_does_not_pass_for_what_was_said_in_it(stacks: Stacks) -> None:
+    """Whoever is on the way could send it: the answer to a request that TLS was to protect."""
+    accepted = Accepted()
+    server = await stacks.serve(accepted)
+    reader, writer = await stacks.connect()
+    _, far_writer = await accepted.one()
+    far_writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while not reader._buffer:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    far = asyncio.ensure_future(far_writer.start_tls(contexts()[0]))
+    with pytest.raises(ssl.SSLError):
+        async with asyncio.timeout(PATIENCE):
+            await writer.start_tls(contexts()[1], server_hostname=NAME)
+    assert b"200" not in bytes(reader._buffer)  # type: ignore[attr-defined]
+    with pytest.raises(OSError):
+        await far
+    writer.close()
+    server.close()
+
+
+async def test_a_hello_that_came_early_is_heard(stacks: Stacks) -> None:
+    """The client did not wait for the server's word that TLS may begin."""
+    accepted = Accepted()
+    server = await stacks.serve(accepted)
+    reader, writer = await stacks.connect()
+    far_reader, far_writer = await accepted.one()
+    upgrading = asyncio.ensure_future(writer.start_tls(contexts()[1], server_hostname=NAME))
+    while not far_reader._buffer:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE):
+        await far_writer.start_tls(contexts()[0])
+        await upgrading
+        writer.write(b"hello")
+        assert await far_reader.readexactly(5) == b"hello"
+        far_writer.write(b"yes")
+        assert await reader.readexactly(3) == b"yes"
+    writer.close()
+    far_writer.close()
+    server.close()
