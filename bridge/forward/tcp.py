@@ -82,7 +82,7 @@ def link_tcp(limits: Limits) -> TcpConfig:
     long dead: its kernel answers with a reset. Timestamps and ECN would tell nothing that one hop does not.
     """
     return TcpConfig(
-        timestamps=False, ecn=False, quick_acks=0,
+        timestamps=False, ecn=False, quick_acks=0, send_budget=0,
         congestion=Unlimited, min_rto=0.5, longest_persist=5.0, persist_retries=180, time_wait=1.0,
         syn_retries=4, orphan=limits.tcp_orphan_timeout, keepalive=limits.tcp_keepalive,
         max_receive_window=limits.unread_per_flow, receive_budget=limits.unread_in_all,

@@ -13,6 +13,9 @@ LEAST_USER_TIMEOUT, MOST_USER_TIMEOUT = 100.0, 3600.0
 """What a peer may make of the user timeout: RFC 9293's least R2, and an hour, as it holds our memory so long (RFC 5482,
 section 3.1: L_LIMIT and U_LIMIT)."""
 
+SEND_FLOOR = 64 * 1024
+"""Bytes that a connection may always have in flight: one super-segment. Whatever others hold, it goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class TcpConfig:
@@ -25,6 +28,10 @@ class TcpConfig:
     """16 MiB: fills 1.3 Gbit/s at 100 ms, and is all that `wscale` can show."""
     receive_budget: int = 96 * 1024 * 1024
     """Unread bytes of all connections together above which no window is opened further. One alone may have a fifth."""
+    send_budget: int = 96 * 1024 * 1024
+    """Bytes that all connections together hold, written and not acknowledged, above which each has no more than
+    `SEND_FLOOR` in flight and its writers wait; 0: nobody counts. A forwarder reads only what it can send, and needs no
+    such thing."""
     wscale: int = 8
     """Our window shift."""
     sack: bool = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from .config import SEND_FLOOR
 from .connection import Connection
 from .output import HeaderWriter, largest_payload
 from .segment import DEFAULT_MSS_V4, DEFAULT_MSS_V6
@@ -35,7 +36,7 @@ class Flow:
     """
 
     __slots__ = (
-        "_claimed", "_tcp", "_user", "_waiting", "connection", "dirty", "key", "local", "remote", "room_opened",
+        "_claimed", "_tcp", "_user", "_waiting", "connection", "dirty", "held", "key", "local", "remote", "room_opened",
         "scheduled", "writer",
     )  # fmt: skip
 
@@ -51,6 +52,8 @@ class Flow:
         """The path's MTU as ICMP claims it, and the position of what it says did not pass; None unless that is still to
         be believed.
         """
+        self.held = 0
+        """Bytes of `Table.sending` that are this flow's."""
         self.room_opened = False
         self.scheduled = inf
         self.key = key
@@ -101,6 +104,11 @@ class Flow:
     def over(self) -> bool:
         """Whether the peer is gone, whatever the user has not taken yet."""
         return self.connection.state is State.CLOSED
+
+    @property
+    def crowded(self) -> bool:
+        """Whether all connections together hold so much to be sent that a writer should wait."""
+        return self._tcp.crowded
 
     def write(self, data: bytes) -> None:
         """Send data (kept by reference until acknowledged)."""
@@ -205,15 +213,33 @@ class Flow:
         link = tcp.stack.link
         # While others wait for the link, new data joins the queue behind them.
         ready = link.ready and not tcp.waiting
-        self.send_turn(now, QUANTUM if ready else 0)
-        while self.connection.wants_to_send:
+        self.send_turn(now, QUANTUM if ready and not self._held_back else 0)
+        while self.connection.wants_to_send and not self._held_back:
             if not ready or not link.ready:
                 if not self._waiting:
                     self._waiting = True
                     tcp.waiting.append(self)
                 break
             self.send_turn(now, QUANTUM)
+        self._count()
         tcp.stack.timers.update(self)
+
+    @property
+    def _held_back(self) -> bool:
+        """Whether new data waits because all connections together hold too much; an acknowledgement goes on with it."""
+        if not self._tcp.crowded:
+            return False
+        sender = self.connection.sender
+        return sender.flight > SEND_FLOOR and not sender.retransmit_now
+
+    def _count(self) -> None:
+        """Keep `Table.sending` true."""
+        tcp = self._tcp
+        if tcp.send_budget and tcp.flows.get(self.key) is self:
+            sender = self.connection.sender
+            held = sender.queued + ((sender.nxt - sender.una) & MASK)
+            tcp.sending += held - self.held
+            self.held = held
 
     def send_turn(self, now: float, quantum: int) -> None:
         """One turn of the pump."""
@@ -237,12 +263,14 @@ class Flow:
         """This flow, popped from the queue, sends; then it waits for another turn, or asks its user for more."""
         tcp = self._tcp
         self._waiting = False
-        self.send_turn(now, QUANTUM)
-        if self.connection.wants_to_send:
+        if not self._held_back:
+            self.send_turn(now, QUANTUM)
+        if self.connection.wants_to_send and not self._held_back:
             self._waiting = True
             tcp.waiting.append(self)
             return
         self.tell_room()
+        self._count()
         tcp.stack.timers.update(self)
 
     def burst_ended(self) -> None:

@@ -170,7 +170,8 @@ class TcpTransport(asyncio.Transport):
         self._maybe_pause()
 
     def _maybe_pause(self) -> None:
-        if not self._writing_paused and self._live.queued > self._high:
+        queued = self._live.queued
+        if not self._writing_paused and (queued > self._high or (queued > self._low and self._live.crowded)):
             self._writing_paused = True
             self._protocol.pause_writing()
 

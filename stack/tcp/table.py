@@ -25,6 +25,9 @@ class Table:
         self.config = config
         self.counters = TcpCounters()
         self.budget = Budget(config.receive_budget)
+        self.send_budget = config.send_budget
+        self.sending = 0
+        """Bytes that all connections hold, written and not acknowledged, if `send_budget` asks for it."""
         self.challenges = ChallengeLimit(config.challenge_limit)
         self.isn = IsnGenerator()
         self.paths = PathMtus()
@@ -44,10 +47,17 @@ class Table:
         """The connection is over."""
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
+            self.sending -= flow.held
+            flow.held = 0
             self.counters.closed += 1
             self.counters.retransmitted += flow.connection.sender.retransmitted
             if error is not None:
                 self.counters.failed += 1
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more is held to be sent than should be."""
+        return self.sending > self.send_budget > 0
 
     def broke(self, flow: Flow, error: Exception) -> None:
         """A callback of the flow's user raised: that flow is reset, and no other suffers."""

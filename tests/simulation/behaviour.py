@@ -85,6 +85,15 @@ def crowd(random: Random) -> Trial:
     return replace(some_trial(random), habits=habits, offload=True, mtu=random.choice((1500, 65_535)))
 
 
+def sharing(random: Random) -> Trial:
+    """More is written at once than all connections together may hold, and some of it is lost."""
+    habits = tuple((Habit(random.randrange(70_000, 200_000), all_at_once=True), Habit(1)) for _ in range(4))
+    trial = replace(some_trial(random), habits=habits)
+    left = replace(trial.left, send_budget=random.choice((1, 100_000)))
+    faults = Faults(delay=random.choice((0.0, 0.02)), loss=random.choice((0.0, 0.02)))
+    return over(replace(trial, left=left), faults)
+
+
 def one_port(random: Random) -> Trial:
     """The same ports again and again, while packets of the last connection are still on their way for seconds."""
     habits = tuple(

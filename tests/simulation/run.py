@@ -155,7 +155,7 @@ def _check_stacks(network: Network, trial: Trial, seconds: float) -> Outcome:
         assert not tcp.requests
         assert not tcp.waiting
         assert not any(listener.half_open for listener in tcp.listeners.values())
-        assert (tcp.budget.used, tcp.budget.widened) == (0, 0)
+        assert (tcp.budget.used, tcp.budget.widened, tcp.sending) == (0, 0, 0)
         assert len(stack.timers) == 0
     useful = sum(one.size + other.size for one, other in trial.habits)
     counters = [stack.tcp.counters for stack in (network.left, network.right)]

@@ -68,7 +68,7 @@ SCENARIOS: dict[str, Scenario] = {
         paths.clean, paths.super_segments, paths.loss, paths.reorder, paths.duplicate, paths.corrupt, paths.narrow,
         paths.outage, paths.freeze, paths.gone, paths.path_mtu, paths.marked,
         behaviour.stall, behaviour.half_close, behaviour.abort, behaviour.crossing, behaviour.silence, behaviour.poor,
-        behaviour.crowd, behaviour.one_port,
+        behaviour.crowd, behaviour.sharing, behaviour.one_port,
         everything, anything,
     )
 }  # fmt: skip
