@@ -94,10 +94,9 @@ async def test_closing_is_told_once() -> None:
         one.close()
         one.close()
         one.send(NO_OFFLOAD, PACKET)
-        await asyncio.sleep(0.01)
+        await until(lambda: user.lost and not one._tasks)
         assert user.lost == [None]
         assert one.dropped == 1
-        assert not one._tasks
 
 
 async def test_the_buffer_is_bounded_and_says_when_it_has_room() -> None:

@@ -115,7 +115,6 @@ async def test_two_stacks_over_a_path_that_corrupts() -> None:
     faults = Faults(corrupt=0.06, delay=0.001)
     stacks = await transfer(QUICK, version=4, offload=False, size=1_000_000, faults=faults)
     assert any(stack.tcp.counters.bad_checksum for stack in stacks)
-    assert any(stack.counters.malformed for stack in stacks)
 
 
 @pytest.mark.parametrize("version", [4, 6])
