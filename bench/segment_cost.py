@@ -106,7 +106,7 @@ def once() -> dict[str, float]:
         def closed(self, error: OSError | None) -> None: ...
 
     known = {field.name for field in dataclasses.fields(TcpConfig)}
-    off = {name: False for name in ("timestamps", "ecn", "quick_acks") if name in known}
+    off = {name: False for name in ("timestamps", "ecn", "quick_acks", "send_budget") if name in known}
     config: TcpConfig = TcpConfig(congestion=Unlimited, **off)
 
     async def measure(kind: str) -> float:

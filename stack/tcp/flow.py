@@ -213,29 +213,31 @@ class Flow:
         link = tcp.stack.link
         # While others wait for the link, new data joins the queue behind them.
         ready = link.ready and not tcp.waiting
-        self.send_turn(now, QUANTUM if ready and not self._held_back else 0)
-        while self.connection.wants_to_send and not self._held_back:
+        held_back = tcp.sending > tcp.send_budget and self._held_back
+        self.send_turn(now, QUANTUM if ready and not held_back else 0)
+        while self.connection.wants_to_send:
+            if tcp.sending > tcp.send_budget and self._held_back:
+                break  # its next acknowledgement goes on with it
             if not ready or not link.ready:
                 if not self._waiting:
                     self._waiting = True
                     tcp.waiting.append(self)
                 break
             self.send_turn(now, QUANTUM)
-        self._count()
+        if tcp.counts:
+            self._count()
         tcp.stack.timers.update(self)
 
     @property
     def _held_back(self) -> bool:
-        """Whether new data waits because all connections together hold too much; an acknowledgement goes on with it."""
-        if not self._tcp.crowded:
-            return False
+        """Of a crowd: whether this flow's new data waits."""
         sender = self.connection.sender
         return sender.flight > SEND_FLOOR and not sender.retransmit_now
 
     def _count(self) -> None:
         """Keep `Table.sending` true."""
         tcp = self._tcp
-        if tcp.send_budget and tcp.flows.get(self.key) is self:
+        if tcp.flows.get(self.key) is self:
             sender = self.connection.sender
             held = sender.queued + ((sender.nxt - sender.una) & MASK)
             tcp.sending += held - self.held
@@ -263,14 +265,15 @@ class Flow:
         """This flow, popped from the queue, sends; then it waits for another turn, or asks its user for more."""
         tcp = self._tcp
         self._waiting = False
-        if not self._held_back:
+        if not (tcp.crowded and self._held_back):
             self.send_turn(now, QUANTUM)
-        if self.connection.wants_to_send and not self._held_back:
+        if self.connection.wants_to_send and not (tcp.crowded and self._held_back):
             self._waiting = True
             tcp.waiting.append(self)
             return
         self.tell_room()
-        self._count()
+        if tcp.counts:
+            self._count()
         tcp.stack.timers.update(self)
 
     def burst_ended(self) -> None:

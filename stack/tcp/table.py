@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..stack import Stack
     from .flow import Flow
 
+NO_BUDGET = 1 << 62
+
 
 class Table:
     """Flows by key: the slice of a packet with both addresses and both ports, as the peer's packets have it."""
@@ -25,9 +27,10 @@ class Table:
         self.config = config
         self.counters = TcpCounters()
         self.budget = Budget(config.receive_budget)
-        self.send_budget = config.send_budget
+        self.counts = config.send_budget > 0
+        self.send_budget = config.send_budget or NO_BUDGET
         self.sending = 0
-        """Bytes that all connections hold, written and not acknowledged, if `send_budget` asks for it."""
+        """Bytes that all connections hold, written and not acknowledged, if `counts`."""
         self.challenges = ChallengeLimit(config.challenge_limit)
         self.isn = IsnGenerator()
         self.paths = PathMtus()
@@ -57,7 +60,7 @@ class Table:
     @property
     def crowded(self) -> bool:
         """Whether more is held to be sent than should be."""
-        return self.sending > self.send_budget > 0
+        return self.sending > self.send_budget
 
     def broke(self, flow: Flow, error: Exception) -> None:
         """A callback of the flow's user raised: that flow is reset, and no other suffers."""
