@@ -14,7 +14,7 @@ from ..back.ends import End, join
 from ..entrance import Entrance
 from ..errors import BridgeError
 
-_TODO = {
+_MENDS = {
     "ECONNREFUSED": "See that something listens there.",
     "EAI_NONAME": "Names are resolved by the exit's host: see its hosts file and resolver.",
     "EAI_AGAIN": "The resolver of the exit's host does not answer; try again.",
@@ -30,7 +30,7 @@ class BeyondError(BackError):
     def __init__(self, host: str, port: int, why: str, code: str) -> None:
         BridgeError.__init__(
             self, f"{host} port {port} was not reached through the link.", f"{why.rstrip('.')}.",
-            _TODO.get(code, "Try to reach it from the exit's host."),
+            _MENDS.get(code, "Try to reach it from the exit's host."),
         )
         self.code = code
 
