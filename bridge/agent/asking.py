@@ -45,8 +45,9 @@ class Exchange:
 
     def __init__(
         self, keeper: Keeper, key: Any, query: bytes, question: dnsmsg.Question, stages: Stages, now: float, *,
-        stream: bool,
+        stream: bool, private: bool,
     ) -> None:  # fmt: skip
+        """`private`: whether the name exists only those of the first stage know."""
         self.key = key
         self.query = dnsmsg.respelled(query, question)
         """As it goes out."""
@@ -55,6 +56,7 @@ class Exchange:
         self._question = question
         self._stages = stages
         self._stream = stream
+        self._unheard = private
         self._askers: Dict[Tuple[Any, int], Tuple[bytes, Answer]] = {}
         self._stage = -1
         self._servers: List[str] = []
@@ -106,7 +108,7 @@ class Exchange:
         self.cancel()
         askers, self._askers = self._askers, {}
         for query, answer in askers.values():
-            if self._best:
+            if self._best and not (self._unheard and self._best_rank == 1):
                 answer(dnsmsg.addressed(self._best, query, self._question))
             else:
                 answer(dnsmsg.failure(query, dnsmsg.SERVFAIL))
@@ -156,6 +158,8 @@ class Exchange:
         if message is not None:
             self._keeper.heard(attempt.server)
             rank = 0 if message.rcode == dnsmsg.NOERROR else 1 if message.rcode == dnsmsg.NXDOMAIN else 2
+            if stage == 0:
+                self._unheard = False
             if rank < self._best_rank:
                 self._best, self._best_rank = reply, rank
         if rank == 0:

@@ -352,6 +352,21 @@ def test_of_two_failures_the_better(play: Callable[..., None], own: int, service
     play(conversation)
 
 
+@pytest.mark.parametrize(
+    ("service", "told"), [(silent, RCODE.SERVFAIL), (says(rcode=RCODE.REFUSED), RCODE.NXDOMAIN)]
+)
+def test_who_denies_a_private_name_without_knowing_it(play: Callable[..., None], service: Any, told: int) -> None:
+    """While the link is cut or the machine sleeps nobody else can say that the name does not exist."""
+
+    def conversation(world: World) -> None:
+        world.server(OWN, says(rcode=RCODE.NXDOMAIN))
+        world.server(SERVICE, service)
+        world.start()
+        assert world.ask("db.corp.example").header.rcode == told
+
+    play(conversation)
+
+
 def test_the_second_own_server_is_asked_when_the_first_is_broken(play: Callable[..., None]) -> None:
     def conversation(world: World) -> None:
         first, second = world.server(OWN, silent), world.server(OTHER, says("3.3.3.3"))
