@@ -8,6 +8,7 @@ to us is recognized as ours (see :mod:`.stub`). An answer may come in any spelli
 from __future__ import annotations
 
 import ipaddress
+import time
 from typing import Any, Callable, Dict, List, Optional, Protocol, Tuple
 
 from . import dnsmsg
@@ -123,10 +124,23 @@ class Exchange:
             self._timer.cancel()
         self._stage += 1
         if self._stage >= len(self._stages):
-            self.finish()
+            self._last_word()
             return
         self._servers = list(self._stages[self._stage])
         self._next_server()
+
+    @property
+    def _thinking(self) -> bool:
+        """Whether who alone knows a private name was asked and has said nothing yet."""
+        return self._unheard and 0 in self._attempts.values()
+
+    def _last_word(self) -> None:
+        """Nobody is left to ask; but who alone knows the name may still think, or wake up."""
+        left = self.began + self._keeper.patience(self._stages[0], last=True) - time.monotonic()
+        if self._thinking and left > 0:
+            self._timer = self._keeper.loop.call_later(left, self.finish)
+        else:
+            self.finish()
 
     def _next_server(self) -> None:
         """Ask the stage's next server; after its last one has had its time, go to the next stage."""
@@ -171,6 +185,8 @@ class Exchange:
                 self._next_server()
             elif stage not in self._attempts.values():
                 self._next_stage()
+        elif self._stage >= len(self._stages) and not self._thinking:
+            self.finish()
 
 
 def usable(own: List[str], ours: List[str]) -> List[str]:
