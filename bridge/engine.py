@@ -15,6 +15,7 @@ from typing import Any
 
 from netbridge.stack.link.base import Link
 from netbridge.stack.stack import Stack
+from netbridge.stack.statistics import held
 
 from . import events
 from .addresses import Addresses
@@ -22,6 +23,7 @@ from .audit import Audit
 from .captures import Captures
 from .dns import DnsService, OwnNames, Questions, Upstream
 from .dns.service import Ways
+from .forward.counters import FlowsNow
 from .forward.flows import FlowTable
 from .forward.icmp import IcmpForwarder
 from .forward.limits import Limits, descriptor_budget
@@ -197,6 +199,7 @@ class Engine:
             rooms |= {
                 "ip": stack.counters, "fragments": stack.fragments.counters, "output": stack.output.counters,
                 "icmp": stack.icmp.counters, "udp": stack.udp.counters, "tcp": stack.tcp.counters,
+                "held": held(stack),
             }
         if self._audit is not None:
             rooms["policy"] = self._audit.counters
@@ -204,5 +207,17 @@ class Engine:
             rooms["dns"] = self.dns.counters
         if self.table is not None and self.tcp is not None:
             forward = self.table.counters
-            rooms |= {"forward_tcp": self.tcp.counters, "forward_udp": forward.udp, "forward_icmp": forward.icmp}
+            rooms |= {
+                "forward_tcp": self.tcp.counters, "forward_udp": forward.udp, "forward_icmp": forward.icmp,
+                "flows": flows_now(self.table, self.tcp, self.dns),
+            }
         return {name: room for name, room in rooms.items() if is_dataclass(room)}
+
+
+def flows_now(table: FlowTable, tcp: TcpForwarder, dns: DnsService | None) -> FlowsNow:
+    """What is not over."""
+    totals = table.totals
+    return FlowsNow(
+        waiting=tcp.waiting, connecting=tcp.half_open[0], tcp=len(tcp), udp=totals.get("udp", 0),
+        icmp=totals.get("icmp", 0), questions=dns.under_way if dns is not None else 0,
+    )

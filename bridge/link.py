@@ -81,6 +81,8 @@ class LinkCounters:
     """Packets the stack wanted to send that no frame can carry; dropped."""
     dropped: int = 0
     """Packets dropped because the other end takes nothing, or too slowly for what it asks."""
+    too_late: int = 0
+    """Packets the stack wanted to send when the link had ended; dropped."""
     pongs_withheld: int = 0
     """PINGs left without an answer because the other end reads nothing."""
     window: int = 0
@@ -173,7 +175,10 @@ class FramedLink(Link, ChannelUser):
         """Send one packet as a frame; dropped and counted when too much waits or it is larger than IP packets are."""
         length = len(header) + len(payload)
         if length > MAX_PACKET or self._over:
-            self._counters.oversized += not self._over
+            if self._over:
+                self._counters.too_late += 1
+            else:
+                self._counters.oversized += 1
             return
         window = self._window
         if self.carrying and window.sent - window.acked < window.size and self.channel.ready:

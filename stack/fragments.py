@@ -70,10 +70,14 @@ class _Datagram:
 
 @dataclass(slots=True)
 class FragmentCounters:
-    """What became of datagrams in pieces."""
+    """What became of datagrams in pieces, and of each piece."""
 
+    begun: int = 0
+    """Datagrams of which a first piece came."""
     reassembled: int = 0
-    """Datagrams put together."""
+    """Datagrams put together, and delivered as packets."""
+    unfit: int = 0
+    """Datagrams put together that no packet may be: too long, malformed, or marked as congested by mistake."""
     contradicting: int = 0
     """Datagrams dropped because their fragments overlapped or contradicted each other."""
     too_many: int = 0
@@ -81,7 +85,13 @@ class FragmentCounters:
     evicted: int = 0
     """Datagrams dropped because the memory for all of them was used up."""
     expired: int = 0
-    """Datagrams dropped because the rest did not come in time."""
+    """Datagrams dropped because the rest did not come in time, or before the stack closed."""
+    merged: int = 0
+    """Fragments of datagrams that were put together."""
+    repeated: int = 0
+    """Fragments that were there already; dropped."""
+    lost: int = 0
+    """Fragments that were dropped with their datagram."""
     after_drop: int = 0
     """Fragments of datagrams that had been dropped already."""
 
@@ -101,6 +111,16 @@ class Reassembler:
     def __len__(self) -> int:
         return len(self._datagrams)
 
+    @property
+    def pieces(self) -> int:
+        """Fragments that wait for the rest of their datagrams."""
+        return sum(len(datagram.pieces) for datagram in self._datagrams.values())
+
+    @property
+    def unfinished(self) -> int:
+        """Datagrams that wait for their rest; those that were dropped and are only remembered do not count."""
+        return sum(not datagram.dropped for datagram in self._datagrams.values())
+
     def add(self, fragment: Fragment, now: float) -> IpPacket | None:
         """Take one fragment; the whole packet when it was the last missing one.
 
@@ -110,6 +130,7 @@ class Reassembler:
         if datagram is None:
             datagram = self._datagrams[fragment.key] = _Datagram(now + self.timeout)
             self.bytes_held += OVERHEAD
+            self.counters.begun += 1
         elif datagram.dropped:
             self.counters.after_drop += 1
             return None
@@ -117,8 +138,14 @@ class Reassembler:
             return None
         if datagram.complete():
             self._remove(fragment.key, datagram)
+            self.counters.merged += len(datagram.pieces)
+            try:
+                whole = _rebuild(fragment.version, datagram)
+            except WireError:
+                self.counters.unfit += 1
+                raise
             self.counters.reassembled += 1
-            return _rebuild(fragment.version, datagram)
+            return whole
         if self.bytes_held > self.max_bytes:
             self._evict()
         return None
@@ -131,6 +158,7 @@ class Reassembler:
         if index and datagram.starts[index - 1] == start and datagram.pieces[index - 1] == data:
             # A duplicate of the last piece, or of one whose "more" bit it contradicts?
             if fragment.more != (end == datagram.total):
+                self.counters.repeated += 1
                 return False
             self.counters.contradicting += 1
             self._drop(datagram)
@@ -166,7 +194,8 @@ class Reassembler:
         return True
 
     def _drop(self, datagram: _Datagram) -> None:
-        """Forget what came of a datagram and leave a tombstone for what is still to come."""
+        """Forget what came of a datagram, the piece in hand too, and leave a tombstone for what is still to come."""
+        self.counters.lost += len(datagram.pieces) + 1
         self.bytes_held -= datagram.cost - OVERHEAD
         datagram.cost = OVERHEAD
         datagram.dropped = True
@@ -181,8 +210,10 @@ class Reassembler:
     def _evict(self) -> None:
         while self.bytes_held > self.low_bytes:
             key = next(iter(self._datagrams))
-            self._remove(key, self._datagrams[key])
-            self.counters.evicted += 1
+            datagram = self._datagrams[key]
+            self._remove(key, datagram)
+            self.counters.evicted += not datagram.dropped
+            self.counters.lost += len(datagram.pieces)
 
     def next_timeout(self) -> float | None:
         """When `expire` has something to do, or None."""
@@ -199,6 +230,7 @@ class Reassembler:
             if datagram.deadline > now:
                 break
             self._remove(key, datagram)
+            self.counters.lost += len(datagram.pieces)
             if not datagram.dropped:
                 self.counters.expired += 1
                 if datagram.first:

@@ -1,4 +1,8 @@
-"""What the IP layer counts on the way in."""
+"""What the IP layer counts on the way in.
+
+Every packet is counted twice: when it came, and once more by what became of it. So the sums must agree, whatever
+happened; `tests/balance.py` has the equations, for this room and all others, and every test ends with them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ class IpCounters:
     malformed: int = 0
     """Dropped: headers that contradict themselves or their checksum."""
     fragments: int = 0
-    """Fragments received."""
+    """Fragments received, each given to reassembly."""
     martian: int = 0
     """Dropped: source or destination that no unicast packet may have, or source equal to destination (LAND)."""
     spoofed: int = 0
@@ -25,5 +29,3 @@ class IpCounters:
     """Answered with time exceeded: no hops left."""
     unknown_protocol: int = 0
     """Answered with protocol unreachable."""
-    not_forwarded: int = 0
-    """Dropped: not for this stack, and no forwarder takes the protocol."""

@@ -45,8 +45,12 @@ class IpSender(Protocol):
 class OutputCounters:
     """What the IP layer sent."""
 
+    datagrams: int = 0
+    """Datagrams of UDP and ICMP that were to be sent."""
     packets: int = 0
     """Packets handed to the link, fragments included."""
+    fragments: int = 0
+    """Of these, fragments."""
     fragmented: int = 0
     """Datagrams that had to be cut into fragments."""
     too_big: int = 0
@@ -75,6 +79,7 @@ class IpOutput:
         """
         length = len(transport) + len(payload)
         header_length = 20 if version == 4 else 40
+        self.counters.datagrams += 1
         if header_length + length > self.mtu:
             return self._send_fragments(
                 version, source, destination, protocol, transport, payload, ttl, tos, dont_fragment, checksum_offset,
@@ -112,6 +117,7 @@ class IpOutput:
         packets = fragment(version, source, destination, protocol, whole, self.mtu, ttl=ttl, tos=tos)
         self.counters.fragmented += 1
         self.counters.packets += len(packets)
+        self.counters.fragments += len(packets)
         for packet in packets:
             self.link.send(NO_OFFLOAD + packet)
         return True

@@ -119,6 +119,7 @@ class Stack(Face):
         if self._loop is not None:
             self.tcp.close()
             self.udp.close()
+            self.fragments.expire(inf)
             self.timers.close()
         self.link.close()
 
@@ -198,18 +199,26 @@ class Stack(Face):
                 packet = ipv6.parse(view, checksum_trusted=trusted)
             else:
                 raise WireError("neither IPv4 nor IPv6")
-            if isinstance(packet, Fragment):
-                self.counters.fragments += 1
-                whole = self.fragments.add(packet, self.clock.now())
-                if whole is None:
-                    self.timers.update(self)
-                    return
-                packet = whole
         except WireError as error:
             self.counters.malformed += 1
             self.icmp.bad_header(view, error)
             return
-        self._deliver(packet)
+        if isinstance(packet, Fragment):
+            self._reassemble(packet, view)
+        else:
+            self._deliver(packet)
+
+    def _reassemble(self, fragment: Fragment, view: memoryview) -> None:
+        self.counters.fragments += 1
+        try:
+            whole = self.fragments.add(fragment, self.clock.now())
+        except WireError as error:
+            self.icmp.bad_header(view, error)
+            return
+        if whole is None:
+            self.timers.update(self)
+        else:
+            self._deliver(whole)
 
     def _deliver(self, packet: IpPacket) -> None:
         protocol = packet.protocol

@@ -67,6 +67,22 @@ class ConnectionState:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a stack has begun, and what is neither over nor dropped: where the sums of its counters must agree."""
+
+    requests: int
+    """Connection requests that are still being decided."""
+    handshakes: int
+    """Handshakes with listeners under way."""
+    connections: int
+    """TCP connections, TIME-WAIT included."""
+    datagrams: int
+    """Datagrams of which fragments are missing."""
+    fragments: int
+    """Fragments that wait for those."""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """A snapshot of one stack. `as_json` is the same as a tree of objects, numbers and texts."""
 
@@ -96,12 +112,23 @@ class Statistics:
     """TCP ports that are listened on: "10.0.0.1:80", "*:80" for any address."""
     half_open: int
     """Handshakes with listeners under way."""
+    held: Held
+    """What was begun, and is neither over nor dropped."""
     connections: tuple[ConnectionState, ...]
     """Every TCP connection, TIME-WAIT included."""
 
     def as_json(self) -> dict[str, Any]:
         """What `json.dumps` takes."""
         return asdict(self)
+
+
+def held(stack: Stack) -> Held:
+    """What a stack holds now."""
+    tcp, fragments = stack.tcp, stack.fragments
+    return Held(
+        requests=len(tcp.requests), handshakes=sum(listener.half_open for listener in tcp.listeners.values()),
+        connections=len(tcp.flows), datagrams=fragments.unfinished, fragments=fragments.pieces,
+    )  # fmt: skip
 
 
 def snapshot(stack: Stack) -> Statistics:
@@ -118,6 +145,7 @@ def snapshot(stack: Stack) -> Statistics:
         unread=tcp.budget.used,
         listeners=tuple(f"*:{port}" if host is None else _end((host, port)) for host, port in tcp.listeners),
         half_open=sum(listener.half_open for listener in tcp.listeners.values()),
+        held=held(stack),
         connections=tuple(_connection(flow) for flow in tcp.flows.values()),
     )  # fmt: skip
 

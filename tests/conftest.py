@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.balanced import _balanced, pytest_runtest_teardown  # noqa: F401  at the end of every test
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from importlib.machinery import ModuleSpec

@@ -118,7 +118,9 @@ class DnsCounters:
     no_such_name: int = 0
     """NXDOMAIN answers of the local resolver."""
     failed: int = 0
-    """Questions without an answer in time, and other rcodes than these."""
+    """Questions without an answer in time or before the end, and other rcodes than these."""
+    udp_answers: int = 0
+    """Answers sent as datagrams."""
     truncated: int = 0
     """UDP answers cut to the TC bit because they were too long."""
     overload: int = 0
@@ -182,6 +184,9 @@ class DnsService:
         await self._streams.close()
         for task in self._tasks.values():
             task.cancel()
+        self.counters.failed += len(self._waiting)
+        self._waiting.clear()
+        self._waiting_count = 0
         await asyncio.sleep(0)  # datagram transports let go of their address one turn of the loop after close()
         await self._group.__aexit__(None, None, None)
 
@@ -263,6 +268,7 @@ class DnsService:
             waiting.append((query, now, deliver))
             return None
         waiting = self._waiting[query.key] = [(query, now, deliver)]
+        self.counters.asked += 1
         task = self._tasks[query.key] = self._group.create_task(self._resolve(query, waiting))
         task.add_done_callback(lambda task: self._over(query.key, task))
         return None
@@ -287,7 +293,6 @@ class DnsService:
         """Ask the local resolver once, and answer all who want to know."""
         answer: Answer | None = None
         source = "none"
-        self.counters.asked += 1
         flushes = self.cache.flushes
         try:
             answer, source = await self.upstream.ask(query)
@@ -348,8 +353,8 @@ class DnsDatagrams(asyncio.DatagramProtocol):
         service = self._service
         service.counters.udp_queries += 1
         message = service.ask(data, lambda query, answer: self._deliver(query, answer, addr), None)
-        if message and self._transport is not None:
-            self._transport.sendto(message, addr)
+        if message:
+            self._send(message, addr)
 
     def error_received(self, exc: Exception) -> None:
         """A client that is gone (ICMP port unreachable) concerns nobody else."""
@@ -359,4 +364,9 @@ class DnsDatagrams(asyncio.DatagramProtocol):
 
     def _deliver(self, query: Query, answer: Answer | None, addr: Any) -> None:
         if self._transport is not None:
-            self._transport.sendto(self._service.fit(query, answer, limit=query.limit), addr)
+            self._send(self._service.fit(query, answer, limit=query.limit), addr)
+
+    def _send(self, message: bytes, addr: Any) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._service.counters.udp_answers += 1
+            self._transport.sendto(message, addr)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from netbridge.stack.tcp.request import TcpRequest
 
+    from .counters import TcpForwardCounters
     from .limits import Limits
 
 SLICE = 0.01
@@ -37,10 +38,9 @@ class Admission:
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], limits: Limits,
-        late: Callable[[], None], *, clock: Callable[[], float] = monotonic,
+        counters: TcpForwardCounters, *, clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`late` is called for each request that was dropped because its turn came when its sender had gone."""
-        self._late = late
+        self._counters = counters
         self._loop = loop
         self._admit = admit
         self._clock = clock
@@ -82,7 +82,11 @@ class Admission:
             self._turn = None
         for queue in self._waiting.values():
             for request in queue:
-                request.drop()
+                if request.pending:
+                    self._counters.dropped_closing += 1
+                    request.drop()
+                else:
+                    self._counters.cancelled_waiting += 1
         self._waiting.clear()
         self._count = 0
 
@@ -91,7 +95,9 @@ class Admission:
         try:
             self._admit(request)
         except BaseException:
-            request.drop()  # else its ports would be taken for ever
+            if request.pending:
+                self._counters.dropped_error += 1
+                request.drop()  # else its ports would be taken for ever
             raise
         finally:
             self._spent += self._clock() - begun
@@ -109,10 +115,11 @@ class Admission:
                 if queue:
                     waiting[service] = queue  # to the end of the rotation
                 if not request.pending:
+                    self._counters.cancelled_waiting += 1
                     continue
                 # A SYN may be repeated a thousand times, by who means harm.
                 if self._clock() - request.asked_at > min(1 << min(request.repeated, 16), LONGEST_PAUSE) + LATE:
-                    self._late()
+                    self._counters.dropped_late += 1
                     request.drop()
                 else:
                     self._spend(request)

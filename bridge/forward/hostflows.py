@@ -115,6 +115,7 @@ class HostFlows(abc.ABC, Generic[F]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._counts.flows_closed += len(self._flows)
         for flow in list(self._flows.values()):
             self._drop(flow)
 
@@ -168,6 +169,7 @@ class HostFlows(abc.ABC, Generic[F]):
     def _connected(self, packet: IpPacket, final: bytes, port: int, opener: Callable[[int], socket]) -> socket | None:
         """A socket connected to the final address, or None after having told why there is none."""
         if self._closed:
+            self._counts.dropped_open += 1
             return None
         while len(self._flows) >= self._capacity:
             self.recycle()

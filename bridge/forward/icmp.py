@@ -107,7 +107,10 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         try:
             flow.sock.send(message)
         except OSError as error:
-            if not self._send_failed(flow, packet, error.errno or 0) or flow.key not in self._flows:
+            if not self._send_failed(flow, packet, error.errno or 0):
+                return False
+            if flow.key not in self._flows:
+                self._counts.dropped_send_error += 1
                 return False  # a new ping follows soon, no need to open the new socket for this one
             try:
                 flow.sock.send(message)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from dataclasses import dataclass
 from errno import EMFILE, ENFILE
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from netbridge.stack.tcp.congestion import Unlimited
 
 from .admission import Admission
 from .connecting import Connecting
+from .counters import TcpForwardCounters
 from .flows import FlowTable
 from .poller import Poller
 from .problems import PROBLEMS
@@ -34,42 +34,6 @@ if TYPE_CHECKING:
 
 SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
-
-
-@dataclass(slots=True)
-class TcpForwardCounters:
-    """What the TCP forwarder did."""
-
-    connects: int = 0
-    """Host connects started."""
-    connected: int = 0
-    """Host connects that succeeded."""
-    refused: int = 0
-    """Connects the host answered with RST; passed on as RST."""
-    unreachable: int = 0
-    """Connects that ended in another error the codespace is told by ICMP."""
-    timed_out: int = 0
-    """Connects that got no answer; the codespace gets none either."""
-    cancelled: int = 0
-    """Requests the codespace took back while the host connect ran."""
-    dropped_policy: int = 0
-    """Requests the policy denied; answered administratively prohibited."""
-    dropped_waiting: int = 0
-    """SYNs dropped because too many of that service, or in all, wait for their turn."""
-    dropped_late: int = 0
-    """SYNs dropped because their sender had gone when their turn came."""
-    dropped_half_open: int = 0
-    """Connects given up because too many to that destination had been under way for long."""
-    given_up: int = 0
-    """Connects and unanswered handshakes given up, oldest first, because a newer flow needed their place."""
-    dropped_flows: int = 0
-    """SYNs dropped because the flow table or the descriptors are full."""
-    dropped_error: int = 0
-    """SYNs dropped for a local shortage (no port, no memory): neither side's fault."""
-    resets_up: int = 0
-    """Flows the codespace reset; the host got a reset."""
-    resets_down: int = 0
-    """Flows the host reset; the codespace got a reset."""
 
 
 def link_tcp(limits: Limits) -> TcpConfig:
@@ -108,7 +72,7 @@ class TcpForwarder:
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._connecting = Connecting(limits.tcp_half_open_per_destination)
-        self._admission = Admission(loop, self._admit, limits, self._too_late)
+        self._admission = Admission(loop, self._admit, limits, self.counters)
         self.handshaking: dict[TcpFlow, None] = {}
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
@@ -142,9 +106,6 @@ class TcpForwarder:
         if not self._admission.offer(request):
             self.counters.dropped_waiting += 1
             request.drop()
-
-    def _too_late(self) -> None:
-        self.counters.dropped_late += 1
 
     def _admit(self, request: TcpRequest) -> None:
         """Decide one connection request whose turn it is."""
@@ -218,6 +179,8 @@ class TcpForwarder:
             self.handshaking.pop(flow, None)
             if flow.state == "connecting":
                 self.connect_done(flow)
+            else:
+                self.counters.closed += 1
             flow.state = "closed"
 
     def _scan_connecting(self) -> None:

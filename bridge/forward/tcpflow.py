@@ -394,6 +394,7 @@ class TcpFlow(Flow):
         flow, self._flow = self._flow, None
         request, self._request = self._request, None
         if request is not None:
+            self._forwarder.counters.dropped_closing += 1
             request.drop()
         if flow is not None:
             flow.abort()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STATES = ("starting", "running", "reconnecting", "stopping", "stopped")
 _GAUGES = {("link", "window"), ("link", "in_flight")}
 """What a room shows beside its counters: a state of now."""
+_NOW = ("held", "flows")
+"""Rooms that show nothing else."""
 _IN_BYTES = {("link", "window"), ("link", "in_flight")}
 
 
@@ -106,7 +108,7 @@ def _room(room: str, counters: Any) -> Iterator[Family]:
             name = f"{name.removeprefix('bytes_')}_bytes"
         elif (room, name) in _IN_BYTES:
             name = f"{name}_bytes"
-        make = gauge if (room, item.name) in _GAUGES else counter
+        make = gauge if room in _NOW or (room, item.name) in _GAUGES else counter
         yield make(f"netbridge_{room}_{name}", texts.get(item.name, ""), float(value))
 
 

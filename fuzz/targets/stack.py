@@ -1,4 +1,4 @@
-"""A stack survives any sequence of packets: nothing is raised, and a packet never causes more than a few in return."""
+"""A stack survives any sequence of packets: nothing raised, few packets in return for one, and all of them counted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import dataclasses
 from fuzz import repairs
 from fuzz.bed import ListLink
 from netbridge.stack import Stack
+from tests import balance
 
 IN_STEP = 0x80
 """In a packet's first byte (no flag of virtio's): its sequence numbers are relative to what the stack sent last."""
@@ -58,8 +59,10 @@ async def _run(data: bytes) -> object:
             link.sent.clear()
         assert len(stack.tcp.flows) <= len(repairs.each(data))
         rooms = (stack.counters, stack.tcp.counters, stack.udp.counters, stack.icmp.counters)
+        assert not (unbalanced := balance.whole_stack(stack)), unbalanced
         happened = [name for room in rooms for name, value in dataclasses.asdict(room).items() if value]
     await asyncio.sleep(0)
+    assert not (left := balance.emptied(stack)), left
     return tuple(happened)
 
 

@@ -48,12 +48,20 @@ class IcmpCounters:
     """Echo requests for the stack's own addresses, each answered."""
     echo_forwarded: int = 0
     """Echo requests for other addresses given to the forwarder."""
+    echo_replies: int = 0
+    """Echo replies that somebody here waited for."""
     echo_replies_sent: int = 0
     """Echo replies sent, the forwarder's included."""
+    echo_requests_sent: int = 0
+    """Echo requests of the stack's own."""
     errors_received: int = 0
     """Errors that were well-formed."""
+    errors_about_pings: int = 0
+    """Of these, about echo requests of the stack's own."""
     errors_disbelieved: int = 0
     """Of these, ignored: they quote nothing that was sent from here and may still be on its way (RFC 5927)."""
+    errors_due: int = 0
+    """Errors that were to be sent."""
     errors_sent: int = 0
     """Errors sent."""
     errors_withheld: int = 0
@@ -125,6 +133,7 @@ class Icmp:
             self.counters.ignored += 1
             return
         del self._pings[packet.source, identifier, sequence]
+        self.counters.echo_replies += 1
         ping.callback(packet, None)
 
     def _error(self, packet: IpPacket, problem: Problem, mtu: int, data: memoryview) -> None:
@@ -150,6 +159,7 @@ class Icmp:
         if ping is None or ping.source != quoted.source:
             return False
         del self._pings[quoted.destination, identifier, sequence]
+        self.counters.errors_about_pings += 1
         ping.callback(None, problem)
         return True
 
@@ -172,6 +182,7 @@ class Icmp:
         False when the rules or the rate forbid it.
         """
         view = memoryview(quoted)
+        self.counters.errors_due += 1
         if not view or view[0] >> 4 not in (4, 6):
             self.counters.errors_withheld += 1
             return False
@@ -191,6 +202,7 @@ class Icmp:
         view = memoryview(quoted)
         if error.code is None or len(view) < ipv6.HEADER_LEN or view[0] >> 4 != 6:
             return False
+        self.counters.errors_due += 1
         return self._send_error(6, wire.V6_PARAMETER_PROBLEM, error.code, error.pointer, view, None)
 
     def _send_error(
@@ -229,6 +241,7 @@ class Icmp:
             key = (destination, secrets.randbelow(65536), secrets.randbelow(65536))
         self._pings[key] = _Ping(source, payload, callback)
         message = wire.emit(version, source, destination, wire.ECHO_REQUEST[version], 0, key[1], key[2], payload)
+        self.counters.echo_requests_sent += 1
         self._stack.send_ip(version, source, destination, wire.protocol_number(version), message, ttl=ttl)
         return key
 

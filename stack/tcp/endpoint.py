@@ -39,7 +39,6 @@ class Tcp(Strays):
     def receive(self, key: bytes, packet: memoryview, ip: int, at: int, end: int, *, trusted: bool) -> None:
         """One segment: `packet[ip:]` is the IP packet, `packet[at:end]` the segment. `key` as in `TcpRequest.key`."""
         counters = self.counters
-        counters.segments_in += 1
         if end - at < HEADER_LEN:
             counters.bad_header += 1
             return
@@ -51,11 +50,10 @@ class Tcp(Strays):
         if not trusted and not self._checksum_right(key, packet, at, end):
             counters.bad_checksum += 1
             return
-        counters.bytes_in += end - data
         flow = self.flows.get(key)
         if flow is not None and flow.connection.state is State.CLOSED:
             # Over, but for data its user has not read: the ports are free for another.
-            self.remove(flow, None)
+            self.set_aside(flow)
             flow = None
         if flow is not None:
             connection = flow.connection
@@ -67,9 +65,11 @@ class Tcp(Strays):
                 # A new connection on the same ports.
                 if connection.gives_way_to(seq, options) and self.takes_requests(*flow.local):
                     connection.give_way()
-                    self.remove(flow, None)  # unless its user has still to read: then it is not told yet
+                    self.set_aside(flow)  # unless its user has still to read: then it is not told yet
                     self.request(Stray(key, packet, ip, at, data, end, seq, ack, flags, window))
                     return
+            counters.segments_in += 1
+            counters.bytes_in += end - data
             # Marked first: what the user does from inside `receive` is sent at the end of the burst, not in its midst.
             if not flow.dirty:
                 flow.dirty = True
@@ -124,6 +124,7 @@ class Tcp(Strays):
         else:
             raise OSError(EADDRNOTAVAIL, strerror(EADDRNOTAVAIL))
         flow = Flow(self, key, (local, port), remote, user)
+        self.counters.connects += 1
         self.add(flow)
         flow.connection.open()
         flow.flush()
@@ -141,9 +142,12 @@ class Tcp(Strays):
             return False
         if problem is Problem.TOO_BIG:
             claimed = claimed_mtu(quoted.version, mtu, quoted.size)
-            if claimed:
-                flow.claim(claimed, quoted.sequence)
-            return claimed != 0
+            if not claimed:
+                return False
+            self.counters.errors += 1
+            flow.claim(claimed, quoted.sequence)
+            return True
+        self.counters.errors += 1
         # In a synchronized state hard errors are soft (RFC 1122 §4.2.3.9 as RFC 5927 §5.2 reads it).
         if connection.state is State.SYN_SENT and problem not in NOT_FATAL:
             self.cut(flow, problem.error())

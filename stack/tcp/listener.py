@@ -76,6 +76,7 @@ class Listener:
 
     def close(self) -> None:
         """Forget the handshakes: what still comes for them is answered as for a closed port."""
+        self._table.counters.handshakes_failed += len(self._half_open)
         self._half_open.clear()
         self._look_at = inf
 
@@ -85,6 +86,7 @@ class Listener:
         if len(waiting) >= self._backlog:
             del waiting[next(iter(waiting))]
             table.counters.half_open_dropped += 1
+        table.counters.handshakes += 1
         half = waiting[syn.key] = HalfOpen(syn, table.isn.initial(syn.key, now), now)
         flow = self._made_anew(syn.key, half)
         flow.send_turn(now, 0)
@@ -106,8 +108,8 @@ class Listener:
         finally:
             if key in self._half_open:  # else it lives on, and the end of the burst sends what is due
                 flow.dirty = False
-        if connection.state is State.CLOSED:
-            self._half_open.pop(key, None)
+        if connection.state is State.CLOSED and self._half_open.pop(key, None) is not None:
+            self._table.counters.handshakes_failed += 1
         half.ecn = connection.ecn  # a repeated SYN may ask for it no more
         if not flow.dirty:
             flow.send_turn(now, 0)
@@ -115,6 +117,7 @@ class Listener:
     def establish(self, flow: Flow) -> ConnectionUser:
         """The handshake of a connection made anew is done."""
         self._half_open.pop(flow.key, None)
+        self._table.counters.established += 1
         self._table.add(flow)
         self._table.dirty.append(flow)
         return self._opened(flow)
@@ -146,6 +149,7 @@ class Listener:
             if half.retry_at <= now:
                 if half.tries > self._table.config.syn_retries:
                     del self._half_open[key]
+                    self._table.counters.handshakes_failed += 1
                     continue
                 self._made_anew(key, half).send_turn(now, 0)
                 half.retry_at = now + (1 << half.tries)

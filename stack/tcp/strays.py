@@ -129,6 +129,7 @@ class Strays(Table):
         if flags & RST:
             request = self.requests.get(segment.key)
             if request is not None and (flags & ACK or segment.seq in (request.seq, add(request.seq, 1))):
+                self.counters.cancelled += 1
                 self._cancel(request)
             else:
                 self.counters.stray_resets += 1
@@ -145,6 +146,8 @@ class Strays(Table):
         options = read_options(packet, segment.at + HEADER_LEN, segment.data)
         flags = segment.flags | CE if marked(packet, segment.ip) else segment.flags
         payload = packet[segment.data : segment.end]
+        self.counters.segments_in += 1
+        self.counters.bytes_in += len(payload)
         now = self.stack.clock.now()
         try:
             listener.receive(key, segment.seq, segment.ack, flags, segment.window, payload, options, now)
@@ -171,6 +174,7 @@ class Strays(Table):
         if self.stack.is_local(destination):
             listener = self._listener(destination, port)
             if listener is None:
+                self.counters.refused += 1
                 self._send_reset(segment.destination, segment.source, 0, segment.next, RST | ACK)
             else:
                 listener.request(segment, self.stack.clock.now())
@@ -180,6 +184,7 @@ class Strays(Table):
         if self.forward is None:
             request.refuse()
             return
+        self.counters.forwarded += 1
         try:
             self.forward(request)
         except Exception as error:
@@ -205,8 +210,10 @@ class Strays(Table):
         if not self.stack.may_arrive(source[0], destination[0], segment.hops, segment.quoted):
             return
         if not segment.flags & (SYN | ACK) and self.takes_requests(*destination):
-            self.counters.without_ack += 1  # nothing to a listener (section 3.10.7.2, fourth)
-        elif segment.flags & ACK:
+            self.counters.unanswered += 1  # nothing to a listener (section 3.10.7.2, fourth)
+            return
+        self.counters.strays += 1
+        if segment.flags & ACK:
             self._send_reset(destination, source, segment.ack, 0, RST)
         else:
             self._send_reset(destination, source, 0, segment.next, RST | ACK)
@@ -222,6 +229,7 @@ class Strays(Table):
         """See `TcpRequest.accept`."""
         if not self.forget(request):
             raise RuntimeError("the request is over")
+        self.counters.accepted += 1
         local = (request.destination, request.destination_port)
         flow = Flow(self, request.key, local, (request.source, request.source_port), user)
         self.add(flow)
@@ -232,12 +240,14 @@ class Strays(Table):
     def refuse(self, request: TcpRequest) -> None:
         """See `TcpRequest.refuse`."""
         if self.forget(request):
+            self.counters.refused += 1
             local = (request.destination, request.destination_port)
             self._send_reset(local, (request.source, request.source_port), 0, request.next, RST | ACK)
 
     def unreachable(self, request: TcpRequest, problem: Problem, source: bytes | None, ttl: int) -> None:
         """See `TcpRequest.unreachable`."""
         if self.forget(request):
+            self.counters.unreachable += 1
             self.stack.icmp.error(problem, request.quoted, source=source, ttl=ttl)
 
     def drop(self, request: TcpRequest) -> None:
@@ -270,5 +280,6 @@ class Strays(Table):
         self.listeners.clear()
         self.forward = None
         for request in list(self.requests.values()):
+            self.counters.dropped += 1
             self._cancel(request)
         super().close()

@@ -257,8 +257,9 @@ def connect(tcp: Tcp, local: tuple[bytes, int], remote: tuple[bytes, int], user:
     key = remote[0] + local[0] + remote[1].to_bytes(2, "big") + local[1].to_bytes(2, "big")
     if key in tcp.flows or key in tcp.requests:
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    flow = tcp.flows[key] = Flow(tcp, key, local, remote, user)
-    tcp.counters.opened += 1
+    flow = Flow(tcp, key, local, remote, user)
+    tcp.counters.connects += 1
+    tcp.add(flow)
     flow.connection.open()
     flow.flush()
     return flow

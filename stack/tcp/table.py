@@ -39,6 +39,8 @@ class Table:
         """Those with data for a link that has no room, in turn."""
         self.dirty: list[Flow] = []
         """Those that the burst being received has changed."""
+        self.aside: set[Flow] = set()
+        """Those that are over and gave their ports to others, and hold data that their users have still to take."""
         self._closed = False
 
     def add(self, flow: Flow) -> None:
@@ -48,6 +50,7 @@ class Table:
 
     def remove(self, flow: Flow, error: OSError | None) -> None:
         """The connection is over."""
+        self.aside.discard(flow)
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
             self.sending -= flow.held
@@ -56,6 +59,12 @@ class Table:
             self.counters.retransmitted += flow.connection.sender.retransmitted
             if error is not None:
                 self.counters.failed += 1
+
+    def set_aside(self, flow: Flow) -> None:
+        """The connection is over, and its ports are free for another; what its user has not taken stays for it."""
+        self.remove(flow, None)
+        if flow.connection.receiver.backlog_bytes:
+            self.aside.add(flow)
 
     @property
     def crowded(self) -> bool:
@@ -78,7 +87,7 @@ class Table:
     def close(self) -> None:
         """Reset every connection, take no more."""
         self._closed = True
-        for flow in list(self.flows.values()):
+        for flow in [*self.flows.values(), *self.aside]:
             flow.dirty = False  # the reset leaves now: the burst's end may not come
             self.cut(flow, ConnectionAbortedError("the stack was closed"))
         self.waiting.clear()

@@ -54,12 +54,16 @@ class UdpCounters:
     """Datagrams dropped for their length, checksum or a port of 0."""
     forwarded: int = 0
     """Datagrams given to the forwarder."""
+    delivered: int = 0
+    """Datagrams given to an endpoint of the stack's own."""
     unclaimed: int = 0
     """Datagrams nobody listens for."""
     sent: int = 0
     """Datagrams sent."""
     not_sent: int = 0
-    """Datagrams that did not fit (longer than IP allows, or than the MTU with DF set)."""
+    """Datagrams that did not fit (longer than UDP allows, or than the MTU with DF set)."""
+    too_long: int = 0
+    """Of these, longer than UDP allows."""
     errors: int = 0
     """ICMP errors told to a local endpoint or the forwarder."""
 
@@ -109,6 +113,7 @@ class Udp:
             self.counters.unclaimed += 1
             self._icmp.error(Problem.PORT_UNREACHABLE, packet.packet, source=packet.destination)
             return
+        self.counters.delivered += 1
         binding.receiver.packet_received(source, payload)
 
     def send(
@@ -125,6 +130,7 @@ class Udp:
         length = len(payload)
         if length > wire.MAX_PAYLOAD[version]:
             self.counters.not_sent += 1
+            self.counters.too_long += 1
             return False
         header = wire.emit_partial(address, port, to_address, to_port, length)
         if not self._stack.send_ip(

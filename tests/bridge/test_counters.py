@@ -37,7 +37,7 @@ async def test_each_counter_has_its_sentence(tmp_path: Path, monkeypatch: pytest
     await life.during(look)
     rooms = {name.partition(".")[0] for name in seen}
     assert rooms == {
-        "link", "resolver", "ip", "fragments", "output", "icmp", "udp", "tcp", "policy", "dns",
-        "forward_tcp", "forward_udp", "forward_icmp",
+        "link", "resolver", "ip", "fragments", "output", "icmp", "udp", "tcp", "held", "policy", "dns",
+        "forward_tcp", "forward_udp", "forward_icmp", "flows",
     }
     assert len(seen) > 100

@@ -97,6 +97,7 @@ def _opening(stack: Stack, local: tuple[bytes, int], remote: tuple[bytes, int], 
     """A connection that is to be opened by a port that is given, which `Tcp.connect` chooses by itself."""
     key = remote[0] + local[0] + remote[1].to_bytes(2, "big") + local[1].to_bytes(2, "big")
     flow = Flow(stack.tcp, key, local, remote, user)
+    stack.tcp.counters.connects += 1
     stack.tcp.add(flow)
     flow.connection.open()
     return flow

@@ -13,6 +13,7 @@ from netbridge.stack.link.fault import NO_FAULTS, Faults
 from netbridge.stack.tcp.budget import FLOOR
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.flow import Flow
+from tests import balance
 
 from .clock import VirtualLoop
 from .ends import End, Habit
@@ -157,6 +158,7 @@ def _check_stacks(network: Network, trial: Trial, seconds: float) -> Outcome:
         assert not any(listener.half_open for listener in tcp.listeners.values())
         assert (tcp.budget.used, tcp.budget.widened, tcp.sending) == (0, 0, 0)
         assert len(stack.timers) == 0
+        assert not (unbalanced := balance.whole_stack(stack)), unbalanced
     useful = sum(one.size + other.size for one, other in trial.habits)
     counters = [stack.tcp.counters for stack in (network.left, network.right)]
     sent = sum(one.bytes_out for one in counters)

@@ -352,3 +352,28 @@ def test_a_mark_on_one_piece_is_a_mark_on_the_whole(
         assert result is not None
         assert result.tos == whole
     assert reassembler.bytes_held == 0
+
+
+def test_every_fragment_and_every_datagram_is_counted_once() -> None:
+    reassembler = Reassembler(max_bytes=100_000)
+    count = 0
+    for index in range(300):
+        for data in (b"x" * 8, b"x" * 8, *((b"y" * 8,) * (index & 1)), b"x" * 8):
+            reassembler.add(piece(8, data, identification=index), 0.0)
+            count += 1
+    marks = [  # of which one says that the datagram may not be marked (RFC 3168, section 5.3)
+        raw(IP(src=CLIENT4, dst=SERVER4, proto=99, id=999, tos=tos, flags=flags, frag=at) / bytes(16))
+        for tos, flags, at in ((0, "MF", 0), (3, 0, 2))
+    ]
+    add(reassembler, marks[0])
+    with pytest.raises(WireError):
+        add(reassembler, marks[1])
+    counters = reassembler.counters
+    assert counters.evicted > 0
+    for _ in range(2):
+        gone = counters.merged + counters.repeated + counters.lost + counters.after_drop
+        assert count + 2 == gone + reassembler.pieces
+        over = counters.unfit + counters.contradicting + counters.evicted + counters.expired
+        assert counters.begun == 301 == over + reassembler.unfinished
+        reassembler.expire(100.0)
+    assert reassembler.pieces == reassembler.unfinished == 0

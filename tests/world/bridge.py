@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from tests import balance
+
 from .machine import Machine, Output, Program, text, wait_until
 from .sshd import PERSON
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NETBRIDGE = (sys.executable, "-m", "netbridge")
+PATIENCE = 2.0
+"""Seconds for a bridge to say how it is."""
 MARK = "86397"
 """Seconds of the sleep that keeps a sandbox open: tells it from every other sleep."""
 
@@ -118,10 +124,34 @@ class Bridge:
             raise AssertionError(f"netbridge up {self.target} still runs after {timeout:g} s:\n{self.said}") from None
 
     def stop(self) -> int:
-        """End it in order (SIGTERM); the exit status."""
-        if self.program.running:
-            self.program.signal(signal.SIGTERM)
-        return self.ended()
+        """End it in order (SIGTERM); the exit status. AssertionError when its counters do not add up, or it leaves any
+        of its processes, its socket or its lock.
+        """
+        if not self.program.running:
+            return self.ended()
+        wrong, files = self._last_words()
+        below = descendants(self.pid)
+        self.program.signal(signal.SIGTERM)
+        status = self.ended()
+        wait_until(lambda: not [pid for pid in below if alive(pid)], "the bridge's processes to end")
+        wrong += [f"{path} is left" for path in files if path.exists()]
+        assert not wrong, "\n".join([*wrong, self.said])
+        return status
+
+    def _last_words(self) -> tuple[list[str], list[Path]]:
+        """What does not add up in its counters, and its files in the runtime folder. Nothing of one that does not
+        answer (it was frozen, say), or whose folder is another user's.
+        """
+        folder = Path(f"/proc/{self.laptop.init}/root/run/netbridge")
+        for path in folder.glob("*.sock"):
+            with socket.socket(socket.AF_UNIX) as asking, contextlib.suppress(OSError, ValueError):
+                asking.settimeout(PATIENCE)
+                asking.connect(str(path))
+                asking.sendall(b'{"ask": "status", "flows": 0}\n')
+                state = json.loads(asking.makefile("rb").readline())
+                if state.get("target") == self.target:
+                    return balance.check(state["counters"]), [path, path.with_suffix(".lock")]
+        return [], []
 
     def close(self) -> None:
         """Whatever happens, it is gone afterwards."""
@@ -132,6 +162,24 @@ class Bridge:
             raise
         finally:
             self.program.kill()
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that this one started, and theirs."""
+    found: set[int] = set()
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            for child in map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii").split()):
+                found |= {child} | descendants(child)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody has asked how does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2][1] != "Z"
+    except OSError:
+        return False
 
 
 def environment() -> dict[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from netbridge.bridge.forward.admission import LATE, SLICE, Admission
+from netbridge.bridge.forward.counters import TcpForwardCounters
 from netbridge.bridge.forward.limits import Limits
 
 
@@ -35,15 +36,16 @@ class Desk:
         self.now = 0.0
         self.cost = cost
         self.admitted: list[Any] = []
-        self.late = 0
-        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), self.too_late, clock=lambda: self.now)
+        self.counters = TcpForwardCounters()
+        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), self.counters, clock=lambda: self.now)
 
     def admit(self, request: Any) -> None:
         self.now += self.cost
         self.admitted.append(request)
 
-    def too_late(self) -> None:
-        self.late += 1
+    @property
+    def late(self) -> int:
+        return self.counters.dropped_late
 
     def asks(self, count: int, host: int = 1, port: int = 80) -> list[Any]:
         """`count` requests arrive in one burst; those that were turned away."""

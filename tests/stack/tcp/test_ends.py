@@ -212,3 +212,18 @@ async def test_a_user_that_fails_at_a_timeout(complaints: list[dict[str, Any]]) 
     (flow,) = peer.tcp.flows.values()
     assert flow._user is other
     peer.close()
+
+
+async def test_who_has_not_read_all_hears_of_the_end_of_the_stack() -> None:
+    peer, user = Peer(), User()
+    user.room = 1
+    flow, isn = peer.established(user)
+    flow.shutdown()
+    peer.says("FA", NEXT, isn + 2, b"last words")
+    peer.says("S", NEXT + 1000)
+    assert peer.tcp.aside == {flow}
+    peer.close()
+    assert user.calls == ["connected", "closed"]
+    assert isinstance(user.error, ConnectionAbortedError)
+    assert not peer.tcp.aside
+    assert peer.tcp.budget.used == 0

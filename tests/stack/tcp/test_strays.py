@@ -24,7 +24,7 @@ async def test_a_listener_ignores_what_is_neither_syn_nor_ack(peer: Peer, flags:
     peer.tcp.listen(None, 80, lambda _flow: User())
     peer.says(flags, PEER_ISN, data=b"x", destination=GATEWAY4)
     peer.silent()
-    assert peer.tcp.counters.without_ack == 1
+    assert peer.tcp.counters.unanswered == 1
     peer.says(flags, PEER_ISN, data=b"x", dport=81, destination=GATEWAY4)
     peer.hears("RA", 0, PEER_ISN + 1 + flags.count("F"))
 
