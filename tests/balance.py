@@ -21,6 +21,7 @@ from netbridge.bridge.forward.flows import FlowTable
 from netbridge.bridge.forward.hostflows import HostFlows
 from netbridge.bridge.forward.tcp import TcpForwarder
 from netbridge.bridge.forward.udp import UdpForwarder
+from netbridge.bridge.link import FramedLink
 from netbridge.stack.packet import TCP
 from netbridge.stack.stack import Stack
 from netbridge.stack.statistics import held
@@ -237,7 +238,10 @@ def whole_stack(stack: Stack) -> list[str]:
     flows = [*tcp.flows.values(), *tcp.aside]
     receivers = [flow.connection.receiver for flow in flows]
     datagrams = stack.fragments._datagrams.values()
-    return check(rooms(stack)) + unequal({
+    counted = rooms(stack)
+    if isinstance(stack.link, FramedLink):
+        counted["link"] = stack.link.counters
+    return check(counted) + unequal({
         "bytes of unread data": (
             tcp.budget.used, sum(one.backlog_bytes + one.early.cost for one in receivers)),
         "bytes by which windows were widened": (

@@ -22,6 +22,7 @@ from typing import Any
 from weakref import ref
 
 import pytest
+import uvloop
 
 from tests import balance
 
@@ -65,6 +66,8 @@ def _note(kind: type) -> None:
 
     kind.__init__ = noted  # type: ignore[misc]
 
+
+uvloop.new_event_loop().close()  # the first one opens a pipe for signals, which is kept for all that follow
 
 for _kind in balance.WHOLE:
     _note(_kind)

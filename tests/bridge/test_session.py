@@ -486,11 +486,12 @@ async def test_a_hurried_stop_waits_for_nobody() -> None:
 
 async def test_a_hurried_stop_leaves_a_stubborn_command_behind() -> None:
     target = FakeTarget()
+    let_go = asyncio.Event()
 
     async def stubborn(argv: Sequence[str]) -> int:
-        for _ in range(2):
+        while not let_go.is_set():
             try:
-                await asyncio.sleep(3)
+                await let_go.wait()
             except asyncio.CancelledError:
                 continue
         return 0
@@ -502,6 +503,7 @@ async def test_a_hurried_stop_leaves_a_stubborn_command_behind() -> None:
     began = time.monotonic()
     assert await life.session.run() == KILLED
     assert time.monotonic() - began < 2
+    let_go.set()
 
 
 async def test_a_cancelled_session_cleans_up_too(runtime_folder: Path) -> None:

@@ -99,3 +99,11 @@ async def test_questions_of_a_peer_that_reads_nothing_stay_unanswered() -> None:
         link.data_received(memoryview((frame_header(PING, 8) + bytes(8)) * 1000))
         assert channel.waiting == before
         assert link.counters.pongs_withheld == 1000
+
+
+async def test_what_is_sent_after_the_end_of_the_link_is_counted() -> None:
+    link = FramedLink(Stuck(ready=True), on_control=print, on_lost=print, soon=lambda callback: callback())
+    link.send(bytes(10), bytes(20))
+    link.close()
+    link.send(bytes(10), bytes(20))
+    assert (link.counters.packets_out, link.counters.too_late, link.counters.oversized) == (1, 1, 0)

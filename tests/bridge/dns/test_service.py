@@ -351,6 +351,8 @@ async def test_leaving_while_questions_are_under_way_ends_promptly(world: Any) -
     async with asyncio.timeout(1):
         await world.exits.aclose()
     assert not service._tasks
+    assert (service.under_way, service._waiting_count) == (0, 0)
+    assert (service.counters.asked, service.counters.failed) == (2, 2)
     writer.close()
     asking.cancel()
     await asyncio.wait([asking])

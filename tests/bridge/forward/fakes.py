@@ -24,6 +24,7 @@ from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.link.base import Buffer, Link, LinkUser
 from netbridge.stack.packet import Fragment, IpPacket
 from netbridge.stack.udp import wire as udp_wire
+from tests import balance
 
 CODESPACE = {4: "198.18.0.2", 6: "fd6e:6272:0::2"}
 HOST = {4: "127.0.0.1", 6: "::1"}
@@ -188,6 +189,7 @@ class Bench:
         self.poller = Poller(asyncio.get_running_loop())
         self.table = FlowTable(self.budget)
         self.hints: list[str] = []
+        self.datagrams = self.pings = 0
         loop = cast("asyncio.AbstractEventLoop", self.clock)
         self.udp = UdpForwarder(self.stack, self.poller, self.policy, self.limits, self.table, loop)
         self.icmp = IcmpForwarder(
@@ -197,10 +199,19 @@ class Bench:
     def close(self) -> None:
         self.udp.close()
         self.icmp.close()
+        assert not (wrong := self.unbalanced()), wrong
         assert len(self.poller) == 0, "a socket outlived its flow"
         assert len(self.table) == 0, "a flow outlived its forwarder"
         assert not self.clock.timers, "a timer outlived its forwarder"
         self.poller.close()
+
+    def unbalanced(self) -> list[str]:
+        """Which packets from the codespace were not counted by what became of them."""
+        counters = self.table.counters
+        return balance.check({
+            "udp": {"forwarded": self.datagrams}, "icmp": {"echo_forwarded": self.pings},
+            "forward_udp": counters.udp, "forward_icmp": counters.icmp,
+        })  # fmt: skip
 
     def datagram(
         self, to: str, port: int, payload: bytes,
@@ -213,6 +224,7 @@ class Bench:
         packet, raw = ip_packet(version, source, destination, 17, body, ttl=ttl, df=df, tos=tos)
         parsed = udp_wire.parse(packet)
         assert self.stack.udp.forward is not None
+        self.datagrams += 1
         self.stack.udp.forward(packet, *parsed)
         return raw
 
@@ -227,6 +239,7 @@ class Bench:
         protocol = icmp_wire.protocol_number(version)
         packet, raw = ip_packet(version, source, destination, protocol, body, ttl=ttl, df=df)
         assert self.stack.icmp.forward is not None
+        self.pings += 1
         self.stack.icmp.forward(packet, identifier, sequence, packet.payload[8:])
         return raw
 

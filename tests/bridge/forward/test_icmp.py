@@ -192,3 +192,22 @@ async def test_an_error_about_a_request_to_another_host_is_ignored(bench: Bench,
     assert bench.icmp._quoted(flow, error) is not None
     error.towards = "192.0.2.1" if version == 4 else "2001:db8::1"
     assert bench.icmp._quoted(flow, error) is None
+
+
+@needs_ping
+async def test_a_ping_whose_socket_became_useless_is_counted_and_the_next_one_goes(bench: Bench, version: int) -> None:
+    bench.ping(HOST[version], 1, 1)
+    flow = next(iter(bench.icmp._flows.values()))
+    flow.sock = Unreachable(fileno=flow.sock.detach())
+    bench.ping(HOST[version], 1, 2)
+    counters = bench.table.counters.icmp
+    assert (counters.flows_failed, counters.dropped_send_error, len(bench.icmp)) == (1, 1, 0)
+    bench.ping(HOST[version], 1, 3)
+    assert (counters.packets_up, len(bench.icmp)) == (2, 1)
+
+
+class Unreachable(socket.socket):
+    """A socket whose address is gone."""
+
+    def send(self, data: object, flags: int = 0) -> int:
+        raise OSError(101, "Network is unreachable")
