@@ -116,11 +116,11 @@ class FlowsNow:
     connecting: int
     """Host connects under way."""
     tcp: int
-    """TCP flows, those being connected included."""
+    """Open TCP flows, those being connected included."""
     udp: int
-    """UDP flows."""
+    """Open UDP flows."""
     icmp: int
-    """ICMP flows."""
+    """Open ICMP flows."""
     questions: int
     """Questions of which the local machine's resolver is being asked."""
 

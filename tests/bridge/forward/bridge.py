@@ -167,7 +167,9 @@ async def connected(bridge: Bridge, host: str, port: int, *, source_port: int = 
     local = packed(CODESPACE[len(remote) == 16].partition("/")[0])
     if source_port:
         key = remote + local + port.to_bytes(2, "big") + source_port.to_bytes(2, "big")
-        flow = tcp.flows[key] = Flow(tcp, key, (local, source_port), (remote, port), transport)
+        flow = Flow(tcp, key, (local, source_port), (remote, port), transport)
+        tcp.counters.connects += 1
+        tcp.add(flow)
         flow.connection.open()
         flow.flush()
     else:
