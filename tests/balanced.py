@@ -16,7 +16,8 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
@@ -57,6 +58,10 @@ def _children() -> set[int]:
     return found
 
 
+_kept = Held(set(), set(), set())
+"""What belongs to no single test."""
+
+
 def _note(kind: type) -> None:
     make = kind.__init__  # type: ignore[misc]
 
@@ -91,9 +96,12 @@ asyncio.runners._cancel_all_tasks = _watch(asyncio.runners._cancel_all_tasks)  #
 
 def begin() -> Held:
     """Before a test."""
+    now = Held()
+    _kept.descriptors &= now.descriptors
+    _kept.children &= now.children
     _made.clear()
     _pending.clear()
-    return Held()
+    return now
 
 
 def end(before: Held) -> list[str]:
@@ -105,6 +113,19 @@ def end(before: Held) -> list[str]:
             wrong += [f"{made!r}: {sentence}" for sentence in _judged(made)]
         del made
     return wrong + _left(before)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """What is opened inside is no test's own: something that outlives the test holds it."""
+    before = Held()
+    try:
+        yield
+    finally:
+        now = Held()
+        _kept.descriptors |= now.descriptors - before.descriptors
+        _kept.children |= now.children - before.children
+        _kept.threads |= now.threads - before.threads
 
 
 def _judged(made: Any) -> list[str]:
@@ -126,20 +147,20 @@ def _left(before: Held) -> list[str]:
 def _new(before: Held) -> list[str]:
     now = Held()
     found = []
-    for number in now.descriptors - before.descriptors:
+    for number in now.descriptors - before.descriptors - _kept.descriptors:
         try:
             found.append(f"descriptor {number} is left open: {os.readlink(f'/proc/self/fd/{number}')}")
         except FileNotFoundError:
             continue  # that of the look itself
-    for pid in now.children - before.children:
+    for pid in now.children - before.children - _kept.children:
         try:
             with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
                 words = file.read().replace("\0", " ")
         except OSError:
             words = ""
         found.append(f"process {pid} is left: {words[:200] or 'ended, but nobody asked how'}")
-    found += [f"thread {thread.name} still runs" for thread in now.threads - before.threads if thread.is_alive()]
-    return found
+    threads = now.threads - before.threads - _kept.threads
+    return found + [f"thread {thread.name} still runs" for thread in threads if thread.is_alive()]
 
 
 _BEFORE = pytest.StashKey[Held]()

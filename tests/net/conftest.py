@@ -15,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # `tests` is no installed package
 
+from tests import balanced
 from tests.world import Bridge, Machine, Output, Program, World, missing
 from tests.world.addresses import CODESPACE, SSH_PORT
 from tests.world.machine import wait_until
@@ -87,7 +88,9 @@ class Bridges:
         if not self.current:
             target, *options = TRANSPORTS[transport]
             # A bridge that is killed because a test failed must not stay over there for long.
-            bridge = Bridge(self.world.laptop, target, *options, *([] if target == "sandbox" else ["--grace", "10"]))
+            grace = [] if target == "sandbox" else ["--grace", "10"]
+            with balanced.kept():
+                bridge = Bridge(self.world.laptop, target, *options, *grace)
             try:
                 bridge.ready()
                 sandbox = bridge.sandbox
