@@ -27,7 +27,7 @@ import uvloop
 
 from tests import balance
 
-PATIENCE = 2.0
+PATIENCE = 5.0
 """Seconds for what ends by itself: transports at the loop's next turn, threads, children that were told to."""
 
 _made: list[ref[Any]] = []

@@ -45,7 +45,7 @@ class World:
         self.users: list[User] = []
         self.unlisten = self.stack.tcp.listen(None, 80, lambda _flow: self.user())
         self.told: tuple[str, int, int, int, int] | None = None
-        """Where the last segment that was heard stands: from whom, both ports, its next number, what it acknowledges."""
+        """Where the last segment heard stands: from whom, both ports, its next number, what it acknowledges."""
 
     def user(self) -> User:
         user = User()
