@@ -20,9 +20,9 @@ from netbridge.bridge.forward.counters import FlowsNow
 from netbridge.bridge.forward.flows import FlowTable
 from netbridge.bridge.forward.hostflows import HostFlows
 from netbridge.bridge.forward.tcp import TcpForwarder
+from netbridge.bridge.forward.tcpflow import TcpFlow
 from netbridge.bridge.forward.udp import UdpForwarder
 from netbridge.bridge.link import FramedLink
-from netbridge.stack.packet import TCP
 from netbridge.stack.stack import Stack
 from netbridge.stack.statistics import held
 
@@ -292,14 +292,18 @@ def whole_forwarder(one: TcpForwarder | HostFlows[Any]) -> list[str]:
     counted = rooms(one._stack) if isinstance(one._stack, Stack) else {}
     if isinstance(one, TcpForwarder):
         now = FlowsNow(one.waiting, one.half_open[0], len(one), 0, 0, 0)
-        return check(counted | {"forward_tcp": one.counters, "flows": now})
+        ended = isinstance(one._stack, Stack) and one._stack._closed
+        left = {"flows": (len(one), 0), "host connects": (one.half_open[0], 0), "bytes held": (one.held, 0)}
+        return check(counted | {"forward_tcp": one.counters, "flows": now}) + (unequal(left) if ended else [])
     room = "forward_udp" if isinstance(one, UdpForwarder) else "forward_icmp"
-    return check(counted | {room: one._counts, "flows": FlowsNow(0, 0, 0, len(one), len(one), 0)})
+    left = {"flows": (len(one), 0), "timers": (int(one._timer is not None), 0)}
+    return check(counted | {room: one._counts, "flows": FlowsNow(0, 0, 0, len(one), len(one), 0)}) + (
+        unequal(left) if one._closed else [])
 
 
 def _forwarding(table: FlowTable, tcp: TcpForwarder) -> list[str]:
     return unequal({
-        "TCP flows of the table": (sum(flow.protocol == TCP for flow in table), len(tcp)),
+        "TCP flows of the table": (sum(isinstance(flow, TcpFlow) for flow in table), len(tcp)),
         "flows of the table, by protocol": (sum(table.totals.values()), len(table)),
         "bytes held for the codespace": (tcp.held, sum(flow._held for flow in tcp._flows)),
         "host connects under way": (len(tcp._connecting), sum(flow.state == "connecting" for flow in tcp._flows)),

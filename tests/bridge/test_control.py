@@ -283,13 +283,15 @@ def test_nobody_answers(folder: Folder) -> None:
 
 
 def test_numbers_are_held_by_one_bridge_each(folder: Folder) -> None:
-    first, second = folder.reserve(), folder.reserve()
-    assert (first.number, second.number) == (0, 1)
-    assert folder.reserve(lambda number: number % 7 == 6).number == 6
+    first, second, third = folder.reserve(), folder.reserve(), folder.reserve(lambda number: number % 7 == 6)
+    assert (first.number, second.number, third.number) == (0, 1, 6)
     first.release()
-    assert folder.reserve().number == 0
+    again = folder.reserve()
+    assert again.number == 0
     with pytest.raises(BridgeError, match="No number is free"):
         folder.reserve(lambda number: False)
+    for one in (again, second, third):
+        one.release()
 
 
 DIES = """
@@ -315,13 +317,17 @@ def test_the_remains_of_a_killed_bridge_are_healed(folder: Folder) -> None:
         assert process.stdout
         assert process.stdout.readline() == b"0\n"
         assert folder.running() == [0]
-        assert folder.reserve().number == 1
+        beside = folder.reserve()
+        assert beside.number == 1
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert (folder.path / "0.sock").exists()
     assert statuses(folder) == []
     assert not (folder.path / "0.sock").exists()
-    assert folder.reserve().number == 0
+    healed = folder.reserve()
+    assert healed.number == 0
+    for one in (beside, healed):
+        one.release()
 
 
 def test_a_folder_of_someone_else_or_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from tests.world.addresses import BRANCH, CODESPACE, CORP, HTTP_PORT
 from tests.world.bridge import MARK
 from tests.world.machine import wait_until
 
+from .conftest import Through
+
 pytestmark = pytest.mark.net
 
 
@@ -31,3 +33,17 @@ def test_only_corp_forwards(idle: World) -> None:
         assert not idle.branch.answers(CODESPACE[version], HTTP_PORT)
         for machine in (idle.corp, idle.branch):
             assert machine.run("ip", "route", "get", CODESPACE[version]).code != 0
+
+
+def test_what_a_bridge_has_counted_is_asked_of_it_and_adds_up(through: Through) -> None:
+    """As every orderly end of a bridge in these tests asks; here, so that it is known to be asked at all."""
+    if through.bridge is None:
+        pytest.skip("NETBRIDGE_TEST_CONTROL: there is no bridge")
+    for host in (CORP[4], f"[{CORP[6]}]", "www.corp.test", f"{CORP[4]}:9"):
+        through.run("curl", "-sS", "-m5", f"http://{host}/")
+    through.run("ping", "-c1", "-W2", CORP[4])
+    through.run("ping", "-c1", "-W2", "169.254.169.254")
+    wrong, files = through.bridge.last_words()
+    assert not wrong, "\n".join(wrong)
+    assert len(files) == 2
+    assert all(path.exists() for path in files)

@@ -129,7 +129,7 @@ class Bridge:
         """
         if not self.program.running:
             return self.ended()
-        wrong, files = self._last_words()
+        wrong, files = self.last_words()
         below = descendants(self.pid)
         self.program.signal(signal.SIGTERM)
         status = self.ended()
@@ -138,7 +138,7 @@ class Bridge:
         assert not wrong, "\n".join([*wrong, self.said])
         return status
 
-    def _last_words(self) -> tuple[list[str], list[Path]]:
+    def last_words(self) -> tuple[list[str], list[Path]]:
         """What does not add up in its counters, and its files in the runtime folder. Nothing of one that does not
         answer (it was frozen, say), or whose folder is another user's.
         """
