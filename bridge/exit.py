@@ -23,13 +23,13 @@ from netbridge.stack.tcp.config import TcpConfig
 
 from .addresses import Addresses
 from .dns import DnsCounters, DnsService, Upstream
-from .forward.counters import IcmpCounters, UdpCounters
+from .forward.counters import IcmpCounters, TcpForwardCounters, UdpCounters
 from .forward.flows import FlowTable
 from .forward.icmp import IcmpForwarder
 from .forward.limits import Limits, descriptor_budget
 from .forward.policy import Policy
 from .forward.poller import Poller
-from .forward.tcp import TcpForwardCounters, TcpForwarder
+from .forward.tcp import TcpForwarder
 from .forward.udp import UdpForwarder
 
 JOINT = Addresses(255)
