@@ -42,6 +42,16 @@ def _being(uid: int, gid: int) -> Iterator[None]:
         os.setegid(own_group)
 
 
+def remember_user() -> None:
+    """Have the user as the saved one besides, so that the socket can be removed as that user when the right to become
+    anybody has been given up.
+    """
+    uid, gid = login_user()
+    if uid != os.geteuid():
+        os.setresgid(-1, -1, gid)
+        os.setresuid(-1, -1, uid)
+
+
 class AuthSocket:
     """A listening socket of that user's."""
 
