@@ -199,7 +199,7 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-NEEDED = ("netbridge", "os", "cyclopts", "asyncssh")
+NEEDED = ("netbridge", "json", "cyclopts", "asyncssh")
 """Modules whose folders hold everything that is imported later."""
 
 
@@ -229,7 +229,7 @@ def _hidden() -> str:
     for name in NEEDED:
         try:
             found = importlib.util.find_spec(name)
-            if found is not None and found.origin:
+            if found is not None and found.has_location and found.origin:
                 os.close(os.open(found.origin, os.O_RDONLY | os.O_CLOEXEC))
                 os.listdir(os.path.dirname(found.origin))
         except OSError as error:

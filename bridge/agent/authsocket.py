@@ -13,6 +13,8 @@ import socket
 import stat
 from typing import Iterator, Tuple
 
+from .peers import peer_uid
+
 FOLDER = "/tmp/netbridge-ssh-%d"
 NAME = "agent.sock"
 BACKLOG = 16
@@ -96,6 +98,10 @@ class AuthSocket:
                 except BlockingIOError:
                     pass
             raise FileExistsError(17, "another bridge serves %s" % self.path)
+
+    def admits(self, client: socket.socket) -> bool:
+        """Whether it is that user, or root, who may become anybody."""
+        return peer_uid(client) in (0, self._user[0])
 
     def close(self) -> None:
         """Listen no more, and remove the socket and its folder."""
