@@ -15,7 +15,7 @@ from typing import Iterator, Tuple
 
 from .peers import peer_uid
 
-FOLDER = "/tmp/netbridge-ssh-%d"
+FOLDER = "/tmp/netbridge-ssh-%d"  # noqa: S108  (whose it is, is looked at before it is used)
 NAME = "agent.sock"
 BACKLOG = 16
 

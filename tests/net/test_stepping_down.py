@@ -71,6 +71,8 @@ def test_up_and_everything_that_asks_it(
     idle: World, start: Start, sudo: tuple[str, ...], program: Callable[..., Program], tmp_path: Path,
 ) -> None:
     laptop, home = idle.laptop, idle.laptop.folder / NAME
+    folder = f"/run/user/{NUMBER}/netbridge"  # it stays, as the way to find bridges
+    laptop.run("install", "-d", "-m", "700", "-o", NAME, "-g", NAME, folder).check()
     here, there = Snapshot.of(laptop), Snapshot.of(idle.codespace)
     before = roots_files(idle)
     files = {home / "up.log": "--log-file", home / "up.pcapng": "--pcap"}
