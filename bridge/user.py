@@ -20,7 +20,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class User:
     """Supplementary groups."""
     home: Path
     shell: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     """What the user's own programs are started with."""
     differs: bool
     """False: this process was that user when it was asked, nothing need be changed."""

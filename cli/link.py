@@ -216,6 +216,7 @@ def _credentials(
     from netbridge.bridge.joint.credentials import Credentials
 
     found = Credentials(keys.found(psk, os.environ), cert, key, ca)
+    os.environ.pop(keys.VARIABLE, None)  # no child of ours needs it
     found.checked(place)
     return found
 

@@ -100,12 +100,12 @@ def test_what_runs_as_root(idle: World, start: Start, target: str, user: int) ->
     assert works(idle)
     codespace.ip("link add br7 type bridge", "addr add 172.19.0.1/16 dev br7", "link set br7 up")  # a container network
     try:
-        wait_until(lambda: "iif br7" in codespace.run("ip", "rule").stdout, "the rule for a network that came later")
+        wait_until(lambda: "iif br7" in codespace.run("ip", "rule").stdout, "the rule for a later network", 30)
         codespace.ip("addr add 10.99.0.77/24 dev br7")  # what was captured is the place's own now
-        wait_until(lambda: not works(idle), "routes to give way")
+        wait_until(lambda: not works(idle), "routes to give way", 30)
     finally:
         codespace.ip("link del br7")
-    wait_until(lambda: works(idle), "the routes to be there again")
+    wait_until(lambda: works(idle), "the routes to be there again", 30)
     assert bridge.stop() == 0
     assert_restored(before, codespace)
 
