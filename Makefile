@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
+.PHONY: help venv demo test lint audit docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
 	clean
 
 BIN := .venv/bin
@@ -28,10 +28,14 @@ test: ## every test; those that need root or a missing program say so and are sk
 		$(BIN)/pytest --last-failed --last-failed-no-failures none --no-header; }
 	@$(BIN)/pytest -m alone --no-header
 
-lint: venv docs ## ruff, mypy --strict, the import contracts, and the documentation without a warning
+lint: venv docs ## ruff, mypy --strict, the import contracts, packages with known faults, and the documentation without a warning
 	@$(BIN)/ruff check
+	@$(BIN)/python scripts/audit
 	@$(BIN)/mypy
 	@PYTHONPATH=src $(BIN)/lint-imports --no-cache --no-logo
+
+audit: venv ## ask the package index what is known of the pinned packages by now; `make lint` looks without a network
+	@$(BIN)/python scripts/audit --online
 
 # What mkdocs prints about its own next version is no fault of these pages.
 docs: venv ## the documentation as a site in build/site; a warning is a failure

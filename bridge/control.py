@@ -24,10 +24,10 @@ import json
 import os
 import select
 import socket
-import struct
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol, cast
 
+from .agent.peers import peer_uid
 from .back.ends import End
 from .errors import BridgeError, TargetUnreachableError
 from .runtime import Folder, Reservation
@@ -44,15 +44,6 @@ WATCHERS_MAX = 8
 """At most so many of them watch, which takes no end: the others can still ask, and stop the bridge."""
 ANSWER_MAX = 64 << 20
 """Bytes of one answer that an asker reads: 100,000 flows fit."""
-
-
-def peer_uid(connection: socket.socket) -> int | None:
-    """The user at the other end; None where the system does not tell."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    size = struct.calcsize("3i")
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(uid)
 
 
 Trace = Callable[[Mapping[str, Any]], Coroutine[Any, Any, Mapping[str, Any]]]
@@ -358,6 +349,7 @@ def ask(
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(folder.address(f"{number}.sock"))
+            folder.check_peer(connection)
             connection.sendall(json.dumps({"ask": wish, **fields}).encode() + b"\n")
             answer = _line(connection)
             if until_gone:

@@ -25,7 +25,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from .agent.peers import peer_uid
 from .errors import BridgeError, NotPermittedError
 from .user import helper_user
 
@@ -161,6 +163,12 @@ class Folder:
         if sys.platform == "linux":
             return f"/proc/self/fd/{self.descriptor}/{name}"
         return str(self.path / name)
+
+    def check_peer(self, connection: Any) -> None:
+        """Whoever answers at a socket of this folder has to be its owner, ourselves or root. Raises PermissionError."""
+        uid = peer_uid(connection)
+        if uid is not None and uid not in {0, os.geteuid(), self.owner}:
+            raise PermissionError(errno.EPERM, f"user {uid} answers there, who is neither root nor this folder's owner")
 
     def give(self, name: str, mode: int) -> None:
         """Set mode and owner of a file of ours."""

@@ -5,16 +5,22 @@ SUDO_UID and SUDO_GID, but drops most of the environment. It is still there in t
 shows in /proc/PID/environ what a process was started with, and sudo was started with the person's own environment.
 So helpers get exactly the environment they would have had without sudo; where /proc does not tell (another kernel,
 a hidden process) it is made from the user database and what sudo left over.
+
+Root itself is only what root's work takes: `step_down` makes this whole process that person, for good, as soon as that
+work (a sandbox's namespaces, a TUN of this machine, a port below 1024) is done, and at once where there is none. doas
+and pkexec tell who called them as well; su and a login as root do not, and then root is the person.
 """
 
 from __future__ import annotations
 
 import contextlib
 import grp
+import importlib.util
 import os
 import pwd
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +28,12 @@ from . import notify
 
 _FARTHEST_ANCESTOR = 32
 """How far above us a sudo is looked for; a guard against a lying /proc."""
-_NOT_THE_PERSONS = ("SUDO_COMMAND", "SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_PS1", "MAIL", *notify.VARIABLES)
+_NOT_THE_PERSONS = (
+    "SUDO_COMMAND", "SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_PS1", "DOAS_USER", "PKEXEC_UID", "MAIL",
+    *notify.VARIABLES,
+)
+_WAYS = ("sudo", "doas", "pkexec")
+"""Programs that make root of a person, as their processes are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +47,22 @@ class User:
     """Supplementary groups."""
     home: Path
     shell: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     """What the user's own programs are started with."""
     differs: bool
-    """False: this process already is that user, nothing need be changed."""
+    """False: this process was that user when it was asked, nothing need be changed."""
+    told: bool = False
+    """The environment is the one that sudo was started with, not one that was made up."""
+
+    @property
+    def is_another(self) -> bool:
+        """This process is not that user, and can be: until it has stepped down."""
+        return self.differs and os.geteuid() != self.uid
 
     def process_arguments(self) -> dict[str, Any]:
         """Keyword arguments for `subprocess.Popen` that make its child this user's."""
         arguments: dict[str, Any] = {"env": dict(self.environment)}
-        if self.differs:
+        if self.is_another:
             arguments.update(user=self.uid, group=self.gid, extra_groups=list(self.groups))
         return arguments
 
@@ -54,6 +72,7 @@ def helper_user(environ: Mapping[str, str] | None = None) -> User:
     environ = os.environ if environ is None else environ
     entry = _sudo_caller(environ)
     if entry is not None:
+        of_sudo = _environment_of_sudo()
         return User(
             entry.pw_name,
             entry.pw_uid,
@@ -61,8 +80,9 @@ def helper_user(environ: Mapping[str, str] | None = None) -> User:
             tuple(_groups(entry)),
             Path(entry.pw_dir),
             entry.pw_shell or "/bin/sh",
-            caller_environment(entry, environ),
+            caller_environment(entry, environ, of_sudo),
             differs=True,
+            told=of_sudo is not None,
         )
     uid = os.geteuid()
     try:
@@ -74,9 +94,11 @@ def helper_user(environ: Mapping[str, str] | None = None) -> User:
     return User(name, uid, os.getegid(), tuple(os.getgroups()), home, shell, dict(environ), differs=False)
 
 
-def caller_environment(entry: pwd.struct_passwd, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the user who called sudo."""
-    found = _environment_of_sudo() or {}
+def caller_environment(
+    entry: pwd.struct_passwd, environ: Mapping[str, str], of_sudo: Mapping[str, str] | None,
+) -> dict[str, str]:
+    """The environment of the user who called sudo; `of_sudo`: what sudo itself was started with, if that is known."""
+    found = of_sudo or {}
     # Variables that sudo was told to set or keep (sudo VAR=1 netbridge) count where the person's own do not say
     # otherwise.
     environment = {key: value for key, value in environ.items() if key not in _NOT_THE_PERSONS}
@@ -99,10 +121,13 @@ def _sudo_caller(environ: Mapping[str, str]) -> pwd.struct_passwd | None:
     if os.geteuid() != 0:
         return None
     try:
-        uid = int(environ.get("SUDO_UID", ""))
-        return pwd.getpwuid(uid) if uid > 0 else None
+        if name := environ.get("DOAS_USER"):
+            entry = pwd.getpwnam(name)
+        else:
+            entry = pwd.getpwuid(int(environ.get("SUDO_UID") or environ.get("PKEXEC_UID", "")))
     except (ValueError, KeyError, OverflowError):
         return None
+    return entry if entry.pw_uid > 0 else None
 
 
 def _groups(entry: pwd.struct_passwd) -> list[int]:
@@ -122,7 +147,7 @@ def _environment_of_sudo() -> dict[str, str] | None:
             stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
             # The name stands in parentheses and may itself hold any character: the last ")" ends it (proc_pid_stat(5)).
             name = stat[stat.index("(") + 1 : stat.rindex(")")]
-            if name == "sudo":
+            if name in _WAYS:
                 return parse_environment(Path(f"/proc/{pid}/environ").read_bytes())
             pid = int(stat[stat.rindex(")") + 2 :].split()[1])
         except (OSError, ValueError, IndexError):
@@ -147,7 +172,7 @@ def in_person(user: User) -> Iterator[None]:
     library starts is the user's. The whole process changes, so nothing may await in here. Without a change of user it
     does nothing.
     """
-    if not user.differs:
+    if not user.is_another:
         yield
         return
     saved = {name: os.environ.get(name) for name in _PERSONAL}
@@ -172,3 +197,41 @@ def _set_environment(values: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+NEEDED = ("netbridge", "json", "cyclopts", "asyncssh")
+"""Modules whose folders hold everything that is imported later."""
+
+
+def step_down() -> str:
+    """Be the person who called sudo from here on, wholly and for good: nothing brings root back. Without sudo nothing
+    happens. Where that person may not read this program, which is loaded piece by piece, root stays; gives the reason.
+    """
+    user = helper_user()
+    if not user.is_another:
+        return ""
+    with in_person(user):
+        if hidden := _hidden():
+            return f"{user.name} may not read {hidden}"
+    kept = {name: os.environ[name] for name in notify.VARIABLES if name in os.environ}
+    os.environ.clear()
+    os.environ.update({**user.environment, **kept})
+    os.setgroups(user.groups)
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    return ""
+
+
+def _hidden() -> str:
+    """What of this program the effective user may not use; empty: nothing."""
+    if not os.access(sys.executable, os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return sys.executable
+    for name in NEEDED:
+        try:
+            found = importlib.util.find_spec(name)
+            if found is not None and found.has_location and found.origin:
+                os.close(os.open(found.origin, os.O_RDONLY | os.O_CLOEXEC))
+                os.listdir(os.path.dirname(found.origin))
+        except OSError as error:
+            return str(error.filename)
+    return ""

@@ -8,11 +8,14 @@ import select
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 from cyclopts import Parameter
 
 from netbridge.bridge.errors import BridgeError, UsageError
+
+if TYPE_CHECKING:
+    from netbridge.bridge.runtime import Folder
 
 CHUNK = 1 << 18
 
@@ -51,7 +54,7 @@ def capture(
     try:
         folder, number = find(folders, target)
         with _opened(write) as out, suppress(KeyboardInterrupt, BrokenPipeError):
-            _copy(folder.address(f"{number}.sock"), wanted, out)
+            _copy(folder, number, wanted, out)
     finally:
         for each in folders:
             each.close()
@@ -69,14 +72,15 @@ def _opened(write: Path | None) -> BinaryIO:
         raise UsageError(f"{write} cannot be written.", f"{error.strerror}.", "Name another by --write.") from error
 
 
-def _copy(address: str, wanted: str, out: BinaryIO) -> None:
+def _copy(folder: Folder, number: int, wanted: str, out: BinaryIO) -> None:
     import socket
 
     from netbridge.bridge.back.door import gone
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(address)
+            connection.connect(folder.address(f"{number}.sock"))
+            folder.check_peer(connection)
             connection.sendall(json.dumps({"ask": "capture", "filter": wanted}).encode() + b"\n")
             with connection.makefile("rb", buffering=0) as stream:
                 answer = json.loads(stream.readline() or b"{}")

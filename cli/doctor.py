@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from . import rights
 from .choose import named
 from .text import clean
 
@@ -22,6 +23,7 @@ INTERRUPTED = 128 + signal.SIGINT
 MARKS = {"ok": "ok", "note": "-", "warning": "warning", "fault": "FAULT"}
 
 
+@rights.by_itself
 def doctor(
     target: str | None = None, /, *,
     codespace: Annotated[str | None, Parameter(
@@ -47,7 +49,7 @@ def doctor(
     from netbridge.bridge.doctor import examine
     from netbridge.bridge.options import Options, default_config
     from netbridge.bridge.transport.terminal import has_terminal
-    from netbridge.bridge.user import helper_user
+    from netbridge.bridge.user import helper_user, step_down
 
     from .up import run_loop
 
@@ -56,6 +58,8 @@ def doctor(
     if codespace is not None:
         flags["target"] = named(codespace, target)
     options = Options.gather(flags, user.environment, default_config=default_config(user))
+    if options.target != "sandbox":
+        step_down()
     screen = _Screen(quiet=json_)
     report = run_loop(_unless_interrupted(examine(
         options, user, screen.tell, progress=screen.progress, log=screen.log, interactive=has_terminal() and not json_,

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from netbridge.bridge.errors import UsageError
 
+from . import rights
 from .text import clean
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ Served = tuple[list[socket.socket], "Callable[[Listener], Visitor]", str]
 """Listening sockets, what serves a client of them, and what they do, in words."""
 
 
+@rights.by_itself
 def forward(*places: str, target: Target = None) -> int:
     """Listen on this machine and lead each client to a place inside the codespace, until ctrl-c.
 
@@ -56,6 +58,7 @@ def forward(*places: str, target: Target = None) -> int:
     return _serve(target, open_all)
 
 
+@rights.by_itself
 def socks(
     *, listen: Annotated[str, Parameter(
         name="--listen", metavar="WHERE", help=f"[ADDRESS:]PORT (default {SOCKS}).")] = SOCKS,
@@ -86,7 +89,9 @@ def _serve(
         listener = Listener(door, tell)
 
         async def begin() -> None:
-            for sockets, visitor, what in opened():
+            served = opened()
+            rights.unless_root_has_a_bridge()  # a port below 1024 was root's to open
+            for sockets, visitor, what in served:
                 names = [it.getsockname() for it in sockets]
                 await listener.serve(sockets, visitor)
                 for address, port, *_ in names:

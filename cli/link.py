@@ -14,7 +14,9 @@ import cyclopts
 from cyclopts import Parameter
 
 from netbridge.bridge.errors import BridgeError, UsageError
+from netbridge.bridge.user import step_down
 
+from . import rights
 from .stack_tun import _run
 from .text import clean
 
@@ -90,6 +92,7 @@ def key(file: str | None = None, /) -> int:
 
 
 @app.command
+@rights.by_itself
 def listen(
     place: str, /, *, exit: Exit = False, entrance: Entrance = False, psk: Psk = None, cert: Cert = None,
     key: Key = None, ca: Ca = None, route: Route = None, allow: Allow = None, deny: Deny = None,
@@ -148,6 +151,7 @@ def listen(
                             "refused": reception.refused}
 
                 _tell(f"health: {await ends.enter_async_context(answering(health, state))}")
+            step_down()  # TUN and ports below 1024 are there
             _tell(f"{side.role.name.lower()}, listening: {', '.join(urls)}")
             await (reception.left.wait() if where.scheme == "stdio" else asyncio.Event().wait())
 
@@ -156,6 +160,7 @@ def listen(
 
 
 @app.command
+@rights.by_itself
 def connect(
     place: str, /, *, exit: Exit = False, entrance: Entrance = False, psk: Psk = None, cert: Cert = None,
     key: Key = None, ca: Ca = None, route: Route = None, allow: Allow = None, deny: Deny = None,
@@ -190,6 +195,7 @@ def connect(
                 ends, where, is_exit=exit, route=route, allow=allow, deny=deny, forward=forward, socks=socks,
                 tun=tun, mtu=mtu, sessions=1,
             )
+            step_down()  # the TUN is there
             command = there or " ".join((*COMMAND, "--entrance" if exit else "--exit"))
             await Connecting(where, side, credentials, _tell, mtu=_mtu(where, mtu), command=command).run()
 
@@ -210,6 +216,7 @@ def _credentials(
     from netbridge.bridge.joint.credentials import Credentials
 
     found = Credentials(keys.found(psk, os.environ), cert, key, ca)
+    os.environ.pop(keys.VARIABLE, None)  # no child of ours needs it
     found.checked(place)
     return found
 

@@ -17,7 +17,7 @@ import cyclopts
 
 from netbridge.bridge.errors import UsageError
 
-from . import standard
+from . import rights, standard
 from .failures import peek, told, traced
 from .render import failure
 from .versions import versions
@@ -177,5 +177,6 @@ def _dispatch(words: Sequence[str]) -> int:
         extra["command"] = command or ()
     elif command is not None:
         raise UsageError("Only `netbridge up` takes a COMMAND.", "There is a `--` in the command line.", "Remove it.")
+    rights.before(function)
     result = function(*bound.args, **bound.kwargs, **extra)
     return result if isinstance(result, int) else 0

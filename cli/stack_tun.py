@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from netbridge.bridge.errors import BridgeError, TargetUnreachableError, UsageError
 
+from . import rights
 from .text import clean
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ Offload = Annotated[bool, Parameter(name="--offload", help="Super-segments betwe
 Pcap = Annotated[Path | None, Parameter(name="--pcap", metavar="FILE", help="Write every packet to FILE (pcapng).")]
 
 
+@rights.by_itself
 def serve(
     *, tun: Tun, address: Address,
     echo: Annotated[bool, Parameter(name="--echo", negative=(), help="Echo by TCP and UDP, port 7.")] = False,
@@ -108,6 +110,7 @@ async def _serve(served: Served, name: str, addresses: str) -> None:
             )
 
 
+@rights.by_itself
 def dial(
     host: str, port: int, /, *, tun: Tun, address: Address, mtu: Mtu = None, offload: Offload = True, pcap: Pcap = None,
 ) -> int:
@@ -181,18 +184,20 @@ def _link(
 ) -> tuple[Link, str, frozenset[bytes]]:
     """The link on the TUN, the device's name, and the kernel's addresses on it."""
     from netbridge.bridge import tunside
+    from netbridge.bridge.user import step_down
     from netbridge.stack.link import PcapLink
 
     if mtu is not None and not 68 <= mtu <= 65535:
         raise UsageError(f"An MTU is not {mtu}.", "It is 68 to 65535 bytes, with IPv6 1280 or more.", "Name one.")
-    wanted = tunside.interfaces(addresses)
+    link, beside = tunside.join(tun, tunside.interfaces(addresses), mtu=mtu, offload=offload)
+    step_down()
     file = None
     if pcap is not None:
         try:
             file = files.enter_context(pcap.open("wb"))
         except OSError as error:
+            link.close()
             raise BridgeError(f"{pcap} cannot be written.", f"{error.strerror}.", "Name another file.") from error
-    link, beside = tunside.join(tun, wanted, mtu=mtu, offload=offload)
     return (link if file is None else PcapLink(link, file, name=link.name)), link.name, beside
 
 

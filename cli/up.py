@@ -21,9 +21,9 @@ from cyclopts import Parameter
 from netbridge.bridge import events
 from netbridge.bridge.notify import Notify
 from netbridge.bridge.options import Options, default_config
-from netbridge.bridge.user import User, helper_user
+from netbridge.bridge.user import User, helper_user, step_down
 
-from . import beside
+from . import beside, rights
 from .choose import choose_target, named
 from .output import Output
 
@@ -31,6 +31,7 @@ List = list[str] | None
 T = TypeVar("T")
 
 
+@rights.by_itself
 def up(
     target: Annotated[str | None, Parameter(help=(
         "What to bridge: a codespace's name (without TARGET a dialog to choose one), ssh://[user@]host[:port],"
@@ -135,12 +136,16 @@ def up(
         "log_file": log_file, "log_size": log_size, "pcap": pcap, "pcap_size": pcap_size,
         "metrics": metrics, "config": config,
     }, helper_user(), command=command)
+    # A sandbox's namespaces are root's work; its transport steps down when they are there.
+    stays_root = "" if options.target == "sandbox" else step_down()
     if not options.target:
         options = replace(options, target=choose_target())
     output = Output(options, manager)
     if manager.watchdog:
         faulthandler.enable()  # killed for its silence, it says where it hung
     try:
+        if stays_root:
+            output.event(events.Hint(f"this runs as root: {stays_root}"))
         if options.gui and (reason := beside.why_not(options)):
             output.event(events.Hint(reason))
         return run_loop(_bridge(options, output, manager))

@@ -43,7 +43,7 @@ class Server(asyncio.AbstractServer):
         self._ends: Sequence[Callable[[], None]] | None = ends
         self.address = (hosts[0] or "", port)
         """Host and port listened on, the first where there are several."""
-        named = [name for host in hosts for name in ([host] if host is not None else ["0.0.0.0", "::"])]
+        named = [name for host in hosts for name in ([host] if host is not None else ["0.0.0.0", "::"])]  # noqa: S104
         self._sockets = tuple(
             ListeningSocket(socket.AF_INET6, (name, port, 0, 0)) if ":" in name
             else ListeningSocket(socket.AF_INET, (name, port))

@@ -13,7 +13,9 @@ import socket
 import stat
 from typing import Iterator, Tuple
 
-FOLDER = "/tmp/netbridge-ssh-%d"
+from .peers import peer_uid
+
+FOLDER = "/tmp/netbridge-ssh-%d"  # noqa: S108  (whose it is, is looked at before it is used)
 NAME = "agent.sock"
 BACKLOG = 16
 
@@ -40,6 +42,16 @@ def _being(uid: int, gid: int) -> Iterator[None]:
     finally:
         os.seteuid(own)
         os.setegid(own_group)
+
+
+def remember_user() -> None:
+    """Have the user as the saved one besides, so that the socket can be removed as that user when the right to become
+    anybody has been given up.
+    """
+    uid, gid = login_user()
+    if uid != os.geteuid():
+        os.setresgid(-1, -1, gid)
+        os.setresuid(-1, -1, uid)
 
 
 class AuthSocket:
@@ -86,6 +98,10 @@ class AuthSocket:
                 except BlockingIOError:
                     pass
             raise FileExistsError(17, "another bridge serves %s" % self.path)
+
+    def admits(self, client: socket.socket) -> bool:
+        """Whether it is that user, or root, who may become anybody."""
+        return peer_uid(client) in (0, self._user[0])
 
     def close(self) -> None:
         """Listen no more, and remove the socket and its folder."""

@@ -140,7 +140,7 @@ class Back:
         with contextlib.suppress(OSError):
             client, _ = self._agent.listener.accept()
             client.setblocking(False)
-            if self._open >= self._most:
+            if self._open >= self._most or not self._agent.admits(client):
                 client.close()
             else:
                 self._go_home("agent", client, None)

@@ -4,7 +4,7 @@ Who started the agent takes that process's end for the connection's end, and may
 holder has to outlive that. So it is another process, in a session of its own, and the first one stands in front of it:
 it waits on a socket whose other end belongs to whichever process serves the connection. A byte that comes is the exit
 status; end of file is the connection's end. A signal to the front closes its side, which the server of the connection
-takes for the connection's end too.
+takes for the connection's end too. It needs nothing of root's for that, and so it has nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import signal
 import socket
 import traceback
 from typing import Callable
+
+from . import privileges
 
 ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """The signals that end the connection."""
@@ -69,6 +71,7 @@ def _wait(ours: socket.socket) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
         name.write("netbridge-front")
+    privileges.become_user()
     said = b"\1"
     with contextlib.suppress(OSError):
         while True:

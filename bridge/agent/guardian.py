@@ -14,7 +14,7 @@ import os
 import signal
 import time
 
-from . import resolvconf, rules
+from . import privileges, resolvconf, rules
 from .netlink import Netlink
 
 PATIENCE = 5.0
@@ -62,6 +62,7 @@ def _guard(reading: int, saying: int, path: str) -> None:
         os.closerange(4, 1 << 16)
         with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as name:
             name.write("netbridge-guard")
+        privileges.keep((*privileges.TUN, *privileges.for_resolv_conf(path)))
         while os.read(3, 64):
             pass
         resolvconf.heal(path)

@@ -6,7 +6,8 @@ one by sudo, gives it the code on sudo's stdin, and then its own standard input 
 (SCM_RIGHTS, unix(7)). From then on it does nothing but wait, because the SSH server takes its end for the command's
 end.
 
-The socket has an abstract name that nobody can guess, and each side checks who the other is (SO_PEERCRED).
+The socket has an abstract name of this start alone. It is no secret, since /proc/net/unix tells it to everybody: each
+side checks who the other is (SO_PEERCRED).
 """
 
 from __future__ import annotations
@@ -22,16 +23,11 @@ import sys
 import zlib
 from typing import Dict, List, Tuple
 
+from .peers import peer_uid
+
 ACCEPT_TRIES = 100
 ACCEPT_EVERY = 0.2
 """Seconds between looks at whether sudo still runs, while the second agent is awaited."""
-_CREDENTIALS = struct.Struct("3i")
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(data)[1]
-    return uid
 
 
 def by_sudo(sources: Dict[str, str], stage: str, arguments: List[str]) -> int:
@@ -51,7 +47,7 @@ def by_sudo(sources: Dict[str, str], stage: str, arguments: List[str]) -> int:
             with contextlib.suppress(socket.timeout):
                 connection, _address = listener.accept()
                 with connection:
-                    if _peer_uid(connection) == 0:
+                    if peer_uid(connection) == 0:
                         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1]))]
                         connection.sendmsg([b"1"], rights)
                         break
@@ -68,7 +64,7 @@ def take(word: str) -> Tuple[int, int]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ACCEPT_TRIES * ACCEPT_EVERY)
         connection.connect("\0netbridge-" + word)
-        if str(_peer_uid(connection)) != os.environ.get("SUDO_UID"):
+        if str(peer_uid(connection)) != os.environ.get("SUDO_UID"):
             raise PermissionError("the other end is not who called sudo")
         size = 2 * struct.calcsize("i")
         _data, messages, _flags, _address = connection.recvmsg(1, socket.CMSG_SPACE(size))

@@ -16,7 +16,7 @@ import socket
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from . import meeting, resets
+from . import authsocket, meeting, privileges, resets
 from . import routes as routing
 from .back import Back
 from .captured import Captured
@@ -64,6 +64,8 @@ class Holder:
         self._back: Optional[Back] = None
         self._names: Optional[Names] = None
         self._index = 0
+        self._raised = False
+        """It was us who brought `lo` up."""
         self._tun = -1
         self._addresses: List[str] = []
         self._serving = False
@@ -195,6 +197,7 @@ class Holder:
             back = self._back = Back(self._loop, message["back"])
             self._undo.append(back.close)
             ready.update(back.told)
+        ready["privileges"] = self._give_up_privileges(session)
         if message.get("pass_tun", False):
             self._hand_over(ready)
         else:
@@ -233,6 +236,19 @@ class Holder:
         found = {"tun": packets.name, "offload": True, "capture": "packet", "sums": packets.sums}
         return packets, {**found, "sources": packets.sources(), "no_tun": why.rstrip("; ")}
 
+    def _give_up_privileges(self, session: Dict[str, Any]) -> Dict[str, Any]:
+        """Keep what is still needed of root's power; what is left, for `ready`."""
+        if self._back is not None and self._back.told.get("ssh_agent"):
+            authsocket.remember_user()
+        kept = list(privileges.for_resolv_conf())
+        if self._index or self._raised:
+            kept += privileges.TUN
+        if self._index:
+            kept += privileges.STUB
+        if session.get("grace"):
+            kept += privileges.RETURN
+        return privileges.keep(kept)
+
     def _attach(self) -> None:
         if self.stream is not None and self._packets is not None:
             self.stream.attach_tun(self._packets.fileno(), self._packets.read, self._packets.write)
@@ -244,6 +260,7 @@ class Holder:
             if link.name == "lo" and not link.up:
                 index = link.interface
                 self._netlink.set_link(index, up=True)
+                self._raised = True
                 self._undo.append(functools.partial(self._netlink.set_link, index, up=False))
 
     def _configure(self, name: str, interfaces: List[Interface], mtu: int) -> List[Interface]:

@@ -17,10 +17,10 @@ import contextlib
 import json
 import os
 import socket
-import struct
 from typing import Any, Callable, Dict, List
 
 from .loop import READ, Loop
+from .peers import peer_uid
 
 PREFIX = "netbridge-holder-"
 LONGEST = 16384
@@ -30,7 +30,6 @@ PATIENCE = 2.0
 END_PATIENCE = 5.0
 """Seconds a bridge that was told to end has for undoing everything."""
 MOST_DESCRIPTORS = 8
-_CREDENTIALS = struct.Struct("3i")
 
 Asked = Callable[[Dict[str, Any], List[int]], Dict[str, Any]]
 
@@ -41,13 +40,6 @@ class NobodyThereError(Exception):
 
 class NoAnswerError(NobodyThereError):
     """It is there and says nothing in time: its machine may be busy, or has just been woken up."""
-
-
-def peer_uid(connection: socket.socket) -> int:
-    """The user at the other end of a unix socket."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(data)[1]
-    return uid
 
 
 class Door:

@@ -48,9 +48,13 @@ def is_ours(first: str = "/proc/1") -> bool:
 
 
 def tell(tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str], search: Sequence[str] = ()) -> bool:
-    """Tell resolved, where it runs; whether it took everything."""
+    """Tell resolved, where it runs and is ours; whether it took everything."""
+    return is_ours() and _tell(tun, mode, service, suffixes, search)
+
+
+def _tell(tun: str, mode: str, service: Sequence[str], suffixes: Sequence[str], search: Sequence[str]) -> bool:
     program = shutil.which("resolvectl")
-    if program is None or not os.path.isdir(RUNS) or not is_ours():
+    if program is None or not os.path.isdir(RUNS):
         return False
     for words in commands(tun, mode, service, suffixes, search):
         try:
@@ -69,6 +73,7 @@ class Teller:
     """Tells it from a thread: a message bus that hangs must not hold up packets. Of several changes the last counts."""
 
     def __init__(self) -> None:
+        self._ours = is_ours()  # asked now: later this process may not be permitted to see
         self._lock = threading.Lock()
         self._next: Optional[Tuple[str, str, Sequence[str], Sequence[str], Sequence[str]]] = None
         self._busy = False
@@ -91,4 +96,5 @@ class Teller:
                 if now is None:
                     self._busy = False
                     return
-            tell(*now)
+            if self._ours:
+                _tell(*now)

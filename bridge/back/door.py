@@ -107,6 +107,7 @@ class Door:
         try:
             try:  # without a time limit: the bridge has one, and its end is seen
                 connection.connect(self._address)
+                self._folder.check_peer(connection)
                 connection.sendall(_request(host, port))
                 line = _line(connection)
             except OSError as error:
@@ -140,6 +141,7 @@ class Door:
                 self._find_again()
                 await loop.create_unix_connection(lambda: asking, self._address)
             assert asking.transport is not None
+            self._folder.check_peer(asking.transport.get_extra_info("socket"))
             asking.transport.write(_request(host, port))
             number = _number(await asking.line, host, port)
         except OSError as error:
@@ -159,6 +161,7 @@ class Door:
         try:
             async with asyncio.timeout(5.0):
                 reader, writer = await asyncio.open_unix_connection(self._address)
+                self._folder.check_peer(writer.get_extra_info("socket"))
                 writer.write(json.dumps({"ask": "ended", "connection": number}).encode() + b"\n")
                 line = await reader.readline()
                 writer.close()

@@ -34,8 +34,8 @@ def parse_forward(text: str) -> Forward:
     if not host:
         raise _wrong(text, "It names no host")
     local = _port(text, parts[-3], least=0) if len(parts) > 2 else port
-    listen = (parts[0] or "0.0.0.0",) if len(parts) == 4 else LOOPBACK
-    return Forward(("0.0.0.0", "::") if listen == ("*",) else listen, local, host, port)
+    listen = (parts[0] or "0.0.0.0",) if len(parts) == 4 else LOOPBACK  # noqa: S104  (asked for by a colon)
+    return Forward(("0.0.0.0", "::") if listen == ("*",) else listen, local, host, port)  # noqa: S104  (asked for)
 
 
 def parse_listen(text: str) -> tuple[tuple[str, ...], int]:

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
-from .. import user as users
 from ..errors import BridgeError, TargetLacksError
 from ..startfaults import printable
 from ..transport.asked import Answer, ask_program
@@ -23,7 +22,7 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"
 
 async def checks(target: Target | None, user: User) -> AsyncIterator[Check]:
     """`target`: the one that is wanted; None: any."""
-    yield sudo(os.geteuid(), user, users._environment_of_sudo() is not None)
+    yield sudo(os.geteuid(), user, user.told)
     wants_ssh = isinstance(target, (SshTarget, CodespaceTarget, DevpodTarget))
     if target is None or wants_ssh:
         program = _which("ssh", user)

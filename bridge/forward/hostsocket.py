@@ -17,7 +17,7 @@ from netbridge.stack.icmp.wire import Problem, problem_of
 from netbridge.stack.packet import IpPacket
 
 LINUX = sys.platform == "linux"
-ANY = {4: "0.0.0.0", 16: "::"}
+ANY = {4: "0.0.0.0", 16: "::"}  # noqa: S104  (of sockets that are then connected)
 """The address that stands for all own ones, by the length of a packed address."""
 
 SO_REUSEPORT = 15

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import ssl
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -31,7 +31,7 @@ LIFE = dt.timedelta(days=3650)
 class Credentials:
     """Whatever of it is None is not used. `checked` says whether it is enough."""
 
-    psk: bytes | None = None
+    psk: bytes | None = field(default=None, repr=False)
     cert: str | None = None
     """File: this end's certificate, and those between it and the authority (PEM)."""
     key: str | None = None

@@ -11,7 +11,6 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -19,7 +18,9 @@ from typing import Any
 
 from netbridge.stack.link.base import LinkError
 
+from ..agent.peers import peer_uid
 from ..errors import BridgeError, NotPermittedError
+from ..user import helper_user, in_person
 from .carriers import Visit
 from .channel import FLUSH, Channel, ProofError, StreamChannel
 from .credentials import Credentials
@@ -28,7 +29,6 @@ from .tls import LIMIT
 
 COMMAND = ("netbridge", "link", "listen", "stdio:")
 """What ssh runs on the other machine."""
-UCRED = struct.Struct("=iII")
 
 
 @contextlib.asynccontextmanager
@@ -40,7 +40,7 @@ async def listen_unix(place: Place, credentials: Credentials, visit: Visit) -> A
         user = _peer(writer)
 
         async def opening() -> StreamChannel:
-            _same_user(user)
+            _same_user(user, {os.getuid(), 0})
             return StreamChannel(reader, writer, f"user {user}")
 
         task = asyncio.current_task()
@@ -68,13 +68,14 @@ async def listen_unix(place: Place, credentials: Credentials, visit: Visit) -> A
 def _bind(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _stale(path):
-            os.unlink(path)
-        mask = os.umask(0o177)  # from its first moment
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(mask)
+        with in_person(helper_user()):
+            if _stale(path):
+                os.unlink(path)
+            mask = os.umask(0o177)  # from its first moment
+            try:
+                listener.bind(path)
+            finally:
+                os.umask(mask)
         listener.listen(64)
     except OSError as error:
         listener.close()
@@ -100,15 +101,12 @@ def _stale(path: str) -> bool:
 
 def _peer(writer: asyncio.StreamWriter) -> int:
     """The user at the other end (unix(7)); LOCAL_PEERCRED's way where that is missing is not known here."""
-    peer = writer.get_extra_info("socket")
-    if not hasattr(socket, "SO_PEERCRED"):
-        return os.getuid()  # macOS: the mode of the socket keeps others out
-    _, user, _ = UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-    return int(user)
+    user = peer_uid(writer.get_extra_info("socket"))
+    return os.getuid() if user is None else user  # macOS: the mode of the socket keeps others out
 
 
-def _same_user(user: int) -> None:
-    if user not in {os.getuid(), 0} and os.getuid() != 0:
+def _same_user(user: int, admitted: set[int]) -> None:
+    if user not in admitted:
         raise ProofError(f"user {user} is at the other end, and neither this one ({os.getuid()}) nor root")
 
 
@@ -119,7 +117,8 @@ async def connect_unix(place: Place, credentials: Credentials) -> Channel:
     except OSError as error:
         raise LinkError(error.strerror or str(error)) from error
     try:
-        _same_user(_peer(writer))
+        user = _peer(writer)
+        _same_user(user, {os.getuid(), 0, *([user] if os.getuid() == 0 else [])})  # root may ask whomever it named
     except BaseException:
         writer.close()
         raise

@@ -25,7 +25,7 @@ LIMIT = 1 << 18
 """Bytes that a reader holds: as much as a link takes at a time."""
 PAUSE = 0.5
 """Seconds without an accept when this process has no descriptor left."""
-EVERYWHERE = ("0.0.0.0", "::")
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  (where a place says *)
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 

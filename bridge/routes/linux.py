@@ -199,7 +199,8 @@ def _route(message: Any, interfaces: dict[int, Interface], version: int) -> Rout
 
 
 def _network(address: str | None, length: int, version: int) -> Network:
-    return ipaddress.ip_network(f"{address or ('0.0.0.0' if version == 4 else '::')}/{length}", strict=False)
+    default = "0.0.0.0" if version == 4 else "::"  # noqa: S104  (a route's network)
+    return ipaddress.ip_network(f"{address or default}/{length}", strict=False)
 
 
 def _table(message: Any, attribute: str) -> int:

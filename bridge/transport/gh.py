@@ -31,7 +31,8 @@ LOUD = ("GH_FORCE_TTY", "GH_DEBUG", "DEBUG", "CLICOLOR_FORCE", "GH_PAGER")
 def quiet_user(user: User) -> User:
     """`user` with an environment in which gh neither asks nor decorates, and programs are started by /bin/sh."""
     environment = {name: value for name, value in user.environment.items() if name not in LOUD}
-    return dataclasses.replace(user, environment={**environment, **QUIET, "SHELL": "/bin/sh"}, shell="/bin/sh")
+    environment.update({**QUIET, "SHELL": "/bin/sh"})
+    return dataclasses.replace(user, environment=environment, shell="/bin/sh")  # noqa: S604  (a field of that name)
 
 
 class Gh:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import BridgeError, TargetLacksError
-from ..user import User
+from ..user import User, step_down
 from .base import Channel, Transport
 from .greeting import Greeting
 from .process import ProcessChannel, start_process
@@ -99,7 +99,13 @@ class SandboxTransport(Transport):
             [*line, *(argv or [self._user.shell])],
             user=self._inside(),
             extra_environment=_prompt(self._user) if not argv else {"NETBRIDGE": "sandbox"},
+            started=self._finished_as_root,
         )
+
+    def _finished_as_root(self) -> None:
+        """Nothing more is started there, and nothing of this sandbox has sent a packet yet: be who called sudo."""
+        if why := step_down():
+            self._log(f"this runs as root: {why}")
 
     async def close(self) -> None:
         holder, self._holder, self._pid = self._holder, None, 0

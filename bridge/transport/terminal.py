@@ -18,7 +18,7 @@ import subprocess
 import termios
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..user import User
@@ -56,11 +56,12 @@ def settings_restored(descriptor: int = 0) -> Iterator[None]:
 
 async def run_on_terminal(
     argv: Sequence[str], *, user: User, extra_environment: dict[str, str] | None = None, waits: bool = False,
+    started: Callable[[], object] = lambda: None,
 ) -> int:
     """Run a program on this terminal; its exit status, 128 + N for signal N. Raises OSError when it cannot be started.
 
     When cancelled, the program is ended first. `waits`: after a suspension it goes on only when we are in the
-    foreground again (`fg`); in the background (`bg`) we run without it.
+    foreground again (`fg`); in the background (`bg`) we run without it. `started` is called once the program runs.
     """
     arguments: dict[str, Any] = user.process_arguments()
     arguments["env"].update(extra_environment or {})
@@ -68,6 +69,7 @@ async def run_on_terminal(
     with settings_restored() if terminal else contextlib.nullcontext():
         line = [*STOP_THEN_RUN, *argv] if terminal else list(argv)
         process = subprocess.Popen(line, process_group=0 if terminal else None, **arguments)
+        started()
         job = _Job(process, terminal=terminal, waits=waits)
         waiting = asyncio.get_running_loop().run_in_executor(None, job.wait)
         try:

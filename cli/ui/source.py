@@ -44,6 +44,7 @@ class BridgeSource:
         )
         self._writer = writer
         try:
+            self._folder.check_peer(writer.get_extra_info("socket"))
             self._say({"ask": "watch", **self._wish})
             while line := await reader.readline():
                 frame = json.loads(line)

@@ -23,7 +23,7 @@ class TokenBucket:
         self._burst = burst
         self._tokens = float(burst)
         self._at = float("-inf")
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311  (a rate, not a secret)
 
     def take(self, now: float) -> bool:
         """Spend tokens for one error; False when there are none left."""

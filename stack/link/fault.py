@@ -157,7 +157,7 @@ class FaultLink(Wrapper):
         self._now = clock
         self._after = schedule
         times = self._clock, self._schedule
-        draws = [Random(number) for number in (seed, ~seed, seed + 1, ~(seed + 1))]
+        draws = [Random(number) for number in (seed, ~seed, seed + 1, ~(seed + 1))]  # noqa: S311  (seeded, not secret)
         self._sent = _Direction(sent, draws[0], self._send, *times, draws[1])
         self._received = _Direction(received, draws[2], self._receive, *times, draws[3])
 

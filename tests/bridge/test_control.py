@@ -19,6 +19,7 @@ import pytest
 
 import netbridge
 from netbridge.bridge import control
+from netbridge.bridge.agent.peers import peer_uid
 from netbridge.bridge.back.ends import End, join
 from netbridge.bridge.control import Control, Streams, Trace, ask, statuses
 from netbridge.bridge.errors import BridgeError, NotPermittedError, TargetUnreachableError
@@ -274,7 +275,7 @@ async def test_without_a_way_back_there_is_none(folder: Folder) -> None:
 def test_peer_uid_is_that_of_the_other_end() -> None:
     left, right = socket.socketpair(socket.AF_UNIX)
     with left, right:
-        assert control.peer_uid(left) == os.geteuid()
+        assert peer_uid(left) == os.geteuid()
 
 
 def test_nobody_answers(folder: Folder) -> None:

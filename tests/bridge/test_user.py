@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from netbridge.bridge import user as user_module
 from netbridge.bridge.user import User, helper_user, in_person, parse_environment
+from tests.world.bridge import python_for_everybody
 
 ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: run as root")
@@ -174,3 +177,82 @@ def test_asyncssh_reads_the_callers_configuration(tmp_path: Path, monkeypatch: p
     # Without a key of his own, root's keys are not taken instead.
     assert list(read_settings(SshTarget("box"), user, interactive=False).arguments["client_keys"]) == []
     assert bool(read_settings(SshTarget("box"), user, interactive=False).arguments["client_keys"])
+
+
+STEP = """
+import os, sys, json
+from netbridge.bridge.user import helper_user, step_down
+why = step_down()
+told = {"why": why, "ids": [*os.getresuid(), *os.getresgid()], "groups": os.getgroups(), "back": []}
+changes = os.seteuid, os.setuid, lambda uid: os.setresuid(uid, uid, uid), os.setgid, lambda gid: os.setgroups([gid])
+for change in changes:
+    try:
+        change(0)
+        told["back"].append(str(change))
+    except PermissionError:
+        pass
+told["environment"] = {name: os.environ.get(name) for name in ("HOME", "USER", "SUDO_UID", "NOTIFY_SOCKET")}
+told["differs"] = helper_user().differs
+print(json.dumps(told))
+"""
+
+
+def stepped(environment: dict[str, str], python: str, sources: Path) -> dict[str, object]:
+    done = subprocess.run(
+        [python, "-c", STEP], env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{sources}", **environment}, cwd="/",
+        capture_output=True, text=True, timeout=30, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def everybodys(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """A Python that everybody may run, and this program's modules where everybody may read them."""
+    python = python_for_everybody()
+    if not python:
+        pytest.skip("ordinary users may not run this Python, and there is no other of its version")
+    with tempfile.TemporaryDirectory(prefix="netbridge-test-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        package = folder / "netbridge"
+        package.mkdir()
+        for part in ("__init__.py", "bridge", "stack"):
+            source = (ROOT / "src/netbridge" / part).resolve()
+            if source.is_dir():
+                shutil.copytree(source, package / part)
+            else:
+                shutil.copy(source, package / part)
+        yield python, folder
+
+
+@pytest.mark.parametrize("by", [{"SUDO_UID": "65534"}, {"DOAS_USER": "nobody"}, {"PKEXEC_UID": "65534"}])
+@needs_root
+def test_stepping_down_is_for_good(everybodys: tuple[str, Path], by: dict[str, str]) -> None:
+    told = stepped({**by, "HOME": "/root", "NOTIFY_SOCKET": "/run/x"}, *everybodys)
+    nobody = pwd.getpwuid(65534)
+    assert told["why"] == ""
+    assert told["ids"] == [65534] * 3 + [nobody.pw_gid] * 3
+    assert told["groups"] == [nobody.pw_gid]
+    assert told["back"] == []
+    assert told["environment"] == {
+        "HOME": nobody.pw_dir, "USER": "nobody", "SUDO_UID": None, "NOTIFY_SOCKET": "/run/x",
+    }
+    assert told["differs"] is False
+
+
+@needs_root
+def test_who_cannot_read_this_program_leaves_it_to_root(everybodys: tuple[str, Path]) -> None:
+    python, folder = everybodys
+    (folder / "netbridge").chmod(0o700)
+    told = stepped({"SUDO_UID": "65534"}, python, folder)
+    assert str(told["why"]).startswith(f"nobody may not read {folder}/netbridge")
+    assert told["ids"] == [0] * 6
+    assert told["environment"] != {}
+
+
+@needs_root
+def test_a_login_as_root_stays_root(everybodys: tuple[str, Path]) -> None:
+    told = stepped({"HOME": "/root"}, *everybodys)
+    assert told["ids"] == [0] * 6

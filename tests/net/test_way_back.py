@@ -18,6 +18,7 @@ from tests.world import Bridge, Machine, Output, Program, World
 from tests.world.addresses import CODESPACE
 from tests.world.bridge import NETBRIDGE, as_person, environment, python_for_everybody
 from tests.world.machine import wait_until
+from tests.world.privileges import Privileges
 from tests.world.servers import make_big_file
 from tests.world.snapshot import Snapshot
 
@@ -457,8 +458,12 @@ def test_command_finds_it(start: Start, world: World, ssh_agent: str) -> None:
 
 
 def test_it_belongs_to_the_user_who_logged_in(start: Start, world: World, ssh_agent: str) -> None:
-    start(TARGET.replace("root@", "codespace@"), "--forward-agent").ready()
+    before = Snapshot.of(world.codespace)
+    bridge = start(TARGET.replace("root@", "codespace@"), "--forward-agent").ready()
     codespace, path = world.codespace, "/tmp/netbridge-ssh-54321/agent.sock"
+    (holder,) = (pid for pid in agents(world, before) if Privileges.of(pid).name == "netbridge-agent")
+    assert Privileges.of(holder).users[:3] == (0, 0, 54321)  # the third is the way to that user and back
+    assert not Privileges.of(holder).permitted & {"SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE"}
     assert codespace.shell(f"stat -c '%a %u %g' {path}").check().stdout == "600 54321 54321\n"
     as_user = ("setpriv", "--clear-groups", "--reuid=54321", "--regid=54321")
     output = codespace.run(*as_user, "env", f"SSH_AUTH_SOCK={path}", "ssh-add", "-l").check()
@@ -466,6 +471,8 @@ def test_it_belongs_to_the_user_who_logged_in(start: Start, world: World, ssh_ag
     as_other = ("setpriv", "--clear-groups", "--reuid=54322", "--regid=54322")
     output = codespace.run(*as_other, "env", f"SSH_AUTH_SOCK={path}", "ssh-add", "-l")
     assert (output.code, ssh_agent in output.stdout) == (2, False)
+    assert bridge.stop() == 0
+    assert codespace.run("test", "-e", os.path.dirname(path)).code == 1
 
 
 def test_the_path_stays_and_leftovers_are_healed(start: Start, world: World, ssh_agent: str) -> None:

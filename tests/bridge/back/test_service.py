@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from netbridge.bridge.addresses import Addresses
+from netbridge.bridge.agent.peers import peer_uid
 from netbridge.bridge.back import calls
 from netbridge.bridge.back.ends import End
 from netbridge.bridge.back.service import PORT, WayBack
-from netbridge.bridge.control import peer_uid
 from netbridge.bridge.user import helper_user
 from netbridge.stack import Stack, memory_link
 
