@@ -1,9 +1,13 @@
-"""New requests take turns, so that a flood of them leaves time for the flows that stand.
+"""Requests take turns, so that a flood of them leaves time for the connections that stand.
 
-A connect costs some hundred times what a segment of a standing flow costs. In each turn of the event loop new requests
-get a slice of time; what does not fit into it waits, and services (an address and a port) are served in rotation. A
-flood to one service therefore delays neither standing flows nor connects to another service. What the queues cannot
-hold is dropped: its sender tries again. Who did not while it waited has gone, and costs no connect.
+A connect costs some hundred times what a segment of a standing connection costs, a datagram or a ping ten times that,
+and a hundred where it needs a socket. In each turn of the event loop each kind gets a slice of time; what does not fit
+into it waits, and services (an address and a port) are served in rotation. A flood to one service therefore delays
+neither standing connections nor what goes to another service. What the queues cannot hold is dropped, as by a router
+that is full: its sender tries again. Who did not while it waited has gone, and costs nothing more.
+
+A slice is a part of what else the turn took: where nobody else has work, turns are short and follow each other at once,
+so all the time there is goes to requests.
 """
 
 from __future__ import annotations
@@ -12,15 +16,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from netbridge.stack.tcp.request import TcpRequest
-
-    from .limits import Limits
-
-SLICE = 0.01
-"""Seconds of each turn for new requests: some fifty connects."""
+SLICE = 0.002
+"""Seconds of each turn for one kind of requests, at least: some ten connects, or a hundred datagrams."""
+LONGEST_SLICE = 0.01
+"""And at most: what stands waits no longer for any kind."""
+PART = 0.2
+"""Of what the turn took besides, between the two."""
 
 SHARE = 4
 """A queue may be as long as the SHAREth part of the free places (dynamic thresholds, as in `stack/tcp/budget.py`)."""
@@ -32,23 +35,50 @@ LONGEST_PAUSE = 8.0
 Service = tuple[bytes, int]
 
 
-class Admission:
-    """The queues before the forwarder."""
+class Request(Protocol):
+    """What waits."""
+
+    destination: bytes
+    destination_port: int
+    asked_at: float
+    """By this module's clock, when it was asked for last."""
+    repeated: int
+    """How often it was asked for again."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still wanted."""
+
+    def drop(self) -> None:
+        """Nobody serves it."""
+
+
+R = TypeVar("R", bound=Request)
+
+
+class Admission(Generic[R]):
+    """The queues before a forwarder."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, admit: Callable[[TcpRequest], None], limits: Limits,
-        late: Callable[[], None], *, clock: Callable[[], float] = monotonic,
-    ) -> None:
-        """`late` is called for each request that was dropped because its turn came when its sender had gone."""
+        self, loop: asyncio.AbstractEventLoop, admit: Callable[[R], None], late: Callable[[], None], *,
+        in_all: int, per_service: int, clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
+        """`in_all`, `per_service`: how many may wait. `late` is called for each request that was dropped because its
+        turn came when its sender had gone.
+        """
         self._late = late
         self._loop = loop
         self._admit = admit
         self._clock = clock
-        self._in_all = limits.tcp_waiting
-        self._per_service = limits.tcp_waiting_per_service
+        self._in_all = in_all
+        self._per_service = per_service
+        self._slice = SLICE
+        """Seconds of this turn that requests may take."""
         self._spent = 0.0
-        """Seconds of this turn's slice that are used up."""
-        self._waiting: dict[Service, deque[TcpRequest]] = {}
+        """Of these, used up."""
+        self._since = 0.0
+        """When this turn began, or its first request came."""
+        self._waiting: dict[Service, deque[R]] = {}
         """In rotation: who stands first is served next."""
         self._count = 0
         self._turn: asyncio.Handle | None = None
@@ -56,24 +86,48 @@ class Admission:
     def __len__(self) -> int:
         return self._count
 
-    def offer(self, request: TcpRequest) -> bool:
+    @property
+    def free(self) -> bool:
+        """Whether what comes now need not wait."""
+        return not self._count and self._spent < self._slice
+
+    def offer(self, request: R) -> bool:
         """Admit `request` now or in its turn; False when there is no place for it to wait."""
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._next_turn)
-        if not self._count and self._spent < SLICE:
+        if self.free:
             self._spend(request)
             return True
+        if not self.has_place(request.destination, request.destination_port):
+            return False
+        self.queue(request)
+        return True
+
+    def has_place(self, destination: bytes, port: int) -> bool:
+        """Whether one more to that service may wait.
+
+        The fuller all queues are the shorter each may be, so that a scan leaves places for a service that is new.
+        """
+        most = min(self._per_service, (self._in_all - self._count) // SHARE)
+        return len(self._waiting.get((destination, port), ())) < most
+
+    def queue(self, request: R) -> None:
+        """Let it wait for its turn."""
+        self._begin()
         service = request.destination, request.destination_port
         queue = self._waiting.get(service)
-        # The fuller all queues are the shorter each may be, so that a scan leaves places for a service that is new.
-        most = min(self._per_service, (self._in_all - self._count) // SHARE)
-        if (len(queue) if queue is not None else 0) >= most:
-            return False
         if queue is None:
             queue = self._waiting[service] = deque()
         queue.append(request)
         self._count += 1
-        return True
+
+    def spend(self, seconds: float) -> None:
+        """So much of this turn was used for what need not wait."""
+        self._begin()
+        self._spent += seconds
+
+    def _begin(self) -> None:
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._next_turn)
+            self._since = self._clock()
 
     def close(self) -> None:
         """Drop what waits."""
@@ -86,7 +140,8 @@ class Admission:
         self._waiting.clear()
         self._count = 0
 
-    def _spend(self, request: TcpRequest) -> None:
+    def _spend(self, request: R) -> None:
+        self._begin()
         begun = self._clock()
         try:
             self._admit(request)
@@ -98,10 +153,11 @@ class Admission:
 
     def _next_turn(self) -> None:
         self._turn = None
+        self._slice = min(max(SLICE, (self._clock() - self._since - self._spent) * PART), LONGEST_SLICE)
         self._spent = 0.0
         waiting = self._waiting
         try:
-            while waiting and self._spent < SLICE:
+            while waiting and self._spent < self._slice:
                 service = next(iter(waiting))
                 queue = waiting.pop(service)
                 request = queue.popleft()
@@ -117,5 +173,5 @@ class Admission:
                 else:
                     self._spend(request)
         finally:  # whatever failed, the others have their turn
-            if waiting and self._turn is None:
-                self._turn = self._loop.call_soon(self._next_turn)
+            if waiting:
+                self._begin()

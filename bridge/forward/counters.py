@@ -27,6 +27,8 @@ class SocketCounters:
     """Errors the kernel reported that mean nothing to the codespace (no ICMP counterpart, or already told)."""
     dropped_policy: int = 0
     """Packets up to a destination the policy denies."""
+    dropped_waiting: int = 0
+    """Packets up dropped because too many of their service, or in all, wait for their turn."""
     dropped_descriptors: int = 0
     """Packets up of new flows for which no descriptor was to be had, even after recycling."""
     dropped_open: int = 0

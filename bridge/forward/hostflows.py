@@ -16,12 +16,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from socket import SO_ERROR, SOL_SOCKET, socket
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.link.base import Buffer
 from netbridge.stack.packet import IpPacket
 
+from .admission import Admission
 from .counters import SocketCounters
 from .details import socket_details
 from .flows import Flow, FlowTable, Key
@@ -43,6 +45,13 @@ ERRORS_A_TURN = 64
 
 QUOTE = 128
 """Bytes kept of the last packet of a flow, to quote in an error about it: both headers and 64 bytes or more."""
+
+WAITING, WAITING_PER_SERVICE = 1024, 512
+"""Packets that wait for their turn: some tenths of a second's work."""
+WAITING_BYTES = 2 << 20
+"""Likewise, and as much memory."""
+HEADER_LEN = 8
+"""Of UDP and of an echo request alike."""
 
 ONE, ANSWERED, STREAM = "one datagram", "answered", "stream"
 
@@ -77,6 +86,27 @@ class HostFlow(Flow):
 F = TypeVar("F", bound=HostFlow)
 
 
+class Waiting:
+    """A packet that waits for its turn (see :mod:`.admission`): a copy, as the packet lives no longer than its call."""
+
+    __slots__ = ("asked_at", "destination", "destination_port", "first", "packet", "payload", "repeated", "second")
+
+    pending = True
+
+    def __init__(self, packet: IpPacket, first: int, second: int, payload: memoryview, port: int, now: float) -> None:
+        whole = memoryview(packet.packet.tobytes())
+        at = len(whole) - len(packet.payload)
+        self.packet = packet.copy(whole)
+        self.payload = whole[at + HEADER_LEN : at + HEADER_LEN + len(payload)]
+        self.first, self.second = first, second
+        self.destination, self.destination_port = packet.destination, port
+        self.asked_at = now
+        self.repeated = 0
+
+    def drop(self) -> None:
+        """Nobody is told, as by a router that is full."""
+
+
 class HostFlows(abc.ABC, Generic[F]):
     """Base of the two forwarders."""
 
@@ -101,6 +131,10 @@ class HostFlows(abc.ABC, Generic[F]):
         """Bytes sent since the link last had room."""
         self._openings = 0
         self._closed = False
+        self._admission: Admission[Waiting] = Admission(
+            loop, self._admit, self._dropped, in_all=WAITING, per_service=WAITING_PER_SERVICE
+        )
+        self._waiting_bytes = 0
         table.add_recycler(self)
 
     def __len__(self) -> int:
@@ -111,6 +145,7 @@ class HostFlows(abc.ABC, Generic[F]):
         if self._closed:
             return
         self._closed = True
+        self._admission.close()
         self._table.remove_recycler(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -144,6 +179,40 @@ class HostFlows(abc.ABC, Generic[F]):
         for flow in expired:
             self._counts.flows_expired += 1
             self._drop(flow)
+
+    def forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        """Take one packet from the codespace, now or in its turn. `first` and `second` are what its protocol says: the
+        ports of a datagram, identifier and sequence of a ping.
+        """
+        admission = self._admission
+        if admission.free:
+            begun = monotonic()
+            try:
+                self._forward(packet, first, second, payload)
+            finally:
+                admission.spend(monotonic() - begun)
+            return
+        port, size = self._service_port(second), len(packet.packet)
+        if self._waiting_bytes + size > WAITING_BYTES or not admission.has_place(packet.destination, port):
+            self._dropped()
+            return
+        self._waiting_bytes += size
+        admission.queue(Waiting(packet, first, second, payload, port, monotonic()))
+
+    def _admit(self, waiting: Waiting) -> None:
+        self._waiting_bytes -= len(waiting.packet.packet)
+        self._forward(waiting.packet, waiting.first, waiting.second, waiting.payload)
+
+    def _dropped(self) -> None:
+        self._counts.dropped_waiting += 1
+
+    @abc.abstractmethod
+    def _forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        """Send one packet of the codespace by its flow's socket."""
+
+    @abc.abstractmethod
+    def _service_port(self, second: int) -> int:
+        """The port by which packets to one address take turns, 0 where there is none."""
 
     @abc.abstractmethod
     def _idle_time(self, flow: F) -> float:

@@ -77,9 +77,8 @@ class IcmpForwarder(HostFlows[EchoFlow]):
             self._stack.icmp.forward = None
         super().close()
 
-    def forward(self, packet: IpPacket, identifier: int, sequence: int, payload: memoryview) -> None:
-        """Take one echo request from the codespace."""
-        key = (packet.source, identifier, packet.destination, 0)
+    def _forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        key = (packet.source, first, packet.destination, 0)
         flow = self._flows.get(key)
         if flow is None:
             flow = self._open(key, packet)
@@ -88,7 +87,7 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         else:
             self._flows.move_to_end(key)
             flow.state = STREAM
-        if not self._send(flow, packet, sequence, payload):
+        if not self._send(flow, packet, second, payload):
             return
         flow.packets_up += 1
         flow.bytes_up += len(payload)
@@ -190,6 +189,9 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         self._stack.icmp.echo_reply(
             flow.destination, flow.source, flow.source_port, sequence, payload, ttl=max(1, ttl - 1),
         )
+
+    def _service_port(self, second: int) -> int:
+        return 0
 
     def _idle_time(self, flow: EchoFlow) -> float:
         return self._limits.icmp_idle

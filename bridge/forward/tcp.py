@@ -108,7 +108,10 @@ class TcpForwarder:
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._connecting = Connecting(limits.tcp_half_open_per_destination)
-        self._admission = Admission(loop, self._admit, limits, self._too_late)
+        self._admission: Admission[TcpRequest] = Admission(
+            loop, self._admit, self._too_late,
+            in_all=limits.tcp_waiting, per_service=limits.tcp_waiting_per_service,
+        )  # fmt: skip
         self.handshaking: dict[TcpFlow, None] = {}
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None

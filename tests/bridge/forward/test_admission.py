@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from netbridge.bridge.forward.admission import LATE, SLICE, Admission
+from netbridge.bridge.forward.admission import LATE, LONGEST_SLICE, PART, SLICE, Admission
 from netbridge.bridge.forward.limits import Limits
 
 
@@ -36,7 +36,11 @@ class Desk:
         self.cost = cost
         self.admitted: list[Any] = []
         self.late = 0
-        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), self.too_late, clock=lambda: self.now)
+        limits = Limits()
+        self.queue: Admission[Any] = Admission(
+            asyncio.get_running_loop(), self.admit, self.too_late, in_all=limits.tcp_waiting,
+            per_service=limits.tcp_waiting_per_service, clock=lambda: self.now,
+        )  # fmt: skip
 
     def admit(self, request: Any) -> None:
         self.now += self.cost
@@ -107,8 +111,19 @@ async def test_what_the_peer_took_back_costs_nothing() -> None:
     assert not desk.queue
 
 
+async def test_a_slice_grows_with_what_else_a_turn_takes_and_never_beyond_its_bound() -> None:
+    desk = Desk(SLICE * 1.01)
+    desk.asks(200)
+    for other, fits in ((0.0, 1), (2.5 * SLICE / PART, 3), (100.0, round(LONGEST_SLICE / SLICE)), (0.0, 1)):
+        before, desk.now = len(desk.admitted), desk.now + other
+        for request in desk.queue._waiting[bytes([10, 0, 0, 1]), 80]:
+            request.asked_at = desk.now
+        await asyncio.sleep(0)
+        assert len(desk.admitted) - before == fits, other
+
+
 async def test_who_did_not_ask_again_while_it_waited_has_gone() -> None:
-    desk = Desk(SLICE)
+    desk = Desk(LONGEST_SLICE)
     requests: list[Any] = [Request(1, 80, number) for number in range(4)]
     for request in requests:
         desk.queue.offer(request)
