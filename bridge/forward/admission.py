@@ -5,9 +5,6 @@ and a hundred where it needs a socket. In each turn of the event loop each kind 
 into it waits, and services (an address and a port) are served in rotation. A flood to one service therefore delays
 neither standing connections nor what goes to another service. What the queues cannot hold is dropped, as by a router
 that is full: its sender tries again. Who did not while it waited has gone, and costs nothing more.
-
-A slice is a part of what else the turn took: where nobody else has work, turns are short and follow each other at once,
-so all the time there is goes to requests.
 """
 
 from __future__ import annotations
@@ -18,12 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-SLICE = 0.002
-"""Seconds of each turn for one kind of requests, at least: some ten connects, or a hundred datagrams."""
-LONGEST_SLICE = 0.01
-"""And at most: what stands waits no longer for any kind."""
-PART = 0.2
-"""Of what the turn took besides, between the two."""
+from .slices import Slice
 
 SHARE = 4
 """A queue may be as long as the SHAREth part of the free places (dynamic thresholds, as in `stack/tcp/budget.py`)."""
@@ -67,21 +59,14 @@ class Admission(Generic[R]):
         turn came when its sender had gone.
         """
         self._late = late
-        self._loop = loop
         self._admit = admit
         self._clock = clock
+        self._time = Slice(loop, self._next_turn, clock=clock)
         self._in_all = in_all
         self._per_service = per_service
-        self._slice = SLICE
-        """Seconds of this turn that requests may take."""
-        self._spent = 0.0
-        """Of these, used up."""
-        self._since = 0.0
-        """When this turn began, or its first request came."""
         self._waiting: dict[Service, deque[R]] = {}
         """In rotation: who stands first is served next."""
         self._count = 0
-        self._turn: asyncio.Handle | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -89,7 +74,7 @@ class Admission(Generic[R]):
     @property
     def free(self) -> bool:
         """Whether what comes now need not wait."""
-        return not self._count and self._spent < self._slice
+        return not self._count and self._time.left
 
     def offer(self, request: R) -> bool:
         """Admit `request` now or in its turn; False when there is no place for it to wait."""
@@ -111,7 +96,7 @@ class Admission(Generic[R]):
 
     def queue(self, request: R) -> None:
         """Let it wait for its turn."""
-        self._begin()
+        self._time.begin()
         service = request.destination, request.destination_port
         queue = self._waiting.get(service)
         if queue is None:
@@ -121,19 +106,11 @@ class Admission(Generic[R]):
 
     def spend(self, seconds: float) -> None:
         """So much of this turn was used for what need not wait."""
-        self._begin()
-        self._spent += seconds
-
-    def _begin(self) -> None:
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._next_turn)
-            self._since = self._clock()
+        self._time.spend(seconds)
 
     def close(self) -> None:
         """Drop what waits."""
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        self._time.close()
         for queue in self._waiting.values():
             for request in queue:
                 request.drop()
@@ -141,7 +118,6 @@ class Admission(Generic[R]):
         self._count = 0
 
     def _spend(self, request: R) -> None:
-        self._begin()
         begun = self._clock()
         try:
             self._admit(request)
@@ -149,15 +125,12 @@ class Admission(Generic[R]):
             request.drop()  # else its ports would be taken for ever
             raise
         finally:
-            self._spent += self._clock() - begun
+            self._time.spend(self._clock() - begun)
 
     def _next_turn(self) -> None:
-        self._turn = None
-        self._slice = min(max(SLICE, (self._clock() - self._since - self._spent) * PART), LONGEST_SLICE)
-        self._spent = 0.0
         waiting = self._waiting
         try:
-            while waiting and self._spent < self._slice:
+            while waiting and self._time.left:
                 service = next(iter(waiting))
                 queue = waiting.pop(service)
                 request = queue.popleft()
@@ -174,4 +147,4 @@ class Admission(Generic[R]):
                     self._spend(request)
         finally:  # whatever failed, the others have their turn
             if waiting:
-                self._begin()
+                self._time.begin()

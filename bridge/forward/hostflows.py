@@ -33,6 +33,7 @@ from .policy import Policy
 from .poller import ERR, IN, Poller
 from .problems import NO_DESCRIPTOR, PROBLEMS, SILENT_FULL, USELESS
 from .seam import ForwardStack
+from .slices import Slice
 
 SWEEP_INTERVAL = 5.0
 """Seconds between looks for idle flows: an idle time is kept to within this."""
@@ -135,6 +136,7 @@ class HostFlows(abc.ABC, Generic[F]):
             loop, self._admit, self._dropped, in_all=WAITING, per_service=WAITING_PER_SERVICE
         )
         self._waiting_bytes = 0
+        self._reading = Slice(loop)
         table.add_recycler(self)
 
     def __len__(self) -> int:
@@ -146,6 +148,7 @@ class HostFlows(abc.ABC, Generic[F]):
             return
         self._closed = True
         self._admission.close()
+        self._reading.close()
         self._table.remove_recycler(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -312,10 +315,14 @@ class HostFlows(abc.ABC, Generic[F]):
             self._timer = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
 
     def _ready(self, flow: F, events: int) -> None:
+        if not self._reading.left:
+            return  # what is there is told again in the next turn; beyond what the kernel holds it is lost
+        begun = monotonic()
         if events & ERR:
             self._read_errors(flow)
         if events & IN:
             self._read(flow)
+        self._reading.spend(monotonic() - begun)
 
     def _read_errors(self, flow: F) -> int:
         """Tell the codespace what the flow's error queue holds; how many errors came from the network."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from netbridge.bridge.forward.admission import LATE, LONGEST_SLICE, PART, SLICE, Admission
+from netbridge.bridge.forward.admission import LATE, Admission
 from netbridge.bridge.forward.limits import Limits
+from netbridge.bridge.forward.slices import LONGEST_SLICE, PART, SLICE
 
 
 class Request:
