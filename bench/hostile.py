@@ -105,7 +105,7 @@ def besiege(stage: Stage, kind: type[Attack], seconds: float, rounds: int, pace:
     facts |= {"alone": alone, "beside": beside, "after": after, "sent": sent}
     facts["share"] = round(_mean(beside) / (_mean(alone) or 1), 3)
     facts["cpu_share"] = round(statistics.mean(used), 2)
-    facts["rate"] = round(sum(it["packets"] for it in sent) / sum(it["seconds"] for it in sent))
+    facts["rate"] = round(sum(it["turns"] for it in sent) / sum(it["seconds"] for it in sent))
     _judge(outcome, alone, beside, after)
     outcome.text = _words(facts, alone, beside)
     return outcome
@@ -140,7 +140,7 @@ def _spread(probes: list[Any], what: str, mark: str) -> str:
 def _words(facts: dict[str, Any], alone: list[Any], beside: list[Any]) -> str:
     names = [it["names"] for it in beside]
     return (
-        f"{facts['rate']:,} packets/s; stream {_mean(beside):.1f} of {_mean(alone):.1f} MB/s ({facts['share']:.0%}); "
+        f"{facts['rate']:,} a second; stream {_mean(beside):.1f} of {_mean(alone):.1f} MB/s ({facts['share']:.0%}); "
         f"ping p50 {_spread(beside, 'ping', 'p50')} p99 {_spread(beside, 'ping', 'p99')} "
         f"({_spread(alone, 'ping', 'p50')}/{_spread(alone, 'ping', 'p99')}) ms; new connections p50 "
         f"{_spread(beside, 'visit', 'p50')} p99 {_spread(beside, 'visit', 'p99')} ms; names lost "
@@ -150,7 +150,7 @@ def _words(facts: dict[str, Any], alone: list[Any], beside: list[Any]) -> str:
 
 def table(outcomes: dict[str, Outcome]) -> str:
     """A line for each attack."""
-    head = ["attack", "packets/s", "MB/s alone", "beside", "share", "ping p50/p99 alone", "beside", "connect p50/p99",
+    head = ["attack", "a second", "MB/s alone", "beside", "share", "ping p50/p99 alone", "beside", "connect p50/p99",
             "names lost", "CPU", "MB before", "most", "after"]  # fmt: skip
     rows = [head]
     for name, outcome in outcomes.items():
@@ -200,7 +200,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="comma-separated names; the beginning of a name is enough")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement (default 4)")
     parser.add_argument("--rounds", type=int, default=2, help="alone and beside, in turn (default 2)")
-    parser.add_argument("--pace", type=float, default=20.0, help="MB/s of the honest stream (default 20; 0: all it can)")
+    parser.add_argument("--pace", type=float, default=20.0, help="MB/s of the honest stream (default 20; 0: all)")
     parser.add_argument("--seed", type=int, default=9, help="of what the attackers draw (default 9)")
     parser.add_argument("--shared", action="store_true", help="no priority before the attackers and other programs")
     parser.add_argument("--json", type=Path, help="where to write (default bench/results/hostile-<time>.json)")

@@ -97,7 +97,8 @@ class Probe:
             "probed", seconds=passed, megabytes_per_second=moved / passed / 1e6, bytes=moved,
             lost=sum(flow.sent - flow.received for flow in flows), wrong=sum(flow.wrong for flow in flows),
             ping=spread(self.pings.waits), pings=len(self.pings.waits), connect=spread(self.connects),
-            visit=spread(self.visited), visits=number, names=self.names.result() if self.names else {}, errors=self.errors, cpu=cpu_seconds() - used,
+            visit=spread(self.visited), visits=number, errors=self.errors, cpu=cpu_seconds() - used,
+            names=self.names.result() if self.names else {},
         )  # fmt: skip
 
 

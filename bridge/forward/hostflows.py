@@ -16,7 +16,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from socket import SO_ERROR, SOL_SOCKET, socket
-from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from netbridge.stack.icmp.wire import Problem
@@ -114,7 +113,9 @@ class HostFlows(abc.ABC, Generic[F]):
     def __init__(
         self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
         loop: asyncio.AbstractEventLoop, counters: SocketCounters, *, capacity: int, shortest_idle: float,
+        clock: Callable[[], float],
     ) -> None:
+        """`clock` measures the work (the event loop's own may stand still during a turn)."""
         self._stack = stack
         self._poller = poller
         self._policy = policy
@@ -133,10 +134,11 @@ class HostFlows(abc.ABC, Generic[F]):
         self._openings = 0
         self._closed = False
         self._admission: Admission[Waiting] = Admission(
-            loop, self._admit, self._dropped, in_all=WAITING, per_service=WAITING_PER_SERVICE
+            loop, self._admit, self._dropped, in_all=WAITING, per_service=WAITING_PER_SERVICE, clock=clock
         )
+        self._clock = clock
         self._waiting_bytes = 0
-        self._reading = Slice(loop)
+        self._reading = Slice(loop, clock=clock)
         table.add_recycler(self)
 
     def __len__(self) -> int:
@@ -189,18 +191,18 @@ class HostFlows(abc.ABC, Generic[F]):
         """
         admission = self._admission
         if admission.free:
-            begun = monotonic()
+            begun = self._clock()
             try:
                 self._forward(packet, first, second, payload)
             finally:
-                admission.spend(monotonic() - begun)
+                admission.spend(self._clock() - begun)
             return
         port, size = self._service_port(second), len(packet.packet)
         if self._waiting_bytes + size > WAITING_BYTES or not admission.has_place(packet.destination, port):
             self._dropped()
             return
         self._waiting_bytes += size
-        admission.queue(Waiting(packet, first, second, payload, port, monotonic()))
+        admission.queue(Waiting(packet, first, second, payload, port, self._clock()))
 
     def _admit(self, waiting: Waiting) -> None:
         self._waiting_bytes -= len(waiting.packet.packet)
@@ -317,12 +319,12 @@ class HostFlows(abc.ABC, Generic[F]):
     def _ready(self, flow: F, events: int) -> None:
         if not self._reading.left:
             return  # what is there is told again in the next turn; beyond what the kernel holds it is lost
-        begun = monotonic()
+        begun = self._clock()
         if events & ERR:
             self._read_errors(flow)
         if events & IN:
             self._read(flow)
-        self._reading.spend(monotonic() - begun)
+        self._reading.spend(self._clock() - begun)
 
     def _read_errors(self, flow: F) -> int:
         """Tell the codespace what the flow's error queue holds; how many errors came from the network."""

@@ -16,6 +16,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from socket import IPPROTO_IP, IPPROTO_IPV6, MSG_CTRUNC, MSG_TRUNC, socket
+from time import monotonic
 
 from netbridge.stack.icmp.wire import ECHO_REPLY, ECHO_REQUEST, HEADER, HEADER_LEN, emit
 from netbridge.stack.packet import IpPacket, text
@@ -61,12 +62,13 @@ class IcmpForwarder(HostFlows[EchoFlow]):
 
     def __init__(
         self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
-        loop: asyncio.AbstractEventLoop, hint: Callable[[str], None] | None = None,
-    ) -> None:
+        loop: asyncio.AbstractEventLoop, hint: Callable[[str], None] | None = None, *,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
         """`hint` is called once, with a sentence for the user, when the kernel forbids ICMP sockets."""
         super().__init__(
             stack, poller, policy, limits, table, loop, table.counters.icmp,
-            capacity=limits.icmp_flows, shortest_idle=limits.icmp_idle,
+            capacity=limits.icmp_flows, clock=clock, shortest_idle=limits.icmp_idle,
         )
         self._icmp_counts = table.counters.icmp
         self._hint = hint

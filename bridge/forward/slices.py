@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-SLICE = 0.002
-"""Seconds of each turn for one kind, at least: some ten connects, or a hundred datagrams."""
+SLICE = 0.001
+"""Seconds of each turn for one kind, at least: some five connects, or fifty datagrams."""
 LONGEST_SLICE = 0.01
 """And at most: what stands waits no longer for any kind."""
 PART = 0.2

@@ -116,6 +116,7 @@ class TcpForwarder:
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
         stack.tcp.forward = self.forward
+        stack.tcp.turns_away = self._turned_away
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -132,7 +133,7 @@ class TcpForwarder:
 
     def close(self) -> None:
         """Reset every flow."""
-        self._stack.tcp.forward = None
+        self._stack.tcp.forward = self._stack.tcp.turns_away = None
         self._admission.close()
         if self._scan is not None:
             self._scan.cancel()
@@ -145,6 +146,17 @@ class TcpForwarder:
         if not self._admission.offer(request):
             self.counters.dropped_waiting += 1
             request.drop()
+
+    def _turned_away(self, destination: bytes, port: int) -> bool:
+        """Whether a request to there would find no place to wait; counted, as it is dropped then."""
+        if self._admission.free or self._admission.has_place(destination, port):
+            return False
+        self.counters.dropped_waiting += 1
+        return True
+
+    def spend(self, seconds: float) -> None:
+        """So much was used for the end of a host connect: that is part of what a request costs."""
+        self._admission.spend(seconds)
 
     def _too_late(self) -> None:
         self.counters.dropped_late += 1

@@ -21,6 +21,7 @@ import socket
 import struct
 from contextlib import suppress
 from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ENOMEM, EPIPE, ETIMEDOUT
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from netbridge.stack.packet import TCP, text
@@ -152,7 +153,9 @@ class TcpFlow(Flow):
         """Readiness of the host socket changed."""
         flow = self._flow
         if flow is None:
+            begun = monotonic()
             self._connect_event(events)
+            self._forwarder.spend(monotonic() - begun)
             return
         if events & (IN | RDHUP | HUP | ERR):
             self._readable = True
@@ -278,9 +281,9 @@ class TcpFlow(Flow):
         forwarder = self._forwarder
         limits = forwarder.limits
         for _ in range(READS_A_TURN):
-            # The window is the peer's word alone; what is read on its strength has to be bounded here: by what is left of
-            # the memory for all (dynamic thresholds, as in `stack/tcp/budget.py`) and by what this peer has taken. One
-            # that takes nothing must not hold what others need.
+            # The window is the peer's word alone; what is read on its strength has to be bounded here: by what is left
+            # of the memory for all (dynamic thresholds, as in `stack/tcp/budget.py`) and by what this peer has taken.
+            # One that takes nothing must not hold what others need.
             most = min(
                 limits.bytes_per_flow,
                 max((limits.bytes_in_all - forwarder.held) // SHARE, limits.bytes_per_flow_at_least),

@@ -14,7 +14,9 @@ When the link is full, small replies may still go up to a bound; the rest is dro
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from socket import socket
+from time import monotonic
 
 from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import UDP, IpPacket
@@ -53,11 +55,11 @@ class UdpForwarder(HostFlows[UdpFlow]):
 
     def __init__(
         self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
-        loop: asyncio.AbstractEventLoop,
+        loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(
             stack, poller, policy, limits, table, loop, table.counters.udp,
-            capacity=limits.udp_flows,
+            capacity=limits.udp_flows, clock=clock,
             shortest_idle=min(limits.udp_idle_dns, limits.udp_idle_single, limits.udp_idle_stream),
         )
         self._udp_counts = table.counters.udp

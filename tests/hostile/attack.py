@@ -1,8 +1,9 @@
 """One attack: as whoever starts it sees it, and as the attacking process does it.
 
-`Attack.start` runs `python -m tests.hostile.child NAME` as root in the codespace's namespaces (or corp's), which makes the
-same object there and calls `run`: `prepare` once, `turn` as often as `rate` says, `tick` each time round, `finish` at the
-end. The rate is a bound: what a busy machine does not manage is not made up for. However its parent ends, so does it.
+`Attack.start` runs `python -m tests.hostile.child NAME` as root in the codespace's namespaces (or corp's), which makes
+the same object there and calls `run`: `prepare` once, `turn` as often as `rate` says, `tick` each time round, `finish`
+at the end. The rate is a bound: what a busy machine does not manage is not made up for. However its parent ends, so
+does it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ BEHIND = 0.02
 """Seconds of turns that are made up for at once."""
 AT_ONCE = 32
 """Turns before commands and answers are looked at."""
+
+SERVERS: dict[int, tuple[Program, int]] = {}
+"""The hostile server of each corp (by its init) and how many attacks want it."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +103,17 @@ class Attack:
         self.facts: dict[str, Any] = {}
         """What else there is to tell."""
         self._program: Program | None = None
-        self._server: Program | None = None
+        self._served = False
 
     # --- whoever starts it --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin; returns when the attack is under way."""
-        machines = self.place.machines
-        assert machines is not None
         if self.needs_target:
-            self._server = self._run(machines["corp"], "target", *self.place.corp.values())
+            self._serve(self._machine("corp"))
         enter = self.place.enter if self.side == "codespace" else None
         words = self.name, self.place.told(), str(self.seed), str(self.speed)
-        self._program = self._run(machines[self.side], "child", *words, enter=enter)
+        self._program = self._run(self._machine(self.side), "child", *words, enter=enter)
 
     def stop(self) -> dict[str, Any]:
         """End it; what it sent: packets, bytes, connections, refused, seconds, cpu."""
@@ -127,9 +129,26 @@ class Attack:
 
     def kill(self) -> None:
         """End it, whatever it does."""
-        for program in (self._program, self._server):
-            if program is not None:
+        if self._program is not None:
+            self._program.kill()
+        if self._served:
+            self._served = False
+            program, users = SERVERS[corp := self._machine("corp").init]
+            SERVERS[corp] = program, users - 1
+            if users == 1:
+                del SERVERS[corp]
                 program.kill()
+
+    def _machine(self, name: str) -> Machine:
+        machines = self.place.machines
+        assert machines is not None
+        return machines[name]
+
+    def _serve(self, corp: Machine) -> None:
+        """The hostile server, one for all attacks on this corp."""
+        program, users = SERVERS.get(corp.init) or (self._run(corp, "target", *self.place.corp.values()), 0)
+        SERVERS[corp.init] = program, users + 1
+        self._served = True
 
     def _run(self, machine: Machine, module: str, *words: str, enter: int | None = None) -> Program:
         log = machine.folder / "hostile.log"

@@ -49,7 +49,6 @@ class Syns(Flood):
 class SynsToAnOpenPort(Syns):
     name = "syn-flood-open"
     what = "SYNs from many sources and ports to a server that listens, never finished"
-    rate = 2000
 
 
 class SynsToAClosedPort(Syns):
@@ -134,6 +133,7 @@ class UdpToMany(Flood):
 class UdpToOne(Flood):
     name = "udp-flood-echoed"
     what = "datagrams of 1,400 bytes from 64 ports to an echo service, all of which come back"
+    rate = 10_000
 
     def packet(self, number: int) -> bytes:
         version = 4 if number % 2 else 6

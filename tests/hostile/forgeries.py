@@ -16,7 +16,23 @@ from typing import ClassVar
 from .attack import Attack
 from .floods import Flood
 from .raw import (
-    ACK, CWR, ECE, ICMP, ICMPV6, PACKET_OUTGOING, PSH, RST, SYN, TCP, UDP, Spoof, icmp, ip, packed, tcp_packet, udp,
+    ACK,
+    CWR,
+    ECE,
+    ICMP,
+    ICMPV6,
+    PACKET_OUTGOING,
+    PSH,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    Spoof,
+    icmp,
+    ip,
+    packed,
+    tcp_packet,
+    udp,
     udp_packet,
 )  # fmt: skip
 
