@@ -33,6 +33,8 @@ class TcpCounters:
     """Connection requests received."""
     dropped: int = 0
     """Of these, answered with silence: a queue or a limit was full, or nobody answered them."""
+    time_waits_cut: int = 0
+    """Connections whose TIME-WAIT ended early, oldest first, because there were too many."""
     half_open_dropped: int = 0
     """Handshakes of listeners given up, oldest first, because a newer one needed their place."""
     opened: int = 0

@@ -39,6 +39,8 @@ class Table:
         """Those with data for a link that has no room, in turn."""
         self.dirty: list[Flow] = []
         """Those that the burst being received has changed."""
+        self.time_waits: dict[Flow, None] = {}
+        """Those in TIME-WAIT, the oldest first."""
         self._closed = False
 
     def add(self, flow: Flow) -> None:
@@ -50,12 +52,24 @@ class Table:
         """The connection is over."""
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
+            self.time_waits.pop(flow, None)
             self.sending -= flow.held
             flow.held = 0
             self.counters.closed += 1
             self.counters.retransmitted += flow.connection.sender.retransmitted
             if error is not None:
                 self.counters.failed += 1
+
+    def wait_out(self, flow: Flow) -> None:
+        """The connection is in TIME-WAIT; beyond the bound the one that came there first is over."""
+        waiting = self.time_waits
+        if flow not in waiting and self.flows.get(flow.key) is flow:
+            waiting[flow] = None
+            if len(waiting) > self.config.most_time_wait:
+                oldest = next(iter(waiting))
+                self.counters.time_waits_cut += 1
+                oldest.connection.give_way()
+                self.remove(oldest, None)  # unless its user has still to read: then it is not told yet
 
     @property
     def crowded(self) -> bool:
