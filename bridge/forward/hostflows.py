@@ -37,6 +37,11 @@ from .slices import Slice
 SWEEP_INTERVAL = 5.0
 """Seconds between looks for idle flows: an idle time is kept to within this."""
 
+EXPIRED_A_TURN, SOON = 128, 0.01
+"""Flows closed at one time, some milliseconds' work, and the seconds until the next look where that was not all: after
+a flood there are thousands.
+"""
+
 READS_A_TURN = 32
 """Datagrams taken from one socket before the next socket gets its turn."""
 
@@ -172,18 +177,21 @@ class HostFlows(abc.ABC, Generic[F]):
             self._drop(flow)
             return
 
-    def expire(self, now: float) -> None:
-        """Close the flows that have been idle for too long at `now`."""
+    def expire(self, now: float, most: int | None = None) -> bool:
+        """Close the flows that have been idle for too long at `now`, at most so many; whether that was all."""
         newest = now - self._shortest_idle
         expired = []
         for flow in self._flows.values():
             if flow.last_used > newest:
+                break
+            if len(expired) == most:
                 break
             if now - flow.last_used >= self._idle_time(flow):
                 expired.append(flow)
         for flow in expired:
             self._counts.flows_expired += 1
             self._drop(flow)
+        return len(expired) != most
 
     def forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
         """Take one packet from the codespace, now or in its turn. `first` and `second` are what its protocol says: the
@@ -312,9 +320,9 @@ class HostFlows(abc.ABC, Generic[F]):
 
     def _sweep(self) -> None:
         self._timer = None
-        self.expire(self._time())
+        all_of_them = self.expire(self._time(), EXPIRED_A_TURN)
         if self._flows:
-            self._timer = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+            self._timer = self._loop.call_later(SWEEP_INTERVAL if all_of_them else SOON, self._sweep)
 
     def _ready(self, flow: F, events: int) -> None:
         if not self._reading.left:

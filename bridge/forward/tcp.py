@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
+SOON = 0.01
+"""Seconds until the next look where not all could be given up."""
+GIVEN_UP_A_TURN = 32
+"""Connects given up at one time, some milliseconds' work: after a flood there are thousands."""
 
 
 @dataclass(slots=True)
@@ -239,11 +243,15 @@ class TcpForwarder:
         """Give up connects that took too long, or are too many; look again while any is under way."""
         now = self.clock()
         connecting = self._connecting
-        while (flow := connecting.oldest) is not None and flow.deadline <= now:
+        left = GIVEN_UP_A_TURN
+        while left and (flow := connecting.oldest) is not None and flow.deadline <= now:
+            left -= 1
             flow.connect_timed_out()
-        for flow in connecting.surplus(now):
+        for flow in connecting.surplus(now)[:left]:
+            left -= 1
             self.counters.dropped_half_open += 1
             flow.connect_timed_out()
         self._scan = None
         if (flow := connecting.oldest) is not None:
-            self._scan = self.loop.call_later(min(flow.deadline - now, SCAN_EVERY), self._scan_connecting)
+            due = min(flow.deadline - now, SCAN_EVERY) if left else SOON
+            self._scan = self.loop.call_later(due, self._scan_connecting)

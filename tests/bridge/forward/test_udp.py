@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from netbridge.bridge.forward.hostflows import WAITING_PER_SERVICE
+from netbridge.bridge.forward.hostflows import EXPIRED_A_TURN, SOON, WAITING_PER_SERVICE
 from netbridge.bridge.forward.hostsocket import IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
@@ -214,6 +214,20 @@ async def test_idle_times(bench: Bench, host: socket.socket, version: int) -> No
     assert len(bench.udp) == 0
     assert bench.table.counters.udp.flows_expired == 2
     assert not bench.clock.timers, "no timer while there is nothing to time"
+
+
+async def test_flows_whose_time_is_over_together_are_closed_in_portions(
+    bench: Bench, host: socket.socket, version: int
+) -> None:
+    """The event loop has other work after a flood."""
+    many = 2 * EXPIRED_A_TURN + 50
+    for number in range(many):
+        bench.datagram(HOST[version], host.getsockname()[1], b"one", source_port=1 + number)
+    bench.clock.advance(30)
+    for left in (many - EXPIRED_A_TURN, 50, 0):
+        assert len(bench.udp) == left
+        bench.clock.advance(SOON)
+    assert not bench.clock.timers
 
 
 async def test_a_datagram_puts_the_idle_time_off(bench: Bench, host: socket.socket, version: int) -> None:
