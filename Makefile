@@ -3,7 +3,8 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint audit docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
+.PHONY: help venv demo test lint audit docs bench load hostile soak simulate survive kernel fuzz man pictures watch \
+	constraints \
 	clean
 
 BIN := .venv/bin
@@ -71,6 +72,11 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 	@scripts/system-packages bench
 	@scripts/venv
 	@$(BIN)/python bench/load.py $(ARGS)
+
+hostile: ## every attack of tests/hostile beside an honest user: goodput, memory, processor (root); ARGS="--only NAME"
+	@scripts/system-packages bench
+	@scripts/venv
+	@$(BIN)/python bench/hostile.py $(ARGS)
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)

@@ -8,6 +8,7 @@ from collections import Counter
 from time import monotonic
 
 from bench.load_churn import Visit
+from bench.load_names import Asking
 from bench.load_peer import BROKEN, ECHO, PIECE, Poll, cpu_seconds, dial, message, say, spread, stream
 
 UNDER_WAY = 1 << 20
@@ -17,11 +18,13 @@ PATIENCE = 15.0
 
 
 class Probe:
-    """`pace`: bytes of the stream a second, 0 for as fast as it goes; `bulk` False leaves the stream out."""
+    """`pace`: bytes of the stream a second, 0 for as fast as it goes; `bulk` False leaves the stream out. `resolver`: a
+        nameserver that is asked for a name as often as there is a new connection."""
 
     def __init__(
-        self, address: str, seconds: float, pace: float = 0.0, every: float = 0.05, *, bulk: bool = True
-    ) -> None:
+        self, address: str, seconds: float, pace: float = 0.0, every: float = 0.05, *, bulk: bool = True,
+        resolver: str = "",
+    ) -> None:  # fmt: skip
         self.poll = Poll()
         self.address = address
         self.seconds = seconds
@@ -30,6 +33,7 @@ class Probe:
         self.errors: Counter[str] = Counter()
         self.bulk = Bulk(self) if bulk else None
         self.pings = Pings(self)
+        self.names = Asking(self.poll, resolver) if resolver else None
         # a Churn's face, for Visit
         self.visits: dict[int, Visit] = {}
         self.connects: list[float] = []
@@ -70,6 +74,8 @@ class Probe:
             if self.every and passed >= number * self.every:
                 self.visit(number, now)
                 number += 1
+                if self.names is not None:
+                    self.names.ask()
             self.pings.tick(now)
             self.poll.turn(0.005)
             now = monotonic()
@@ -79,6 +85,9 @@ class Probe:
         deadline = monotonic() + PATIENCE
         while (self.visits or not all(flow.done for flow in flows)) and monotonic() < deadline:
             self.poll.turn(0.05)
+        while self.names is not None and self.names.waiting and monotonic() < deadline:
+            self.poll.turn(0.05)
+            self.names.give_up()
         if self.visits:
             self.errors["new connection: no answer"] += len(self.visits)
         for flow in flows:
@@ -89,6 +98,7 @@ class Probe:
             lost=sum(flow.sent - flow.received for flow in flows), wrong=sum(flow.wrong for flow in flows),
             ping=spread(self.pings.waits), pings=len(self.pings.waits), connect=spread(self.connects),
             visit=spread(self.visited), visits=number, errors=self.errors, cpu=cpu_seconds() - used,
+            names=self.names.result() if self.names else {},
         )  # fmt: skip
 
 

@@ -218,6 +218,8 @@ def flows_now(table: FlowTable, tcp: TcpForwarder, dns: DnsService | None) -> Fl
     """What is not over."""
     totals = table.totals
     return FlowsNow(
-        waiting=tcp.waiting, connecting=tcp.half_open[0], tcp=len(tcp), udp=totals.get("udp", 0),
-        icmp=totals.get("icmp", 0), questions=dns.under_way if dns is not None else 0,
+        waiting=tcp.waiting, connecting=tcp.half_open[0], tcp=len(tcp),
+        udp=totals.get("udp", 0), udp_waiting=table.waiting.get("udp", int)(),
+        icmp=totals.get("icmp", 0), icmp_waiting=table.waiting.get("icmp", int)(),
+        questions=dns.under_way if dns is not None else 0,
     )

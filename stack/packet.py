@@ -48,6 +48,14 @@ class IpPacket:
         self.checksum_trusted = checksum_trusted
         """The transport checksum need not be verified (offload)."""
 
+    def copy(self, whole: memoryview) -> IpPacket:
+        """The same with views into `whole`, a copy of `packet` that lasts."""
+        return IpPacket(
+            self.version, self.source, self.destination, self.protocol, self.ttl, self.tos, whole,
+            whole[len(whole) - len(self.payload) :], dont_fragment=self.dont_fragment,
+            checksum_trusted=self.checksum_trusted,
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         return (
             f"<IpPacket {text(self.source)} > {text(self.destination)} proto {self.protocol} ttl {self.ttl} "

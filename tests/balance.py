@@ -189,8 +189,8 @@ BRIDGE = (
             f"{protocol.upper()} from the codespace: sent, or dropped by cause",
             f"{protocol}.{forwarded}",
             " + ".join(f"forward_{protocol}.{name}" for name in (
-                "packets_up", "dropped_policy", "dropped_descriptors", "dropped_open", "dropped_send_full",
-                "dropped_send_error")),
+                "packets_up", "dropped_policy", "dropped_waiting", "dropped_descriptors", "dropped_open",
+                "dropped_send_full", "dropped_send_error")) + f" + flows.{protocol}_waiting",
         )
         for protocol, forwarded in (("udp", "forwarded"), ("icmp", "echo_forwarded"))
     ),
@@ -291,13 +291,14 @@ def whole_forwarder(one: TcpForwarder | HostFlows[Any]) -> list[str]:
     """What does not add up in one forwarder, which may stand on a stack or on what plays one."""
     counted = rooms(one._stack) if isinstance(one._stack, Stack) else {}
     if isinstance(one, TcpForwarder):
-        now = FlowsNow(one.waiting, one.half_open[0], len(one), 0, 0, 0)
+        now = FlowsNow(one.waiting, one.half_open[0], len(one), 0, 0, 0, 0, 0)
         ended = isinstance(one._stack, Stack) and one._stack._closed
         left = {"flows": (len(one), 0), "host connects": (one.half_open[0], 0), "bytes held": (one.held, 0)}
         return check(counted | {"forward_tcp": one.counters, "flows": now}) + (unequal(left) if ended else [])
     room = "forward_udp" if isinstance(one, UdpForwarder) else "forward_icmp"
     left = {"flows": (len(one), 0), "timers": (int(one._timer is not None), 0)}
-    return check(counted | {room: one._counts, "flows": FlowsNow(0, 0, 0, len(one), len(one), 0)}) + (
+    wait = len(one._admission)
+    return check(counted | {room: one._counts, "flows": FlowsNow(0, 0, 0, len(one), wait, len(one), wait, 0)}) + (
         unequal(left) if one._closed else [])
 
 

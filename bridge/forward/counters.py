@@ -29,6 +29,8 @@ class SocketCounters:
     """Errors the kernel reported that mean nothing to the codespace (no ICMP counterpart, or already told)."""
     dropped_policy: int = 0
     """Packets up to a destination the policy denies."""
+    dropped_waiting: int = 0
+    """Packets up dropped because too many of their service, or in all, wait for their turn."""
     dropped_descriptors: int = 0
     """Packets up of new flows for which no descriptor was to be had, even after recycling."""
     dropped_open: int = 0
@@ -119,8 +121,12 @@ class FlowsNow:
     """Open TCP flows, those being connected included."""
     udp: int
     """Open UDP flows."""
+    udp_waiting: int
+    """Datagrams that wait for their turn."""
     icmp: int
     """Open ICMP flows."""
+    icmp_waiting: int
+    """Pings that wait for their turn."""
     questions: int
     """Questions of which the local machine's resolver is being asked."""
 

@@ -102,6 +102,8 @@ class FlowTable:
         self.on_removed: Callable[[Flow], None] | None = None
         """Is told of each flow that ends, while somebody watches."""
         self._recyclers: list[Recycler] = []
+        self.waiting: dict[str, Callable[[], int]] = {}
+        """How many packets of a protocol wait for their turn, by its name, where a forwarder is open."""
 
     def __len__(self) -> int:
         return len(self._flows)

@@ -16,12 +16,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from socket import SO_ERROR, SOL_SOCKET, socket
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.link.base import Buffer
 from netbridge.stack.packet import IpPacket
 
+from .admission import Admission, Unserved
 from .counters import SocketCounters
 from .details import socket_details
 from .flows import Flow, FlowTable, Key
@@ -31,9 +32,15 @@ from .policy import Policy
 from .poller import ERR, IN, Poller
 from .problems import NO_DESCRIPTOR, PROBLEMS, SILENT_FULL, USELESS
 from .seam import ForwardStack
+from .slices import Slice
 
 SWEEP_INTERVAL = 5.0
 """Seconds between looks for idle flows: an idle time is kept to within this."""
+
+EXPIRED_A_TURN, SOON = 128, 0.01
+"""Flows closed at one time, some milliseconds' work, and the seconds until the next look where that was not all: after
+a flood there are thousands.
+"""
 
 READS_A_TURN = 32
 """Datagrams taken from one socket before the next socket gets its turn."""
@@ -43,6 +50,13 @@ ERRORS_A_TURN = 64
 
 QUOTE = 128
 """Bytes kept of the last packet of a flow, to quote in an error about it: both headers and 64 bytes or more."""
+
+WAITING, WAITING_PER_SERVICE = 1024, 512
+"""Packets that wait for their turn: some tenths of a second's work."""
+WAITING_BYTES = 2 << 20
+"""Likewise, and as much memory."""
+HEADER_LEN = 8
+"""Of UDP and of an echo request alike."""
 
 ONE, ANSWERED, STREAM = "one datagram", "answered", "stream"
 
@@ -77,13 +91,39 @@ class HostFlow(Flow):
 F = TypeVar("F", bound=HostFlow)
 
 
+class Waiting:
+    """A packet that waits for its turn (see :mod:`.admission`): a copy, as the packet lives no longer than its call."""
+
+    __slots__ = ("asked_at", "destination", "destination_port", "first", "packet", "payload", "repeated", "second")
+
+    pending = True
+
+    def __init__(self, packet: IpPacket, first: int, second: int, payload: memoryview, port: int, now: float) -> None:
+        whole = memoryview(packet.packet.tobytes())
+        at = len(whole) - len(packet.payload)
+        self.packet = packet.copy(whole)
+        self.payload = whole[at + HEADER_LEN : at + HEADER_LEN + len(payload)]
+        self.first, self.second = first, second
+        self.destination, self.destination_port = packet.destination, port
+        self.asked_at = now
+        self.repeated = 0
+
+    def drop(self) -> None:
+        """Nobody is told, as by a router that is full."""
+
+
 class HostFlows(abc.ABC, Generic[F]):
     """Base of the two forwarders."""
+
+    name: ClassVar[str]
+    """Of the protocol."""
 
     def __init__(
         self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
         loop: asyncio.AbstractEventLoop, counters: SocketCounters, *, capacity: int, shortest_idle: float,
+        clock: Callable[[], float],
     ) -> None:
+        """`clock` measures the work (the event loop's own may stand still during a turn)."""
         self._stack = stack
         self._poller = poller
         self._policy = policy
@@ -101,7 +141,14 @@ class HostFlows(abc.ABC, Generic[F]):
         """Bytes sent since the link last had room."""
         self._openings = 0
         self._closed = False
+        self._admission: Admission[Waiting] = Admission(
+            loop, self._admit, self._unserved, in_all=WAITING, per_service=WAITING_PER_SERVICE, clock=clock
+        )
+        self._clock = clock
+        self._waiting_bytes = 0
+        self._reading = Slice(loop, clock=clock)
         table.add_recycler(self)
+        table.waiting[self.name] = self._admission.__len__
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -111,7 +158,10 @@ class HostFlows(abc.ABC, Generic[F]):
         if self._closed:
             return
         self._closed = True
+        self._admission.close()
+        self._reading.close()
         self._table.remove_recycler(self)
+        del self._table.waiting[self.name]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -133,18 +183,56 @@ class HostFlows(abc.ABC, Generic[F]):
             self._drop(flow)
             return
 
-    def expire(self, now: float) -> None:
-        """Close the flows that have been idle for too long at `now`."""
+    def expire(self, now: float, most: int | None = None) -> bool:
+        """Close the flows that have been idle for too long at `now`, at most so many; whether that was all."""
         newest = now - self._shortest_idle
         expired = []
         for flow in self._flows.values():
             if flow.last_used > newest:
+                break
+            if len(expired) == most:
                 break
             if now - flow.last_used >= self._idle_time(flow):
                 expired.append(flow)
         for flow in expired:
             self._counts.flows_expired += 1
             self._drop(flow)
+        return len(expired) != most
+
+    def forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        """Take one packet from the codespace, now or in its turn. `first` and `second` are what its protocol says: the
+        ports of a datagram, identifier and sequence of a ping.
+        """
+        admission = self._admission
+        if admission.free:
+            begun = self._clock()
+            try:
+                self._forward(packet, first, second, payload)
+            finally:
+                admission.spend(self._clock() - begun)
+            return
+        port, size = self._service_port(second), len(packet.packet)
+        if self._waiting_bytes + size > WAITING_BYTES or not admission.has_place(packet.destination, port):
+            self._counts.dropped_waiting += 1
+            return
+        self._waiting_bytes += size
+        admission.queue(Waiting(packet, first, second, payload, port, self._clock()))
+
+    def _admit(self, waiting: Waiting) -> None:
+        self._waiting_bytes -= len(waiting.packet.packet)
+        self._forward(waiting.packet, waiting.first, waiting.second, waiting.payload)
+
+    def _unserved(self, why: Unserved) -> None:
+        if why is not Unserved.FAILED:
+            self._counts.dropped_waiting += 1
+
+    @abc.abstractmethod
+    def _forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        """Send one packet of the codespace by its flow's socket."""
+
+    @abc.abstractmethod
+    def _service_port(self, second: int) -> int:
+        """The port by which packets to one address take turns, 0 where there is none."""
 
     @abc.abstractmethod
     def _idle_time(self, flow: F) -> float:
@@ -240,15 +328,19 @@ class HostFlows(abc.ABC, Generic[F]):
 
     def _sweep(self) -> None:
         self._timer = None
-        self.expire(self._time())
+        all_of_them = self.expire(self._time(), EXPIRED_A_TURN)
         if self._flows:
-            self._timer = self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+            self._timer = self._loop.call_later(SWEEP_INTERVAL if all_of_them else SOON, self._sweep)
 
     def _ready(self, flow: F, events: int) -> None:
+        if not self._reading.left:
+            return  # what is there is told again in the next turn; beyond what the kernel holds it is lost
+        begun = self._clock()
         if events & ERR:
             self._read_errors(flow)
         if events & IN:
             self._read(flow)
+        self._reading.spend(self._clock() - begun)
 
     def _read_errors(self, flow: F) -> int:
         """Tell the codespace what the flow's error queue holds; how many errors came from the network."""

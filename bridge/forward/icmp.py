@@ -16,6 +16,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from socket import IPPROTO_IP, IPPROTO_IPV6, MSG_CTRUNC, MSG_TRUNC, socket
+from time import monotonic
 
 from netbridge.stack.icmp.wire import ECHO_REPLY, ECHO_REQUEST, HEADER, HEADER_LEN, emit
 from netbridge.stack.packet import IpPacket, text
@@ -59,14 +60,17 @@ class EchoFlow(HostFlow):
 class IcmpForwarder(HostFlows[EchoFlow]):
     """Takes the stack's echo requests to other addresses and brings back replies and errors."""
 
+    name = "icmp"
+
     def __init__(
         self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
-        loop: asyncio.AbstractEventLoop, hint: Callable[[str], None] | None = None,
-    ) -> None:
+        loop: asyncio.AbstractEventLoop, hint: Callable[[str], None] | None = None, *,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:  # fmt: skip
         """`hint` is called once, with a sentence for the user, when the kernel forbids ICMP sockets."""
         super().__init__(
             stack, poller, policy, limits, table, loop, table.counters.icmp,
-            capacity=limits.icmp_flows, shortest_idle=limits.icmp_idle,
+            capacity=limits.icmp_flows, clock=clock, shortest_idle=limits.icmp_idle,
         )
         self._icmp_counts = table.counters.icmp
         self._hint = hint
@@ -77,9 +81,8 @@ class IcmpForwarder(HostFlows[EchoFlow]):
             self._stack.icmp.forward = None
         super().close()
 
-    def forward(self, packet: IpPacket, identifier: int, sequence: int, payload: memoryview) -> None:
-        """Take one echo request from the codespace."""
-        key = (packet.source, identifier, packet.destination, 0)
+    def _forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        key = (packet.source, first, packet.destination, 0)
         flow = self._flows.get(key)
         if flow is None:
             flow = self._open(key, packet)
@@ -88,7 +91,7 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         else:
             self._flows.move_to_end(key)
             flow.state = STREAM
-        if not self._send(flow, packet, sequence, payload):
+        if not self._send(flow, packet, second, payload):
             return
         flow.packets_up += 1
         flow.bytes_up += len(payload)
@@ -193,6 +196,9 @@ class IcmpForwarder(HostFlows[EchoFlow]):
         self._stack.icmp.echo_reply(
             flow.destination, flow.source, flow.source_port, sequence, payload, ttl=max(1, ttl - 1),
         )
+
+    def _service_port(self, second: int) -> int:
+        return 0
 
     def _idle_time(self, flow: EchoFlow) -> float:
         return self._limits.icmp_idle

@@ -110,7 +110,8 @@ class Limits:
 
     bytes_in_all: int = _limit(
         64 * MIB, "bytes", 64 * KIB, 16384 * MIB,
-        "What all flows together may hold; beyond it each gets only `bytes-per-flow-at-least`, so that none starves.")
+        "What all flows together may hold: each up to a fourth of what is left, 256 KiB at first and then twice what"
+        " was acknowledged, so that who takes nothing keeps little from the others.")
 
     bytes_per_flow_at_least: int = _limit(
         16 * KIB, "bytes", 1500, 1 * MIB, "What a flow may hold however much the others do.")

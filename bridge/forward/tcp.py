@@ -16,7 +16,7 @@ from netbridge.stack.packet import TCP
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import Unlimited
 
-from .admission import Admission
+from .admission import Admission, Unserved
 from .connecting import Connecting
 from .counters import TcpForwardCounters
 from .flows import FlowTable
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 SCAN_EVERY = 1.0
 """Seconds between looks for connects that took too long."""
+SOON = 0.01
+"""Seconds until the next look where not all could be given up."""
+GIVEN_UP_A_TURN = 32
+"""Connects given up at one time, some milliseconds' work: after a flood there are thousands."""
 
 
 def link_tcp(limits: Limits) -> TcpConfig:
@@ -72,11 +76,15 @@ class TcpForwarder:
         """Bytes of all flows that the codespace has not acknowledged."""
         self._flows: set[TcpFlow] = set()
         self._connecting = Connecting(limits.tcp_half_open_per_destination)
-        self._admission = Admission(loop, self._admit, limits, self.counters)
+        self._admission: Admission[TcpRequest] = Admission(
+            loop, self._admit, self._unserved,
+            in_all=limits.tcp_waiting, per_service=limits.tcp_waiting_per_service,
+        )  # fmt: skip
         self.handshaking: dict[TcpFlow, None] = {}
         """Flows whose SYN-ACK the codespace has not answered yet, oldest first."""
         self._scan: asyncio.TimerHandle | None = None
         stack.tcp.forward = self.forward
+        stack.tcp.turns_away = self._turned_away
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -93,7 +101,7 @@ class TcpForwarder:
 
     def close(self) -> None:
         """Reset every flow."""
-        self._stack.tcp.forward = None
+        self._stack.tcp.forward = self._stack.tcp.turns_away = None
         self._admission.close()
         if self._scan is not None:
             self._scan.cancel()
@@ -106,6 +114,28 @@ class TcpForwarder:
         if not self._admission.offer(request):
             self.counters.dropped_waiting += 1
             request.drop()
+
+    def _turned_away(self, destination: bytes, port: int) -> bool:
+        """Whether a request to there would find no place to wait; counted, as it is dropped then."""
+        if self._admission.free or self._admission.has_place(destination, port):
+            return False
+        self.counters.dropped_waiting += 1
+        return True
+
+    def spend(self, seconds: float) -> None:
+        """So much was used for the end of a host connect: that is part of what a request costs."""
+        self._admission.spend(seconds)
+
+    def _unserved(self, why: Unserved) -> None:
+        counters = self.counters
+        if why is Unserved.LATE:
+            counters.dropped_late += 1
+        elif why is Unserved.CANCELLED:
+            counters.cancelled_waiting += 1
+        elif why is Unserved.CLOSING:
+            counters.dropped_closing += 1
+        else:
+            counters.dropped_error += 1
 
     def _admit(self, request: TcpRequest) -> None:
         """Decide one connection request whose turn it is."""
@@ -187,11 +217,15 @@ class TcpForwarder:
         """Give up connects that took too long, or are too many; look again while any is under way."""
         now = self.clock()
         connecting = self._connecting
-        while (flow := connecting.oldest) is not None and flow.deadline <= now:
+        left = GIVEN_UP_A_TURN
+        while left and (flow := connecting.oldest) is not None and flow.deadline <= now:
+            left -= 1
             flow.connect_timed_out()
-        for flow in connecting.surplus(now):
+        for flow in connecting.surplus(now)[:left]:
+            left -= 1
             self.counters.dropped_half_open += 1
             flow.connect_timed_out()
         self._scan = None
         if (flow := connecting.oldest) is not None:
-            self._scan = self.loop.call_later(min(flow.deadline - now, SCAN_EVERY), self._scan_connecting)
+            due = min(flow.deadline - now, SCAN_EVERY) if left else SOON
+            self._scan = self.loop.call_later(due, self._scan_connecting)

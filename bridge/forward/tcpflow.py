@@ -21,6 +21,7 @@ import socket
 import struct
 from contextlib import suppress
 from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, ENOMEM, EPIPE, ETIMEDOUT
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from netbridge.stack.packet import TCP, text
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 READS_A_TURN = 8
 """Reads of one host socket before the others get their turn: half a megabyte."""
+UNPROVEN = 256 * 1024
+"""Bytes that a flow may hold before its peer has acknowledged any; then by twice what it did, as in slow start."""
+SHARE = 4
+"""A flow may hold the SHAREth part of what is left for all."""
 ABORTIVE = struct.pack("ii", 1, 0)
 """SO_LINGER that makes close() send RST."""
 
@@ -148,7 +153,9 @@ class TcpFlow(Flow):
         """Readiness of the host socket changed."""
         flow = self._flow
         if flow is None:
+            begun = monotonic()
             self._connect_event(events)
+            self._forwarder.spend(monotonic() - begun)
             return
         if events & (IN | RDHUP | HUP | ERR):
             self._readable = True
@@ -274,8 +281,14 @@ class TcpFlow(Flow):
         forwarder = self._forwarder
         limits = forwarder.limits
         for _ in range(READS_A_TURN):
-            # The window is the peer's word alone; what is read on its strength has to be bounded here.
-            most = limits.bytes_per_flow if forwarder.held < limits.bytes_in_all else limits.bytes_per_flow_at_least
+            # The window is the peer's word alone; what is read on its strength has to be bounded here: by what is left
+            # of the memory for all (dynamic thresholds, as in `stack/tcp/budget.py`) and by what this peer has taken.
+            # One that takes nothing must not hold what others need.
+            most = min(
+                limits.bytes_per_flow,
+                max((limits.bytes_in_all - forwarder.held) // SHARE, limits.bytes_per_flow_at_least),
+                UNPROVEN + 2 * (self.bytes_down - self._held),
+            )
             room = min(sender.room, most - self._held)
             # A crumb at the window's end waits for more room: silly-window avoidance (RFC 9293, section 3.8.6.2.1).
             if sender.queued or (room < sender.mss and (room <= 0 or room * 2 < sender.max_wnd)):

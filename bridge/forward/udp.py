@@ -14,13 +14,15 @@ When the link is full, small replies may still go up to a bound; the rest is dro
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from socket import socket
+from time import monotonic
 
 from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import UDP, IpPacket
 
 from .flows import FlowTable, Key
-from .hostflows import ANSWERED, READS_A_TURN, STREAM, HostFlow, HostFlows
+from .hostflows import ANSWERED, HEADER_LEN, READS_A_TURN, STREAM, HostFlow, HostFlows
 from .hostsocket import HostError, open_udp
 from .limits import Limits
 from .policy import Policy
@@ -32,7 +34,6 @@ from .udpports import Mapping, UdpPorts
 DNS = 53
 LARGEST = 65536
 """More than any datagram; recv gives back what it does not fill."""
-HEADER_LEN = 8
 
 
 class UdpFlow(HostFlow):
@@ -52,13 +53,15 @@ class UdpFlow(HostFlow):
 class UdpForwarder(HostFlows[UdpFlow]):
     """Takes the stack's UDP datagrams to other addresses and brings back what answers."""
 
+    name = "udp"
+
     def __init__(
         self, stack: ForwardStack, poller: Poller, policy: Policy, limits: Limits, table: FlowTable,
-        loop: asyncio.AbstractEventLoop,
+        loop: asyncio.AbstractEventLoop, *, clock: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(
             stack, poller, policy, limits, table, loop, table.counters.udp,
-            capacity=limits.udp_flows,
+            capacity=limits.udp_flows, clock=clock,
             shortest_idle=min(limits.udp_idle_dns, limits.udp_idle_single, limits.udp_idle_stream),
         )
         self._udp_counts = table.counters.udp
@@ -71,9 +74,8 @@ class UdpForwarder(HostFlows[UdpFlow]):
             self._stack.udp.forward = self._stack.udp.forward_error = None
         super().close()
 
-    def forward(self, packet: IpPacket, source_port: int, destination_port: int, payload: memoryview) -> None:
-        """Take one datagram from the codespace."""
-        key = (packet.source, source_port, packet.destination, destination_port)
+    def _forward(self, packet: IpPacket, first: int, second: int, payload: memoryview) -> None:
+        key = (packet.source, first, packet.destination, second)
         flow = self._flows.get(key)
         if flow is None:
             flow = self._open(key, packet)
@@ -191,6 +193,9 @@ class UdpForwarder(HostFlows[UdpFlow]):
 
     def _refusal(self, version: int, errno: int) -> Problem | None:
         return (HARD.get(errno) if version == 4 else None) or PROBLEMS.get(errno)
+
+    def _service_port(self, second: int) -> int:
+        return second
 
     def _idle_time(self, flow: UdpFlow) -> float:
         if flow.destination_port == DNS:

@@ -72,6 +72,9 @@ class TcpConfig:
     time_wait: float = 30.0
     """2 MSL (RFC 9293, section 3.4.2, says 4 minutes; Linux 60 s). A link that loses nothing sets it short: a
     reused port is told by its sequence number anyway."""
+    most_time_wait: int = 16384
+    """Connections in TIME-WAIT beyond which the oldest is over early (Linux's tcp_max_tw_buckets, by its memory): who
+    has many addresses could fill ours with them by connecting to a server that closes first."""
     fin_wait_2: float = 60.0
     """How long a connection whose user closed both ways waits for the peer's FIN; Linux's tcp_fin_timeout."""
     orphan: float = 60.0

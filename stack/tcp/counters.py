@@ -49,6 +49,8 @@ class TcpCounters:
     """Requests that the peer took back by RST."""
     handshakes: int = 0
     """Requests answered with SYN-ACK for a listener, each the beginning of a handshake."""
+    time_waits_cut: int = 0
+    """Connections whose TIME-WAIT ended early, oldest first, because there were too many."""
     half_open_dropped: int = 0
     """Handshakes of listeners given up, oldest first, because a newer one needed their place."""
     handshakes_failed: int = 0

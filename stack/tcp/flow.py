@@ -226,6 +226,8 @@ class Flow:
             self.send_turn(now, QUANTUM)
         if tcp.counts:
             self._count()
+        if self.connection.state is State.TIME_WAIT:
+            tcp.wait_out(self)
         tcp.stack.timers.update(self)
 
     @property

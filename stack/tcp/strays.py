@@ -91,6 +91,9 @@ class Strays(Table):
         """By packed address (None: any of ours) and port."""
         self.forward: Accept | None = None
         """Takes requests to addresses that are not ours; None: such segments are reset."""
+        self.turns_away: Callable[[bytes, int], bool] | None = None
+        """Says whether a request to that address and port would only be dropped. Asked before anything is made of a
+        SYN, as a flood brings twenty thousand a second."""
 
     def listen(self, address: bytes | None, port: int, opened: Opened, backlog: int = BACKLOG) -> Callable[[], None]:
         """Accept connections to a packed address of ours (zeros: any of that version; None: any) and port.
@@ -167,6 +170,11 @@ class Strays(Table):
         destination, port = segment.destination
         if not segment.source[1] or not port:
             self.counters.bad_header += 1
+            return
+        if self.turns_away is not None and not self.stack.is_local(destination) and self.turns_away(destination, port):
+            self.counters.requests += 1
+            self.counters.forwarded += 1
+            self.counters.dropped += 1
             return
         if not self.stack.may_arrive(segment.source[0], destination, segment.hops, segment.quoted):
             return
@@ -278,7 +286,7 @@ class Strays(Table):
         for listener in self.listeners.values():
             listener.close()
         self.listeners.clear()
-        self.forward = None
+        self.forward = self.turns_away = None
         for request in list(self.requests.values()):
             self.counters.dropped += 1
             self._cancel(request)

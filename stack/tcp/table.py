@@ -41,6 +41,8 @@ class Table:
         """Those that the burst being received has changed."""
         self.aside: set[Flow] = set()
         """Those that are over and gave their ports to others, and hold data that their users have still to take."""
+        self.time_waits: dict[Flow, None] = {}
+        """Those in TIME-WAIT, the oldest first."""
         self._closed = False
 
     def add(self, flow: Flow) -> None:
@@ -53,6 +55,7 @@ class Table:
         self.aside.discard(flow)
         if self.flows.get(flow.key) is flow:
             del self.flows[flow.key]
+            self.time_waits.pop(flow, None)
             self.sending -= flow.held
             flow.held = 0
             self.counters.closed += 1
@@ -65,6 +68,17 @@ class Table:
         self.remove(flow, None)
         if flow.connection.receiver.backlog_bytes:
             self.aside.add(flow)
+
+    def wait_out(self, flow: Flow) -> None:
+        """The connection is in TIME-WAIT; beyond the bound the one that came there first is over."""
+        waiting = self.time_waits
+        if flow not in waiting and self.flows.get(flow.key) is flow:
+            waiting[flow] = None
+            if len(waiting) > self.config.most_time_wait:
+                oldest = next(iter(waiting))
+                self.counters.time_waits_cut += 1
+                oldest.connection.give_way()
+                self.remove(oldest, None)  # unless its user has still to read: then it is not told yet
 
     @property
     def crowded(self) -> bool:

@@ -22,16 +22,12 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
+from tests.hostile.raw import BAD, PACKET_OUTGOING, PACKET_VNET_HDR, SOL_PACKET, VNET_HDR, checksum
 from tests.world import Bridge, World
 from tests.world.addresses import CORP, HTTP_PORT
 
 from .conftest import TARGET, Bridges
 from .watch import drain, resident
-
-PACKET_VNET_HDR = 15
-VNET_HDR = struct.Struct("<BBHHHH")
-"""flags, gso_type, hdr_len, gso_size, csum_start, csum_offset: how the kernel hands a packet to a raw socket."""
-PACKET_OUTGOING = 4
 
 Condition = Callable[[Packet], bool]
 
@@ -43,7 +39,7 @@ class Wire:
         self._tun = tun
         self._socket = world.codespace.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        self._socket.setsockopt(263, PACKET_VNET_HDR, 1)  # SOL_PACKET
+        self._socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
         self._socket.bind((tun, 0x0003))  # ETH_P_ALL
         self.gso_size = 0
         """Of the packet heard last: its segments' payload; 0 for an ordinary packet."""
@@ -177,31 +173,6 @@ class Conversation:
         self.send(b"", at, "RA")
 
 
-def checksum(data: bytes) -> bytes:
-    """The Internet checksum, as it goes on the wire."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!H", ~total & 0xFFFF)
-
-
-def datagram6(source: bytes, destination: bytes, ports: tuple[int, int], data: bytes) -> bytes:
-    """A UDP packet; scapy would take a second for a few thousand."""
-    size = 8 + len(data)
-    udp = struct.pack("!HHHH", *ports, size, 0) + data
-    summed = checksum(source + destination + struct.pack("!II", size, 17) + udp)
-    return struct.pack("!IHBB", 6 << 28, size, 17, 64) + source + destination + udp[:6] + summed + udp[8:]
-
-
-def syn6(source: bytes, destination: bytes, ports: tuple[int, int], seq: int) -> bytes:
-    """A SYN."""
-    tcp = struct.pack("!HHIIBBHHH", *ports, seq, 0, 0x50, 2, 65535, 0, 0)
-    summed = checksum(source + destination + struct.pack("!II", 20, 6) + tcp)
-    return struct.pack("!IHBB", 6 << 28, 20, 6, 64) + source + destination + tcp[:16] + summed + tcp[18:]
-
-
 class Scene:
     """One bridge, the attacker's wire, and corp behind them."""
 
@@ -223,7 +194,7 @@ class Scene:
         return socket.inet_ntop(socket.AF_INET6, self.stranger_packed())
 
     def stranger_packed(self) -> bytes:
-        return self._prefix + b"\xbad" + os.urandom(6)
+        return self._prefix + BAD + os.urandom(6)
 
     @contextmanager
     def survived(self, *moved: str, growth: float = 25.0) -> Iterator[None]:

@@ -22,10 +22,11 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
+from tests.hostile.raw import checksum, udp_packet
 from tests.world import World
 from tests.world.addresses import CORP, ECHO_PORT
 
-from .attacker import Scene, checksum, datagram6, scene
+from .attacker import Scene, scene
 from .conftest import Bridges
 
 pytestmark = pytest.mark.net
@@ -282,6 +283,6 @@ def test_udp_flows_by_the_thousand(attack: Scene) -> None:
     target = socket.inet_pton(socket.AF_INET6, CORP[6])
     with attack.survived("forward_udp.flows_recycled", growth=60):
         for number in range(10_000):
-            attack.wire.send(datagram6(attack.stranger_packed(), target, (1024 + number, ECHO_PORT), b"flow"))
+            attack.wire.send(udp_packet(attack.stranger_packed(), target, (1024 + number, ECHO_PORT), b"flow"))
         for version in (4, 6):
             assert echoed(attack, version, b"served")

@@ -15,10 +15,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
 from netbridge.stack.tcp.reassembly import MAX_BLOCKS
+from tests.hostile.raw import SYN, tcp_packet
 from tests.world import World
 from tests.world.addresses import CLOSED_PORT, CORP, HTTP_PORT
 
-from .attacker import Conversation, Scene, scene, syn6
+from .attacker import Conversation, Scene, scene
 from .conftest import Bridges
 from .watch import descriptors, drain
 
@@ -242,7 +243,7 @@ def test_connections_that_are_never_finished(attack: Scene) -> None:
     with attack.survived("tcp.requests", "forward_tcp.refused", growth=60):
         for number in range(3000):
             ports = 1024 + number, HTTP_PORT if number % 3 else CLOSED_PORT
-            attack.wire.send(syn6(attack.stranger_packed(), target, ports, number))
+            attack.wire.send(tcp_packet(attack.stranger_packed(), target, ports, number, 0, SYN))
         begun = time.monotonic()
         page = attack.world.codespace.run("curl", "-sS", "-m5", f"http://{CORP[4]}/small").check()
         assert page.stdout == "netbridge\n"

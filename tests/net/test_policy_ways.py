@@ -13,11 +13,12 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ParamProblem, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrRouting
 from scapy.packet import Packet, Raw
 
+from tests.hostile.raw import checksum
 from tests.world import World
 from tests.world.addresses import CORP, ECHO_PORT, HTTP_PORT, LAPTOP_IN_CORP
 from tests.world.machine import wait_until
 
-from .attacker import Scene, checksum, scene
+from .attacker import Scene, scene
 from .conftest import Bridges
 from .dialling import connect_errno
 from .packets import each_protocol

@@ -156,6 +156,9 @@ class FakeClock:
         self.timers.append(entry)
         return FakeTimer(self, entry)
 
+    def call_soon(self, callback: Callable[[], None]) -> asyncio.Handle:
+        return asyncio.get_running_loop().call_soon(callback)
+
     def advance(self, seconds: float) -> None:
         end = self.now + seconds
         while due := sorted((entry for entry in self.timers if entry[0] <= end), key=lambda entry: entry[0]):
@@ -191,10 +194,19 @@ class Bench:
         self.hints: list[str] = []
         self.datagrams = self.pings = 0
         loop = cast("asyncio.AbstractEventLoop", self.clock)
-        self.udp = UdpForwarder(self.stack, self.poller, self.policy, self.limits, self.table, loop)
+        self.worked = self.cost = 0.0
+        """Seconds by the clock that measures work, and what each look at it adds."""
+        self.udp = UdpForwarder(
+            self.stack, self.poller, self.policy, self.limits, self.table, loop, clock=self.work_clock
+        )
         self.icmp = IcmpForwarder(
             self.stack, self.poller, self.policy, self.limits, self.table, loop, self.hints.append,
+            clock=self.work_clock,
         )
+
+    def work_clock(self) -> float:
+        self.worked += self.cost
+        return self.worked
 
     def close(self) -> None:
         self.udp.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
-from netbridge.bridge.forward.admission import LATE, SLICE, Admission
-from netbridge.bridge.forward.counters import TcpForwardCounters
+from netbridge.bridge.forward.admission import LATE, Admission, Unserved
 from netbridge.bridge.forward.limits import Limits
+from netbridge.bridge.forward.slices import LONGEST_SLICE, PART, SLICE
 
 
 class Request:
@@ -36,16 +37,19 @@ class Desk:
         self.now = 0.0
         self.cost = cost
         self.admitted: list[Any] = []
-        self.counters = TcpForwardCounters()
-        self.queue = Admission(asyncio.get_running_loop(), self.admit, Limits(), self.counters, clock=lambda: self.now)
+        self.unserved: Counter[Unserved] = Counter()
+        limits = Limits()
+        self.queue: Admission[Any] = Admission(
+            asyncio.get_running_loop(), self.admit, self.count, in_all=limits.tcp_waiting,
+            per_service=limits.tcp_waiting_per_service, clock=lambda: self.now,
+        )  # fmt: skip
 
     def admit(self, request: Any) -> None:
         self.now += self.cost
         self.admitted.append(request)
 
-    @property
-    def late(self) -> int:
-        return self.counters.dropped_late
+    def count(self, why: Unserved) -> None:
+        self.unserved[why] += 1
 
     def asks(self, count: int, host: int = 1, port: int = 80) -> list[Any]:
         """`count` requests arrive in one burst; those that were turned away."""
@@ -109,8 +113,19 @@ async def test_what_the_peer_took_back_costs_nothing() -> None:
     assert not desk.queue
 
 
+async def test_a_slice_grows_with_what_else_a_turn_takes_and_never_beyond_its_bound() -> None:
+    desk = Desk(SLICE * 1.01)
+    desk.asks(200)
+    for other, fits in ((0.0, 1), (2.5 * SLICE / PART, 3), (100.0, round(LONGEST_SLICE / SLICE)), (0.0, 1)):
+        before, desk.now = len(desk.admitted), desk.now + other
+        for request in desk.queue._waiting[bytes([10, 0, 0, 1]), 80]:
+            request.asked_at = desk.now
+        await asyncio.sleep(0)
+        assert len(desk.admitted) - before == fits, other
+
+
 async def test_who_did_not_ask_again_while_it_waited_has_gone() -> None:
-    desk = Desk(SLICE)
+    desk = Desk(LONGEST_SLICE)
     requests: list[Any] = [Request(1, 80, number) for number in range(4)]
     for request in requests:
         desk.queue.offer(request)
@@ -119,9 +134,9 @@ async def test_who_did_not_ask_again_while_it_waited_has_gone() -> None:
     await asyncio.sleep(0)
     assert [request.dropped for request in requests] == [False, True, False, False]
     assert desk.admitted == [requests[0], requests[2]]
-    assert desk.late == 1
+    assert desk.unserved == {Unserved.LATE: 1}
     await asyncio.sleep(0)
-    assert desk.late == 2
+    assert desk.unserved == {Unserved.LATE: 2}
 
 
 async def test_closing_drops_what_waits_and_asks_for_no_more_turns() -> None:

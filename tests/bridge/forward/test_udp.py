@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
+from netbridge.bridge.forward.hostflows import EXPIRED_A_TURN, SOON, WAITING_PER_SERVICE
 from netbridge.bridge.forward.hostsocket import IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_PMTUDISC_DONT
 from netbridge.bridge.forward.limits import Limits
 from netbridge.bridge.forward.policy import Policy
+from netbridge.bridge.forward.slices import SLICE
 from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import UDP
 from tests.bridge.forward.fakes import (
@@ -211,6 +214,20 @@ async def test_idle_times(bench: Bench, host: socket.socket, version: int) -> No
     assert len(bench.udp) == 0
     assert bench.table.counters.udp.flows_expired == 2
     assert not bench.clock.timers, "no timer while there is nothing to time"
+
+
+async def test_flows_whose_time_is_over_together_are_closed_in_portions(
+    bench: Bench, host: socket.socket, version: int
+) -> None:
+    """The event loop has other work after a flood."""
+    many = 2 * EXPIRED_A_TURN + 50
+    for number in range(many):
+        bench.datagram(HOST[version], host.getsockname()[1], b"one", source_port=1 + number)
+    bench.clock.advance(30)
+    for left in (many - EXPIRED_A_TURN, 50, 0):
+        assert len(bench.udp) == left
+        bench.clock.advance(SOON)
+    assert not bench.clock.timers
 
 
 async def test_a_datagram_puts_the_idle_time_off(bench: Bench, host: socket.socket, version: int) -> None:
@@ -421,3 +438,30 @@ async def test_a_codespace_socket_that_closed_closes_the_flow(
     host.send(b"later still")
     with pytest.raises(ConnectionRefusedError):
         host.recv(100)
+
+
+async def test_a_flood_takes_turns_with_the_rest_and_what_no_queue_holds_is_dropped(
+    bench: Bench, host: socket.socket, version: int
+) -> None:
+    """3,000 datagrams in one turn of the event loop, from a port each, with 10 µs of work: a slice is for a hundred of
+    them, the places for those that wait are bounded, and a datagram to another service is the next but one.
+    """
+    destination, flooded = HOST[version], host.getsockname()[1]
+    counters, waiting = bench.udp._udp_counts, bench.udp._admission
+    with socket.socket(host.family, socket.SOCK_DGRAM) as other:
+        other.bind((destination, 0))
+        other.setblocking(False)
+        bench.cost = 1e-5
+        for number in range(3000):
+            bench.datagram(destination, flooded, b"flood", source_port=1024 + number)
+        assert 90 <= counters.packets_up <= 101
+        assert 100 < len(waiting) <= WAITING_PER_SERVICE
+        assert counters.dropped_waiting == 3000 - counters.packets_up - len(waiting)
+        bench.datagram(destination, other.getsockname()[1], b"honest", source_port=70)
+        bench.cost = SLICE / 2
+        await asyncio.sleep(0)
+        assert other.recv(100) == b"honest"
+        bench.cost = 0
+        await until(lambda: not len(waiting))
+        assert bench.udp._waiting_bytes == 0
+        assert counters.packets_up + counters.dropped_waiting == 3001

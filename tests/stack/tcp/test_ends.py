@@ -227,3 +227,26 @@ async def test_who_has_not_read_all_hears_of_the_end_of_the_stack() -> None:
     assert isinstance(user.error, ConnectionAbortedError)
     assert not peer.tcp.aside
     assert peer.tcp.budget.used == 0
+
+
+async def test_of_too_many_in_time_wait_the_oldest_is_over() -> None:
+    peer = Peer(config=TcpConfig(most_time_wait=3))
+    flows = []
+    for number in range(5):
+        user = User()
+        peer.says("S", PEER_ISN, sport=6000 + number)
+        flow = peer.requests.pop().accept(user)
+        isn = peer.hears("SA").seq
+        peer.says("A", NEXT, isn + 1, sport=6000 + number)
+        flow.shutdown()
+        peer.hears("FA", isn + 1, NEXT)
+        peer.says("FA", NEXT, isn + 2, sport=6000 + number)
+        peer.hears("A", isn + 2, NEXT + 1)
+        assert flow.connection.state is State.TIME_WAIT
+        flows.append((flow, user))
+    assert [flow.over for flow, _ in flows] == [True, True, False, False, False]
+    assert [user.error for _, user in flows] == [None] * 5
+    assert list(peer.tcp.flows.values()) == list(peer.tcp.time_waits) == [flow for flow, _ in flows[2:]]
+    assert peer.tcp.counters.time_waits_cut == 2
+    peer.close()
+    assert not peer.tcp.time_waits
