@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 MAX_NOISE = 256 * 1024
 """Bytes of banners and rc-file output before the marker; more is no login shell."""
 MAX_MARKER = 4096
-"""Bytes of the marker's line."""
+"""Bytes of the marker's line, and how far back it is looked for: who prints a byte at a time must not have all of his
+noise searched for each."""
 MAX_REPORTS = 50
 """Errors told unasked that are shown; the target must not fill this machine's log."""
 NO_ANSWER = ("tun_lost", "taken_over", "containers")
@@ -75,8 +76,9 @@ class _Marker(ChannelUser):
         if self.line.done():
             self.rest += data
             return
+        searched = max(0, len(self._seen) - MAX_MARKER)
         self._seen += data
-        begin = self._seen.find(self._marker)
+        begin = self._seen.find(self._marker, searched)
         if begin < 0:
             if len(self._seen) > MAX_NOISE:
                 self.line.set_exception(TargetUnreachableError(

@@ -19,7 +19,7 @@ from .errors import BridgeError, TargetUnreachableError, UsageError
 from .forward.policy import Policy
 from .hostroutes import HostRoutes
 from .options import Options
-from .overlaps import Overlaps
+from .overlaps import MOST_OWN, Overlaps
 from .routes import Capture, LocalNetworksError, Snapshot, choose, local_networks, notice
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Capturing:
         self._unheard = None  # it is older
         routes, skipped, own = answer.get("routes"), answer.get("skipped"), answer.get("own")
         self._installed = tuple(map(str, routes[:MOST_ROUTES])) if isinstance(routes, list) else ()
-        self._own_there = tuple(map(str, own)) if isinstance(own, list) else ()
+        self._own_there = tuple(map(str, own[:MOST_OWN])) if isinstance(own, list) else ()
         self.hosts.follow(Overlaps(self._choice, self._own_there, self._installed))
         self._skipped = tuple(
             events.Network(str(it.get("route")), str(it.get("reason")))

@@ -5,13 +5,16 @@ The exit codes are part of the command line's interface; a library user reads th
 
 from __future__ import annotations
 
+from .plain import clean
+
 
 class BridgeError(Exception):
-    """A failure told in three sentences."""
+    """A failure told in three sentences. Part of them may be others' words; here they become harmless."""
 
     exit_code = 1
 
     def __init__(self, what: str, why: str = "", todo: str = "") -> None:
+        what, why, todo = clean(what), clean(why), clean(todo)
         super().__init__(" ".join(part for part in (what, why, todo) if part))
         self.what = what
         self.why = why

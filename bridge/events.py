@@ -1,7 +1,8 @@
 """What a bridge tells while it lives: small typed events, given one by one to one callback.
 
 An event says what happened in fields, never in prose for a screen: wording, colour and JSON belong to `cli/`.
-Texts that came from the target (host names, error texts) are untrusted and are passed on as they came.
+Texts that came from the target (host names, error texts) are untrusted; the session makes them harmless for a terminal
+(`plain.py`) before it tells them.
 The callback runs inside the event loop, must not block and must not raise.
 """
 

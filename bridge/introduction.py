@@ -1,6 +1,6 @@
 """What a bridge says of itself when its start is done: who was reached, by what, in which time, and what does not work.
 
-What the agent said of the place is untrusted: it becomes text, and whoever shows it cleans it.
+What the agent said of the place is untrusted: it becomes text, harmless and of a bounded length.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from .addresses import Addresses
 from .forward.policy import Policy
 from .hostalias import NAME, HostAlias
 from .options import Options
+from .plain import clean
 from .transport.mend import Mend
 
 
@@ -35,7 +36,7 @@ class Stages:
         if isinstance(there, dict):
             took += [
                 (name, round(seconds, 3)) for name in ("TUN", "routes", "names")
-                if isinstance(seconds := there.get(name), float)
+                if isinstance(seconds := there.get(name), float) and 0 <= seconds <= ends[-1] - self._begun[0][1]
             ]
         return tuple(took)
 
@@ -95,9 +96,9 @@ def loopback(alias: HostAlias, policy: Policy) -> Iterator[events.Event]:
 def text(message: Mapping[str, Any], key: str) -> str:
     """A text of a message from the agent; whatever else is there becomes one."""
     value = message.get(key)
-    return "" if value is None else str(value)
+    return "" if value is None else clean(str(value))
 
 
-def texts(value: object) -> list[str]:
-    """A list of texts in a message from the agent; what is no list is empty."""
-    return [str(item) for item in value] if isinstance(value, list) else []
+def texts(value: object, most: int = 256) -> list[str]:
+    """So many texts at most of a list in a message from the agent; what is no list is empty."""
+    return [clean(str(item)) for item in value[:most]] if isinstance(value, list) else []

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 from netbridge.stack.link.base import LinkError
@@ -21,11 +22,16 @@ from .errors import BridgeError, TargetUnreachableError
 from .heart import Heart
 from .knock import knock
 from .options import Options
-from .reconnect import Reconnect
+from .reconnect import Reconnect, waits
 from .transport.base import Transport
 
 log = logging.getLogger(__name__)
 
+SETTLED = 10.0
+"""Seconds after which a connection that breaks is no longer one that breaks at once."""
+AT_ONCE = 3
+"""So often in a row a connection that breaks at once is made anew at once; then each time later. A target that resumes
+and hangs up would otherwise have a program started and a login made ten times a second."""
 CLOSE_SECONDS = 3.0
 """Closing a way that broke takes no longer; nobody waits for it."""
 
@@ -50,6 +56,9 @@ class Lifeline:
         self._heart: Heart | None = None
         self._reconnect: Reconnect | None = None
         self._task: asyncio.Task[None] | None = None
+        self._resumed_at = -SETTLED
+        self._broke_at_once = 0
+        """How often in a row."""
         self._leaving: set[asyncio.Task[None]] = set()
 
     def watch(self, agent: AgentHandle) -> Coroutine[Any, Any, None]:
@@ -95,13 +104,15 @@ class Lifeline:
         def tell(tries: int, wait: float, why: str) -> None:
             self._tell(events.Reconnecting(tries, round(wait, 1), why))
 
+        self._broke_at_once = self._broke_at_once + 1 if began - self._resumed_at < SETTLED else 0
+        after = next(islice(waits(), max(0, self._broke_at_once - AT_ONCE), None))
         reconnect = self._reconnect = Reconnect(self._reach, tell)
         address, port = self.transport.peer_address, self.transport.peer_port
         knocking = None
         if address and port:
             knocking = asyncio.get_running_loop().create_task(knock(address, port, reconnect.wake))
         try:
-            await reconnect.run(self._options.grace)
+            await reconnect.run(self._options.grace, after=after if self._broke_at_once > AT_ONCE else 0.0)
         except Exception as error:
             if not isinstance(error, BridgeError):
                 log.exception("making the connection anew")
@@ -112,6 +123,7 @@ class Lifeline:
             if knocking:
                 knocking.cancel()
         assert self._agent is not None
+        self._resumed_at = time.monotonic()
         sent_again = self._agent.framed.counters.sent_again
         resumed(events.Resumed(round(time.monotonic() - began, 3), reconnect.tries, sent_again))
 

@@ -45,6 +45,8 @@ from .agent.frames import (
     parse_control,
 )
 from .agent.window import AckCounter, SendWindow
+from .plain import harmless
+from .smalltalk import SmallTalk
 from .transport.base import Channel, ChannelUser
 
 SMALL = 4096
@@ -57,6 +59,11 @@ MAX_PINGS = 16
 UNASKED = 1 << 20
 """Bytes of packets sent in all while the link asks the stack to wait; four times what UDP is allowed by its own bound,
 and 16,000 acknowledgements."""
+MOST_PARTS = 1 << 16
+"""Commas in a CONTROL message: the routes of the largest take a tenth. A megabyte of small parts would be 350,000 of
+them, and stop everything else for a third of a second."""
+UNREAD_ACKS = 64
+"""Acknowledgements sent while the other end reads nothing; each stands for all before it, so later ones can wait."""
 
 
 @dataclass(slots=True)
@@ -83,6 +90,8 @@ class LinkCounters:
     """Packets dropped because the other end takes nothing, or too slowly for what it asks."""
     too_late: int = 0
     """Packets the stack wanted to send when the link had ended; dropped."""
+    acks_withheld: int = 0
+    """Acknowledgements that waited because the other end reads nothing."""
     pongs_withheld: int = 0
     """PINGs left without an answer because the other end reads nothing."""
     window: int = 0
@@ -95,6 +104,16 @@ class LinkCounters:
     """How often the link went on with another channel."""
     sent_again: int = 0
     """Packets sent once more because the channel had broken."""
+
+
+def message_of(payload: memoryview) -> dict[str, Any]:
+    """The agent's message in a CONTROL frame, whose texts are harmless. Untrusted; raises FrameError."""
+    if bytes(payload).count(b",") > MOST_PARTS:
+        raise FrameError("control message of too many parts")
+    try:
+        return harmless(parse_control(payload))
+    except ValueError as error:  # a FrameError is one
+        raise FrameError(f"{error}") from error
 
 
 class _Nobody(ChannelUser):
@@ -163,6 +182,9 @@ class FramedLink(Link, ChannelUser):
         self._gathered_bytes = 0
         self._unasked = 0
         """Bytes sent since the link last had room."""
+        self._small_talk = SmallTalk()
+        self._unread_acks = 0
+        """Acknowledgements sent since the channel took something last."""
         self._over = False
 
     # Link
@@ -353,6 +375,8 @@ class FramedLink(Link, ChannelUser):
                 elif kind == ACK:
                     counters.acks_in += 1
                     total = COUNT.unpack(payload)[0]
+                    if total == self._window.acked:
+                        self._small_talk.said(0, self.heard_at)
                     self._window.acknowledge(total, time.monotonic())
                     kept = self._kept
                     while kept and kept[0][0] <= total:
@@ -369,7 +393,7 @@ class FramedLink(Link, ChannelUser):
         """A good moment to acknowledge, and to let the stack go on."""
         if self._over or not self.carrying:
             return
-        if self._acks.due(burst_ended=True):
+        if self._acks.due(burst_ended=True) and self._heard():
             self._acks.told = self._acks.taken
             self._counters.acks_out += 1
             self._rider = ack_frame(self._acks.taken)
@@ -384,6 +408,8 @@ class FramedLink(Link, ChannelUser):
         """Tell the stack when it waits and may go on."""
         if self._over or not self.carrying:
             return
+        if self._unread_acks > UNREAD_ACKS and self.channel.ready and self._acks.due(burst_ended=True):
+            self._acknowledge()
         if self._waiting and self._user is not None and self._window.open and self.channel.ready:
             self._waiting = False
             self._user.link_ready()
@@ -394,8 +420,10 @@ class FramedLink(Link, ChannelUser):
 
     def _other(self, kind: int, payload: memoryview) -> None:
         if kind == CONTROL:
-            self._on_control(parse_control(payload))
+            self._small_talk.said(len(payload), self.heard_at)
+            self._on_control(message_of(payload))
         elif kind == PING:
+            self._small_talk.said(0, self.heard_at)
             if self.channel.ready:  # who asks and does not read gets no answers piled up
                 self._write((frame_header(PONG, 8) + bytes(payload),))
             else:
@@ -408,7 +436,20 @@ class FramedLink(Link, ChannelUser):
             if answered is not None:
                 answered(self.rtt)
 
+    def _heard(self) -> bool:
+        """Whether an acknowledgement is worth sending: who sends and reads nothing gets none piled up."""
+        if self.channel.ready:
+            self._unread_acks = 0
+        else:
+            self._unread_acks += 1
+            if self._unread_acks > UNREAD_ACKS:
+                self._counters.acks_withheld += 1
+                return False
+        return True
+
     def _acknowledge(self) -> None:
+        if not self._heard():
+            return
         self._acks.told = self._acks.taken
         self._counters.acks_out += 1
         self._write((ack_frame(self._acks.taken),))

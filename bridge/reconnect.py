@@ -9,6 +9,7 @@ changed, or the target's port answers again (`knock.py`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -42,14 +43,18 @@ class Reconnect:
         """Try at once."""
         self._wake.set()
 
-    async def run(self, grace: float) -> None:
-        """Return when there is a connection.
+    async def run(self, grace: float, *, after: float = 0.0) -> None:
+        """Return when there is a connection. The first try comes after so many seconds, or when it is woken.
 
         Raises BridgeGoneError when there is nothing to go on with, or when it took longer than `grace` seconds.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         why = ""
+        if after:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(after, grace)):
+                    await self._wake.wait()
         for wait in waits():
             self.tries += 1
             self._wake.clear()

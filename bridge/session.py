@@ -49,6 +49,7 @@ from .machine import identity
 from .metrics import MetricsServer
 from .naming import Naming
 from .options import Options
+from .plain import harmless
 from .rivals import to_replace
 from .setup import MTU, setup
 from .state import FLOWS, describe
@@ -87,6 +88,7 @@ class Session:
         self._stages = Stages()
 
         def tell(event: events.Event) -> None:
+            event = harmless(event)
             if self.engine is None:
                 self._stages.note(event)
             self.feed.event(event)

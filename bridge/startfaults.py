@@ -6,6 +6,8 @@ from typing import Any
 
 from .agent import SILENCE
 from .errors import BridgeError, BridgeGoneError, TargetLacksError, TargetUnreachableError
+from .losses import BROKE
+from .plain import clean
 from .transport.base import Channel
 from .transport.mend import IN_GENERAL, Mend
 
@@ -16,8 +18,8 @@ NEEDS_SUDO = "Run it with sudo, or open the device as most distributions do: sud
 
 
 def printable(text: object) -> str:
-    """The target's own words, without control characters and not too many."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(text))[:MAX_TEXT].strip()
+    """The target's own words, harmless and not too many."""
+    return clean(str(text).strip(), MAX_TEXT)
 
 
 def refused_start(line: str, mend: Mend = IN_GENERAL) -> BridgeError:
@@ -113,7 +115,12 @@ def timed_out(what: str, seconds: float, channel: Channel) -> BridgeError:
 
 
 def closed_early(what: str, error: BaseException, channel: Channel) -> BridgeError:
-    """The channel ended while the agent was expected to speak."""
+    """The channel ended while the agent was expected to speak, or was ended because of what it said."""
+    if BROKE in str(error):
+        return BridgeError(
+            "The agent sent what no agent sends.", f"It {what}: {printable(error).removeprefix('link_lost: ')}.",
+            "See what changes bytes on the way to the target; if there is nothing, do not trust that machine.",
+        )  # fmt: skip
     said = printable(channel.diagnostics()[-MAX_TEXT:]) or printable(error) or "the stream ended"
     return TargetUnreachableError(
         f"The agent {what}.", f"The connection was closed: {said}.",

@@ -40,8 +40,9 @@ def told(error: BaseException) -> BridgeError:
 def traced(error: BaseException, form: str) -> list[str]:
     """Where it failed, line by line, for `--trace-level trace`."""
     lines = [line for text in traceback.format_exception(error) for line in text.splitlines()]
+    lines = [clean(line) for line in lines]
     if form != "json":
-        return [clean(line) for line in lines]
+        return lines
     return [json.dumps({"time": round(time.time(), 3), "event": "traceback", "line": line}) for line in lines]
 
 

@@ -38,6 +38,8 @@ _TALKATIVE = {"asyncssh": logging.INFO, "asyncio": logging.INFO, "pyroute2": log
 """Libraries whose records up to this level are for `--trace-level trace` (pyroute2 logs each netlink message)."""
 
 
+RECORD_MAX = 20_000
+"""Characters of one log record: a long traceback."""
 HELD = 10
 """Lines that are told late: who had the screen showed them, but the last ones may say why it is gone."""
 
@@ -102,6 +104,7 @@ class Output:
             text += f" ({type(error).__name__}: {error})"
             if self._traced:
                 text += " " + " | ".join("".join(traceback.format_exception(error)).splitlines())
+        text = clean(text, RECORD_MAX)
         if self.watcher is not None:
             self.watcher(record.levelname.lower(), record.name, text)
         if self._form == "json":
@@ -110,7 +113,7 @@ class Output:
                 "logger": record.name, "text": text,
             }))
         else:
-            self.write(f"{record.levelname.lower()}: {record.name}: {clean(text)}")
+            self.write(f"{record.levelname.lower()}: {record.name}: {text}")
 
     def write(self, line: str, *, screen: bool = True) -> None:
         """One line to standard error (nobody there is no reason to fail) and to the log file."""

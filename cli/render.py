@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 import time
 from typing import Any
 
@@ -71,7 +72,7 @@ def _sentence(event: events.Event) -> str:
         case events.SshAgent(path=path, why=why):
             if not path:
                 return f"the ssh-agent cannot be used over there: {why or 'the agent gave no reason'}"
-            return f"the ssh-agent can be used over there: export SSH_AUTH_SOCK={path}"
+            return f"the ssh-agent can be used over there: export SSH_AUTH_SOCK={shlex.quote(path)}"
         case events.Metrics(url=url, others=others):
             return f"metrics: {url}{'; mind: whoever reaches that address can read them' if others else ''}"
         case events.Hint(text=text):

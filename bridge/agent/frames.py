@@ -65,10 +65,20 @@ def ack_frame(total: int) -> bytes:
     return frame_header(ACK, 8) + COUNT.pack(total)
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError("a number that is not finite")
+    return number
+
+
 def parse_control(payload: memoryview) -> Dict[str, Any]:
-    """The message in a CONTROL frame: an object with a text `type`. Untrusted; raises FrameError."""
+    """The message in a CONTROL frame: an object with a text `type`. Untrusted; raises FrameError.
+
+    Numbers are finite: NaN and Infinity are no JSON, and what is made of 1e999 fails where nobody looks for it.
+    """
     try:
-        message = json.loads(bytes(payload))
+        message = json.loads(bytes(payload), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise FrameError("control frame is not JSON") from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):

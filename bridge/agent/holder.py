@@ -97,11 +97,11 @@ class Holder:
             handle(message)
         except (SetupError, TunError, NotPassedOnError) as error:
             self._fail(error.code, error.detail)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self._fail("bad_message", "%s: %s" % (type(error).__name__, error))
         except OSError as error:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             self._fail("no_net_admin" if denied else "failed", str(error))
+        except Exception as error:  # whatever is made of junk: a struct.error, an OverflowError
+            self._fail("bad_message", "%s: %s" % (type(error).__name__, error))
         finally:
             self._number = None
 

@@ -28,6 +28,7 @@ from netbridge.stack.server import Server
 from netbridge.stack.stack import Stack
 
 from ..addresses import Addresses
+from ..plain import clean
 from ..user import User, in_person
 from .calls import Call, Greeting, answer
 from .ends import End, join
@@ -198,4 +199,4 @@ def is_host(text: str) -> bool:
 
 def _words(value: object) -> str:
     """The agent's own words, which are untrusted."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(value))[:TEXT_MAX]
+    return clean(str(value), TEXT_MAX)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import asyncssh
 
+from ..plain import clean
 from .ask import ask
-from .diagnostics import clean
 from .known_hosts import Strictness
 from .ssh_settings import SshSettings
 
@@ -42,7 +42,7 @@ class Client(asyncssh.SSHClient):
 
     def auth_banner_received(self, msg: str, lang: str) -> None:
         for line in msg.splitlines()[:100]:
-            if text := clean(line[:400]):
+            if text := clean(line[:400].strip()):
                 self._log(text)
 
     async def password_auth_requested(self) -> str | None:
@@ -60,10 +60,10 @@ class Client(asyncssh.SSHClient):
     ) -> Sequence[str] | None:
         for text in (name, instructions):
             if text:
-                self._log(clean(text))
+                self._log(clean(text.strip()))
         answers: list[str] = []
         for prompt, echo in prompts:
-            answer = await ask(f"{clean(prompt)} ", echo=echo)
+            answer = await ask(f"{clean(prompt.strip())} ", echo=echo)
             if answer is None:
                 return None
             answers.append(answer)

@@ -9,24 +9,54 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 
+from ..plain import clean
+
 LINES = 20
 LINE_LENGTH = 400
+LOGGED = 200
+"""Lines that are logged at once; then LOGGED_EACH a second: the other side must not fill this machine's disk."""
+LOGGED_EACH = 5.0
 _READ = 65536
 
 
-def clean(text: str) -> str:
-    """The text on one line, printable characters only."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
+class _Calm:
+    """A log that tells how many lines it left out."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._left = float(LOGGED)
+        self._seen = time.monotonic()
+        self._left_out = 0
+
+    def __call__(self, line: str) -> None:
+        now = time.monotonic()
+        self._left = min(LOGGED, self._left + (now - self._seen) * LOGGED_EACH)
+        self._seen = now
+        if self._left < 1:
+            self._left_out += 1
+            return
+        self._left -= 1
+        if self._left_out:
+            self._log(f"{self._left_out} lines are left out")
+            self._left_out = 0
+        self._log(line)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self._left_out:
+            self._log(f"{self._left_out} lines are left out")
+            self._left_out = 0
 
 
 class Diagnostics:
     """The last lines of a stream of text, from a descriptor (whose ownership it takes) or fed by hand."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
+        self._log = _Calm(log)
         self._lines: deque[str] = deque(maxlen=LINES)
         self._partial = b""
         self._descriptor = -1
@@ -56,6 +86,7 @@ class Diagnostics:
             self._descriptor = -1
         self._keep(self._partial)
         self._partial = b""
+        self._log.end()
         if not self.ended:
             self.ended = True
             if self.when_ended is not None:
@@ -84,4 +115,4 @@ class Diagnostics:
 
     @staticmethod
     def _readable_line(line: bytes) -> str:
-        return clean(line[:LINE_LENGTH].decode("utf-8", "replace"))
+        return clean(line[:LINE_LENGTH].decode("utf-8", "replace").strip())

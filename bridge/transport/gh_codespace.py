@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BridgeError, TargetUnreachableError, UsageError
-from .diagnostics import clean
+from ..plain import clean
 
 FIELDS = (
     "name", "displayName", "owner", "repository", "state", "gitStatus", "createdAt", "lastUsedAt", "machineName",

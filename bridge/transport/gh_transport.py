@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import BridgeError, NotPermittedError, TargetStoppedError
+from ..plain import clean
 from ..user import User, in_person
 from . import gh_errors
 from .base import Transport
 from .behind import BehindTunnel
-from .diagnostics import clean
 from .gh import Gh
 from .gh_codespace import LOST_STATES, Codespace, argument, find
 from .target import CodespaceTarget

@@ -18,11 +18,13 @@ import signal
 from collections.abc import Callable
 
 from ..errors import TargetUnreachableError
-from .diagnostics import clean
+from ..plain import clean
 from .process import ProcessChannel
 
 MOST_NOISE = 1 << 20
 """Bytes before the word: no banner is that long, but an endless writer is."""
+LINES = 50
+"""Of its lines that are logged: a banner has fewer."""
 REMEMBERED = 2000
 """Bytes of it that are kept for an error."""
 PATIENCE = 330.0
@@ -68,7 +70,7 @@ class Greeting:
             if isinstance(error, TimeoutError):
                 raise TargetUnreachableError(
                     "No shell answered over there.",
-                    listener.last_noise or f"Nothing came in {PATIENCE:.0f} seconds.",
+                    f"{PATIENCE:.0f} seconds were not enough. {listener.last_noise}",
                     "Check that the same command by hand reaches a shell.",
                 ) from None
             raise
@@ -86,13 +88,13 @@ class _Listener:
         self._noise = bytearray()
 
     def last_lines(self) -> list[str]:
-        lines = [clean(line.decode("utf-8", "replace")) for line in self._noise[-REMEMBERED:].splitlines()]
+        lines = [clean(line.decode("utf-8", "replace").strip()) for line in self._noise[-REMEMBERED:].splitlines()]
         return [line for line in lines if line]
 
     @property
     def last_noise(self) -> str:
         lines = self.last_lines()
-        return f"It said: {lines[-1]}" if lines else ""
+        return f"It said: {lines[-1]}" if lines else "It said nothing."
 
     def data_received(self, data: memoryview) -> None:
         noise = self._noise
@@ -101,8 +103,8 @@ class _Listener:
         found = noise.find(self._word, searched)
         if found >= 0:
             self._channel.pause(bytes(noise[found + len(self._word) :]))
-            for line in noise[:found].splitlines():
-                if text := clean(line[:400].decode("utf-8", "replace")):
+            for line in noise[:found].splitlines()[:LINES]:
+                if text := clean(line[:400].decode("utf-8", "replace").strip()):
                     self._log(text)
             self._settle(None)
         elif self._question and self._question in noise:

@@ -18,11 +18,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from ..errors import BridgeError, TargetUnreachableError
+from ..plain import clean
 from ..user import User
 from . import ssh_errors
 from .base import Channel, Transport
 from .ciphers import preferred
-from .diagnostics import clean
 from .greeting import Greeting
 from .process import start_process
 from .remote_command import supervised

@@ -33,7 +33,7 @@ SOCKET_BUFFER = 1 << 20
 LAST_WORDS = 2.0
 """Seconds to wait, after the end of the stream, for the exit status and the end of standard error."""
 _MOST_DESCRIPTORS = 16
-"""Descriptors that may come with one read: the agent sends one."""
+"""Descriptors that may come with one read, and wait to be taken: the agent sends one."""
 
 Explain = Callable[[int | None, str], Exception | None]
 """From exit status (None: still running) and standard error to the error that tells why the stream ended."""
@@ -215,6 +215,9 @@ class ProcessChannel(Channel):
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         self._received.extend(descriptors)
+        for descriptor in self._received[_MOST_DESCRIPTORS:]:
+            os.close(descriptor)
+        del self._received[_MOST_DESCRIPTORS:]
         return count
 
     def _deliver_unread(self) -> None:

@@ -566,7 +566,7 @@ async def test_another_machine_that_takes_over_has_its_own_error() -> None:
     life.when[events.Ready] = take_over
     with pytest.raises(TakenOverError, match="Another bridge took this target over") as caught:
         await life.run()
-    assert caught.value.why == "It was started on lap top."
+    assert caught.value.why == "It was started on lap\\x1btop."
     assert "--take-over" in caught.value.todo
     assert "Interrupted" not in life.kinds()
 

@@ -132,7 +132,7 @@ async def test_asked_for_dialled_and_joined(there: There) -> None:
 async def test_errors_of_the_place_are_told(there: There) -> None:
     asker = await there.ask()
     await there.come(1, error="Connection refused\x1b[2J", code="ECONNREFUSED")
-    assert await asker.line() == {"error": "Connection refused [2J", "code": "ECONNREFUSED"}
+    assert await asker.line() == {"error": "Connection refused\\x1b[2J", "code": "ECONNREFUSED"}
     assert await asker.read() == b""
 
 

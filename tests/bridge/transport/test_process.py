@@ -244,7 +244,7 @@ async def test_stderr_is_drained_bounded_and_made_printable() -> None:
     assert lines[:2] == ["line 0", "line 1"]
     kept = channel.diagnostics().splitlines()
     assert len(kept) == 20
-    assert kept[-1] == "[2Jred"
+    assert kept[-1] == "\\x1b[2Jred\\x07"
     assert kept[-2] == "x" * 400
     assert kept[-3] == "line 2999"
 
