@@ -1,0 +1,1 @@
+"""`python -m tests.faults`: every site with every error, and a table of what came of it."""

@@ -1,0 +1,337 @@
+"""The one seam: every call of netbridge's own code into the operating system can be counted, and made to fail.
+
+Nothing in the product knows of it, and nothing there pays for it. Installed, it puts a wrapper around the calls
+themselves (methods of `socket.socket`, functions of `os`, `fcntl`, `socket`, epoll, files, children, threads), and
+each wrapper looks who calls: the innermost frame of netbridge's own code is the *site*, `module:function:call`. What
+asyncio does for us in callbacks of its own is a site as well, `asyncio/module:function:call`. Calls of tests and of
+everybody else pass.
+
+This file is of the standard library alone, in Python 3.8's syntax, and imports nothing of ours: sent along with the
+agent's code it works in the codespace too (`tests/faults/agents.py`).
+
+EINTR is not among the faults: Python tries again by itself (PEP 475), so no call of ours ever sees it; what strace
+injects (`tests/faults/programs.py`) shows that. Nor is `close` of sockets and pipes, which cannot fail on Linux.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import fcntl
+import io
+import mmap
+import os
+import select
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+OURS = ("netbridge.", "netbridge_agent")
+TESTS = ("tests.", "test_", "conftest")
+DEPTH = 60
+"""Frames looked at; the way from a callback to the event loop is shorter."""
+
+SOCKET = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
+"""socket(2), accept(2), socketpair(2) when descriptors or memory are short."""
+OPEN = ("EMFILE", "ENFILE", "ENOSPC", "EACCES", "EIO")
+NAMES = ("ENOSPC", "EROFS", "EIO")
+"""Calls that write a folder."""
+WRITE = ("ENOSPC", "EDQUOT", "EIO", "EFBIG")
+
+METHODS: Dict[str, Tuple[str, ...]] = {
+    "accept": ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EAGAIN"),
+    "bind": ("EADDRINUSE", "EADDRNOTAVAIL", "ENOMEM"),
+    "connect": ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EADDRNOTAVAIL", "EPERM", "ECONNREFUSED"),
+    "connect_ex": ("EAGAIN", "ENETUNREACH"),
+    "getpeername": ("ENOTCONN", "ENOBUFS"),
+    "getsockname": ("ENOBUFS",),
+    "getsockopt": ("ENOBUFS", "ENOMEM"),
+    "listen": ("EADDRINUSE",),
+    "recv": ("EAGAIN", "ECONNRESET", "ENOMEM", "ETIMEDOUT"),
+    "recv_into": ("EAGAIN", "ECONNRESET", "ENOMEM"),
+    "recvfrom": ("EAGAIN", "ECONNREFUSED", "ENOMEM"),
+    "recvmsg": ("EAGAIN", "ENOBUFS", "ENOMEM"),
+    "recvmsg_into": ("EAGAIN", "ENOMEM"),
+    "send": ("EAGAIN", "ENOBUFS", "ECONNRESET", "EPIPE", "ENOMEM"),
+    "sendall": ("ENOBUFS", "ECONNRESET", "EPIPE"),
+    "sendmsg": ("EAGAIN", "ENOBUFS", "EPIPE", "ETOOMANYREFS"),
+    "sendto": ("EAGAIN", "ENOBUFS", "EPERM", "ENETUNREACH"),
+    "setsockopt": ("ENOBUFS", "ENOMEM", "EPERM", "ENOPROTOOPT"),
+    "shutdown": ("ENOTCONN",),
+}
+"""Methods of sockets, with what their pages of section 2, and tcp(7), udp(7), unix(7), packet(7), say."""
+
+FUNCTIONS: Dict[Any, Dict[str, Tuple[str, ...]]] = {
+    os: {
+        "open": OPEN, "mkdir": NAMES, "makedirs": NAMES, "unlink": ("EROFS", "EIO"), "remove": ("EROFS", "EIO"),
+        "rename": NAMES, "replace": NAMES, "rmdir": ("EROFS", "EBUSY"), "chmod": ("EROFS", "EIO"),
+        "fchmod": ("EROFS", "EIO"), "chown": ("EROFS", "EDQUOT"), "fchown": ("EROFS", "EDQUOT"),
+        "ftruncate": ("EIO",), "fsync": ("EIO", "ENOSPC"), "mknod": NAMES, "pwrite": WRITE,
+        "stat": ("ENOMEM", "EACCES"), "lstat": ("ENOMEM", "EACCES"), "fstat": ("ENOMEM",),
+        "listdir": ("EMFILE", "ENOMEM", "EACCES"), "readlink": ("ENOMEM", "EACCES"),
+        "read": ("EIO", "EAGAIN"), "readv": ("EIO", "EAGAIN"), "write": ("EAGAIN", "EPIPE", "ENOBUFS", "EIO"),
+        "writev": ("EAGAIN", "EPIPE", "ENOMEM"), "pipe": ("EMFILE", "ENFILE"), "dup": ("EMFILE",),
+        "dup2": ("EMFILE", "EBUSY"), "fork": ("EAGAIN", "ENOMEM"), "pidfd_open": ("EMFILE", "ENOMEM"),
+        "kill": ("ESRCH",), "killpg": ("ESRCH",),
+    },
+    fcntl: {"ioctl": ("ENOMEM", "EBUSY", "EPERM"), "fcntl": ("EMFILE",), "flock": ("ENOLCK", "EIO")},
+    socket: {"socketpair": SOCKET, "getaddrinfo": ("EAI_AGAIN", "EAI_MEMORY"), "if_nametoindex": ("ENODEV",)},
+    mmap: {"mmap": ("ENOMEM", "EAGAIN")},
+}
+
+OTHERS: Dict[str, Tuple[str, ...]] = {
+    "socket": SOCKET, "epoll": ("EMFILE", "ENFILE", "ENOMEM"), "epoll.register": ("ENOSPC", "ENOMEM"),
+    "epoll.modify": ("ENOMEM",), "open": OPEN, "file.write": WRITE, "file.read": ("EIO",), "file.close": WRITE,
+    "spawn": ("EAGAIN", "ENOMEM"), "thread": ("EAGAIN",),
+}
+
+ERRNOS: Dict[str, Tuple[str, ...]] = {
+    **METHODS, **{name: found for table in FUNCTIONS.values() for name, found in table.items()}, **OTHERS,
+}
+"""By call: the errors it is tried with."""
+
+
+class Fault(NamedTuple):
+    """The calls `first` to `last` (from 1) of a site fail with an errno."""
+
+    site: str
+    errno: str
+    first: int = 1
+    last: int = 1 << 30
+
+    @property
+    def call(self) -> str:
+        return self.site.rpartition(":")[2]
+
+    def error(self) -> Exception:
+        """As the call would raise it."""
+        if self.call == "thread":
+            return RuntimeError("can't start new thread")  # what CPython makes of clone's EAGAIN
+        if self.errno.startswith("EAI_"):
+            return socket.gaierror(getattr(socket, self.errno), "injected %s" % self.errno)
+        number = getattr(errno, self.errno)
+        return OSError(number, os.strerror(number))
+
+
+class Seam:
+    """Counts while it is installed, by site; and makes the calls fail that `fault` says."""
+
+    def __init__(self) -> None:
+        self.calls: Counter = Counter()  # type: ignore[type-arg]
+        self.fault: Optional[Fault] = None
+        self.hits = 0
+        """Calls that were made to fail."""
+        self.counting = True
+        self._undo: List[Callable[[], None]] = []
+
+    # --- who calls
+
+    def call(self, name: str) -> None:
+        """Somebody makes this call: count it when it is ours, and raise what it is to fail with."""
+        if not self.counting:
+            return
+        site = self._site(name)
+        if not site:
+            return
+        self.calls[site] += 1
+        fault = self.fault
+        if fault is not None and fault.site == site and fault.first <= self.calls[site] <= fault.last:
+            self.hits += 1
+            raise fault.error()
+
+    def _site(self, name: str) -> str:
+        frame: Any = sys._getframe(2)
+        callback = ""
+        for _ in range(DEPTH):
+            if frame is None:
+                return ""
+            module = frame.f_globals.get("__name__") or ""
+            if module == __name__:
+                pass
+            elif module.startswith(OURS):
+                return "%s:%s:%s" % (_short(module), frame.f_code.co_name, name)
+            elif module.startswith("asyncio."):
+                if frame.f_code.co_name == "_run_once":  # a callback of asyncio's own
+                    return "asyncio/%s:%s" % (callback, name) if callback else ""
+                if module != "asyncio.events":
+                    callback = "%s:%s" % (module.partition(".")[2], frame.f_code.co_name)
+            elif module.startswith(TESTS):
+                return ""
+            frame = frame.f_back
+        return ""
+
+    # --- putting it in and taking it out
+
+    def install(self) -> "Seam":
+        for name in METHODS:
+            if hasattr(socket.socket, name):
+                self._put(socket.socket, name, self._around(name, getattr(socket.socket, name)))
+        self._put(socket.socket, "connect_ex", self._telling("connect_ex", socket.socket.connect_ex))
+        self._put(socket.socket, "__init__", self._new_socket(socket.socket.__init__))
+        for place, names in FUNCTIONS.items():
+            for name in names:
+                if hasattr(place, name):
+                    self._put(place, name, self._around(name, getattr(place, name)))
+        self._put(select, "epoll", self._epolls(select.epoll))
+        self._put(selectors.EpollSelector, "register",
+                  self._around("epoll.register", selectors.EpollSelector.register))
+        self._put(selectors.EpollSelector, "modify", self._around("epoll.modify", selectors.EpollSelector.modify))
+        self._put(subprocess.Popen, "_execute_child", self._around("spawn", subprocess.Popen._execute_child))  # type: ignore[attr-defined]
+        self._put(threading.Thread, "start", self._threads(threading.Thread.start))
+        opened = self._opens(io.open)
+        self._put(builtins, "open", opened)
+        self._put(io, "open", opened)
+        return self
+
+    def remove(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    __enter__ = install
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _put(self, place: Any, name: str, new: Any) -> None:
+        own = vars(place).get(name, self)
+        setattr(place, name, new)
+        self._undo.append(lambda: delattr(place, name) if own is self else setattr(place, name, own))
+
+    def _around(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        seam = self
+
+        def wrapped(*args: Any, **named: Any) -> Any:
+            seam.call(name)
+            return real(*args, **named)
+
+        return wrapped
+
+    def _telling(self, name: str, real: Callable[..., int]) -> Callable[..., int]:
+        """A call that returns its errno."""
+        seam = self
+
+        def wrapped(*args: Any) -> int:
+            try:
+                seam.call(name)
+            except OSError as error:
+                return error.errno or 0
+            return real(*args)
+
+        return wrapped
+
+    def _new_socket(self, real: Callable[..., None]) -> Callable[..., None]:
+        seam = self
+
+        def made(self: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None) -> None:
+            if fileno is None:  # else it stands on a descriptor that is there
+                seam.call("socket")
+            real(self, family, type, proto, fileno)
+
+        return made
+
+    def _threads(self, real: Callable[..., None]) -> Callable[..., None]:
+        seam = self
+
+        def start(thread: threading.Thread) -> None:
+            try:
+                seam.call("thread")
+            except RuntimeError:
+                threading._limbo.pop(thread, None)  # type: ignore[attr-defined]
+                raise
+            real(thread)
+
+        return start
+
+    def _epolls(self, real: Any) -> Any:
+        seam = self
+
+        class Epoll:
+            """select.epoll takes no subclass."""
+
+            def __init__(self, *args: Any, **named: Any) -> None:
+                seam.call("epoll")
+                self._real = real(*args, **named)
+
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                self._real.close()
+
+            def register(self, *args: Any) -> None:
+                seam.call("epoll.register")
+                self._real.register(*args)
+
+            def modify(self, *args: Any) -> None:
+                seam.call("epoll.modify")
+                self._real.modify(*args)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._real, name)
+
+        return Epoll
+
+    def _opens(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        seam = self
+
+        class File(io.FileIO):
+            """The raw file below the buffers."""
+
+            def write(self, data: Any) -> Any:
+                seam.call("file.write")
+                return super().write(data)
+
+            def readinto(self, data: Any) -> Any:
+                seam.call("file.read")
+                return super().readinto(data)
+
+            def readall(self) -> Any:
+                seam.call("file.read")
+                return super().readall()
+
+            def close(self) -> None:
+                wrote = not self.closed and self.writable()
+                super().close()
+                if wrote:  # only what was written can be lost then (close(2))
+                    seam.call("file.close")
+
+        def opened(
+            file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None,
+            newline: Any = None, closefd: bool = True, opener: Any = None,
+        ) -> Any:
+            if not isinstance(file, int):
+                seam.call("open")
+            if not seam.counting or not seam._site("open"):
+                return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
+            raw = File(file, "".join(letter for letter in mode if letter in "rwax+"), closefd, opener)
+            try:
+                if buffering == 0:
+                    return raw
+                buffered: Any
+                if "+" in mode:
+                    buffered = io.BufferedRandom(raw)
+                elif "r" in mode:
+                    buffered = io.BufferedReader(raw)
+                else:
+                    buffered = io.BufferedWriter(raw)
+                if "b" in mode:
+                    return buffered
+                text = io.TextIOWrapper(buffered, encoding, errors, newline, buffering == 1)
+                text.mode = mode  # type: ignore[misc]
+                return text
+            except BaseException:
+                raw.close()
+                raise
+
+        return opened
+
+
+def _short(module: str) -> str:
+    """`bridge.forward.tcp` of netbridge.bridge.forward.tcp, `bridge.agent.tun` of netbridge_agent.tun."""
+    if module.startswith("netbridge_agent"):
+        return "bridge.agent" + module[len("netbridge_agent"):]
+    return module[len("netbridge."):]
