@@ -33,7 +33,7 @@ from tests.bridge.life import Life, QuietNetworks
 from .servers import ANSWER, HERE, Servers
 
 DATA = bytes(range(256)) * 400
-PATIENCE = 2.6
+PATIENCE = 4.0
 """Seconds for an errand: a SYN that was dropped comes again after one."""
 
 Errand = Callable[[], Awaitable[None]]
@@ -48,8 +48,10 @@ class Bridging:
         self.complaints: list[str] = []
         """Of the log file."""
         (folder / "log").unlink(missing_ok=True)
+        target = FakeTarget()
+        target.acknowledges = True
         self.life = Life(
-            FakeTarget(), host_alias=True, metrics="127.0.0.1:0", pcap=folder / "pcap", pcap_size=400_000,
+            target, host_alias=True, metrics="127.0.0.1:0", pcap=folder / "pcap", pcap_size=400_000,
             allow=tuple(f"{HERE}:{port}" for port in (servers.tcp, servers.udp, servers.closed_tcp)) + (HERE,),
         )
         self.log = LogFile(folder / "log", 2000, self.complaints.append)
@@ -164,7 +166,7 @@ class Bridging:
     async def ping(self) -> None:
         for last in (False, False, True):
             try:
-                await self.stack.ping(self.alias, timeout=0.4)
+                await self.stack.ping(self.alias, timeout=1)
             except TimeoutError:
                 if last:
                     raise
@@ -261,7 +263,7 @@ class Bridging:
                     found += data
                 return found
 
-        waiting = asyncio.create_task(asyncio.to_thread(asking))
+        waiting = asyncio.create_task(in_thread(asking))
         try:
             while not (dials := [it for it in target.messages if it["type"] == "dial" and it["port"] == port_]):
                 if waiting.done():
@@ -287,6 +289,11 @@ class Bridging:
             self.log.write(f"line {number} " + "x" * 200)
         if not (self.folder / "log").read_text().endswith("x\n"):
             raise EOFError("the last line is not in the log")
+
+
+async def in_thread(work: Callable[[], bytes]) -> bytes:
+    """A thread of the test's, and not of asyncio's own accord."""
+    return await asyncio.to_thread(work)
 
 
 def prepared(monkeypatch: pytest.MonkeyPatch, servers: Servers, folder: Path) -> None:

@@ -37,7 +37,7 @@ DEPTH = 60
 
 SOCKET = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
 """socket(2), accept(2), socketpair(2) when descriptors or memory are short."""
-OPEN = ("EMFILE", "ENFILE", "ENOSPC", "EACCES", "EIO")
+OPEN = ("EMFILE", "ENFILE", "ENOMEM", "EACCES", "EIO")
 NAMES = ("ENOSPC", "EROFS", "EIO")
 """Calls that write a folder."""
 WRITE = ("ENOSPC", "EDQUOT", "EIO", "EFBIG")
@@ -67,7 +67,7 @@ METHODS: Dict[str, Tuple[str, ...]] = {
 
 FUNCTIONS: Dict[Any, Dict[str, Tuple[str, ...]]] = {
     os: {
-        "open": OPEN, "mkdir": NAMES, "makedirs": NAMES, "unlink": ("EROFS", "EIO"), "remove": ("EROFS", "EIO"),
+        "mkdir": NAMES, "makedirs": NAMES, "unlink": ("EROFS", "EIO"), "remove": ("EROFS", "EIO"),
         "rename": NAMES, "replace": NAMES, "rmdir": ("EROFS", "EBUSY"), "chmod": ("EROFS", "EIO"),
         "fchmod": ("EROFS", "EIO"), "chown": ("EROFS", "EDQUOT"), "fchown": ("EROFS", "EDQUOT"),
         "ftruncate": ("EIO",), "fsync": ("EIO", "ENOSPC"), "mknod": NAMES, "pwrite": WRITE,
@@ -86,7 +86,7 @@ FUNCTIONS: Dict[Any, Dict[str, Tuple[str, ...]]] = {
 OTHERS: Dict[str, Tuple[str, ...]] = {
     "socket": SOCKET, "epoll": ("EMFILE", "ENFILE", "ENOMEM"), "epoll.register": ("ENOSPC", "ENOMEM"),
     "epoll.modify": ("ENOMEM",), "open": OPEN, "file.write": WRITE, "file.read": ("EIO",), "file.close": WRITE,
-    "spawn": ("EAGAIN", "ENOMEM"), "thread": ("EAGAIN",),
+    "create": (*OPEN, "ENOSPC", "EDQUOT", "EROFS"), "spawn": ("EAGAIN", "ENOMEM"), "thread": ("EAGAIN",),
 }
 
 ERRNOS: Dict[str, Tuple[str, ...]] = {
@@ -176,6 +176,7 @@ class Seam:
             for name in names:
                 if hasattr(place, name):
                     self._put(place, name, self._around(name, getattr(place, name)))
+        self._put(os, "open", self._opens_descriptor(os.open))
         self._put(select, "epoll", self._epolls(select.epoll))
         self._put(selectors.EpollSelector, "register",
                   self._around("epoll.register", selectors.EpollSelector.register))
@@ -222,6 +223,15 @@ class Seam:
             return real(*args)
 
         return wrapped
+
+    def _opens_descriptor(self, real: Callable[..., int]) -> Callable[..., int]:
+        seam = self
+
+        def opened(path: Any, flags: int, *args: Any, **named: Any) -> int:
+            seam.call("create" if flags & os.O_CREAT else "open")
+            return real(path, flags, *args, **named)
+
+        return opened
 
     def _new_socket(self, real: Callable[..., None]) -> Callable[..., None]:
         seam = self
@@ -304,7 +314,7 @@ class Seam:
             newline: Any = None, closefd: bool = True, opener: Any = None,
         ) -> Any:
             if not isinstance(file, int):
-                seam.call("open")
+                seam.call("open" if mode.startswith("r") and "+" not in mode else "create")
             if not seam.counting or not seam._site("open"):
                 return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
             raw = File(file, "".join(letter for letter in mode if letter in "rwax+"), closefd, opener)
