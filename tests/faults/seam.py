@@ -123,10 +123,17 @@ class Seam:
     def __init__(self) -> None:
         self.calls: Counter = Counter()  # type: ignore[type-arg]
         self.fault: Optional[Fault] = None
+        self._before = 0
         self.hits = 0
         """Calls that were made to fail."""
         self.counting = True
         self._undo: List[Callable[[], None]] = []
+
+    def arm(self, fault: Optional[Fault]) -> None:
+        """From now on these calls fail, counted from here; None: nothing does any more."""
+        self.hits = 0
+        self._before = self.calls[fault.site] if fault is not None else 0
+        self.fault = fault
 
     # --- who calls
 
@@ -139,7 +146,7 @@ class Seam:
             return
         self.calls[site] += 1
         fault = self.fault
-        if fault is not None and fault.site == site and fault.first <= self.calls[site] <= fault.last:
+        if fault is not None and fault.site == site and fault.first <= self.calls[site] - self._before <= fault.last:
             self.hits += 1
             raise fault.error()
 

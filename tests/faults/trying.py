@@ -18,12 +18,12 @@ import threading
 import traceback
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from netbridge.bridge import events
 from netbridge.bridge.errors import BridgeError
 from netbridge.bridge.firststage import agent_code
 
@@ -48,16 +48,16 @@ STAYING = ("bridge.runtime:remove:unlink", "bridge.runtime:_lock:flock")
 """Where these fail a file is left in the runtime folder, which whoever looks next removes."""
 
 
-class Case:
+class Case(NamedTuple):
     """One fault, and when it is there."""
 
-    def __init__(self, fault: Fault, when: str) -> None:
-        self.fault, self.when = fault, when
+    fault: Fault
+    when: str
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         fault = self.fault
         calls = "every call" if fault.last > fault.first else f"call {fault.first}"
-        return f"{fault.site} {fault.errno} {calls} {self.when}"
+        return f"{fault.site} {fault.errno}, {calls} {self.when}"
 
 
 class Baseline:
@@ -66,22 +66,33 @@ class Baseline:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.errands: defaultdict[str, set[str]] = defaultdict(set)
-        self.ending: set[str] = set()
+        self.before_the_end: Counter[str] = Counter()
+        self.at_once: Counter[str] = Counter()
+        """Calls while all errands are done at once."""
         self.counters: set[str] = set()
 
-    def cases(self) -> Iterator[Case]:
-        """Each site with each of its errors: the first call, one in the middle, the last, all, all of the end."""
+    def cases(self, *, errands: bool) -> list[Case]:
+        """Each site with each of its errors: the first call, one in the middle, the last, all, all of the end.
+
+        `errands`: of the sites that errands need, else of the others: starting and ending.
+        """
+        found = []
         for site, count in sorted(self.calls.items()):
             if site.startswith(NO_SITES):
                 continue
             for name in ERRNOS[site.rpartition(":")[2]]:
                 if (site, name) in KERNEL:
                     continue
-                for number in sorted({1, count // 2 + 1, count}):
-                    yield Case(Fault(site, name, number, number), WHILE)
-                yield Case(Fault(site, name), WHILE)
-                if site in self.ending:
-                    yield Case(Fault(site, name), END)
+                if errands and site in self.errands:
+                    count = self.at_once[site]
+                    found += [Case(Fault(site, name, at, at), WHILE) for at in sorted({1, count // 2 + 1, count} - {0})]
+                    found.append(Case(Fault(site, name), WHILE))
+                if not errands and site not in self.errands:
+                    found += [Case(Fault(site, name, at, at), WHILE) for at in sorted({1, count // 2 + 1, count})]
+                    found.append(Case(Fault(site, name), WHILE))
+                if not errands and self.calls[site] > self.before_the_end[site]:
+                    found.append(Case(Fault(site, name), END))
+        return found
 
 
 class Judge:
@@ -90,8 +101,13 @@ class Judge:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self.records: list[logging.LogRecord] = []
+        self.case: Case | None = None
+        """What is tried now."""
         self._descriptors = descriptors()
         self._threads = threading.active_count()
+
+    def blame(self, what: str) -> None:
+        self.wrong.append(f"{self.case}: {what}" if self.case else what)
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -101,16 +117,18 @@ class Judge:
         level, others = root.level, root.handlers[:]
         root.handlers[:] = [handler]
         root.setLevel(logging.INFO)
-        unraisable, sys.unraisablehook = sys.unraisablehook, lambda it: self.wrong.append(
+        unraisable, sys.unraisablehook = sys.unraisablehook, lambda it: self.blame(
             f"unraisable: {type(it.exc_value).__name__}: {it.exc_value} in {it.object!r}"
         )
-        thread, threading.excepthook = threading.excepthook, lambda it: self.wrong.append(f"in a thread: {it}")
+        thread, threading.excepthook = threading.excepthook, lambda it: self.blame(f"in a thread: {it}")
         try:
             with warnings.catch_warnings(record=True) as warned:
                 warnings.simplefilter("always")
                 yield
                 gc.collect()
-            self.wrong += [f"warning: {it.message}" for it in warned if issubclass(it.category, ResourceWarning)]
+            for it in warned:
+                if issubclass(it.category, ResourceWarning):
+                    self.blame(f"warning: {it.message}")
         finally:
             root.handlers[:] = others
             root.setLevel(level)
@@ -121,25 +139,26 @@ class Judge:
             return
         error = context.get("exception")
         lines = traceback.format_exception(error) if error else []
-        self.wrong.append(f"the event loop was told: {context['message']}: {error!r}\n{''.join(lines[-6:])}")
+        self.blame(f"the event loop was told: {context['message']}: {error!r}\n{''.join(lines[-6:])}")
 
     def _record(self, record: logging.LogRecord) -> None:
         self.records.append(record)
         if record.exc_info or record.levelno >= logging.ERROR or "Error:" in record.getMessage():
             trace = "".join(traceback.format_exception(*record.exc_info)[-6:]) if record.exc_info else ""
-            self.wrong.append(f"logged: {record.getMessage()}\n{trace}")
+            self.blame(f"logged: {record.getMessage()}\n{trace}")
 
-    def balance(self, folder: Path, site: str = "") -> None:
+    def balance(self, folder: Path) -> None:
         """Nothing is left."""
         now = descriptors()
         if now != self._descriptors:
-            self.wrong.append(f"{sum(now.values()) - sum(self._descriptors.values())} descriptors more: "
-                              f"{now - self._descriptors}, less: {self._descriptors - now}")
+            self.blame(f"descriptors more: {now - self._descriptors}, less: {self._descriptors - now}")
         if threading.active_count() > self._threads + 1:
-            self.wrong.append(f"threads: {threading.enumerate()}")
+            self.blame(f"threads: {threading.enumerate()}")
         left = os.listdir(folder) if folder.exists() else []
-        if left and not site.startswith(STAYING):
-            self.wrong.append(f"left in the runtime folder: {left}")
+        if left and not (self.case and self.case.fault.site.startswith(STAYING)):
+            self.blame(f"left in the runtime folder: {left}")
+        for name in left:
+            os.unlink(folder / name)
 
 
 def descriptors() -> Counter[str]:
@@ -160,27 +179,33 @@ def counted(bridging: Bridging) -> set[str]:
     return {f"{room}.{name}" for room, values in rooms.items() for name, value in values.items() if value}
 
 
+Act = Callable[[Bridging], Awaitable[None]]
+
+
 class Bench:
     """One place in which scenes run."""
 
     def __init__(self, servers: Servers, folder: Path) -> None:
         self.servers, self.folder = servers, folder
+        self.runtime = folder / "run"
         self.baseline = Baseline()
+        self.hit: Counter[Case] = Counter()
+        """Calls that failed, by case."""
 
     def look(self) -> Baseline:
         """Run without a fault, twice: what happens only the first time in a process is no part of it."""
         for _ in range(2):
-            self.baseline = baseline = Baseline()
+            self.baseline = Baseline()
             judge = Judge()
             with Seam() as seam, judge.looking():
-                self._run(judge, seam, lambda bridging: self._calm(bridging, seam, baseline))
-            baseline.calls = seam.calls
-            judge.balance(self.folder / "run")
+                self._run(judge, seam, partial(self._calm, seam))
+            self.baseline.calls = seam.calls
+            judge.balance(self.runtime)
         assert not judge.wrong, judge.wrong
-        return baseline
+        return self.baseline
 
-    async def _calm(self, bridging: Bridging, seam: Seam, baseline: Baseline) -> None:
-        calls, doing = Counter(seam.calls), ""
+    async def _calm(self, seam: Seam, bridging: Bridging) -> None:
+        baseline, calls, doing = self.baseline, Counter(seam.calls), ""
 
         def before(name: str) -> None:
             nonlocal calls, doing
@@ -189,88 +214,112 @@ class Bench:
             calls, doing = Counter(seam.calls), name
 
         await bridging.one_after_the_other(before)
+        before_it = Counter(seam.calls)
         assert not (failed := await bridging.at_once()), failed
+        baseline.at_once = seam.calls - before_it
         baseline.counters = counted(bridging)
-        seam.ending = Counter(seam.calls)  # type: ignore[attr-defined]
+        baseline.before_the_end = Counter(seam.calls)
 
-    def attempt(self, case: Case) -> tuple[list[str], int]:
-        """Run with a fault: what was wrong, and how many calls failed."""
+    # --- with faults
+
+    def alone(self, case: Case) -> list[str]:
+        """A run of its own with one fault from the start, or from the end on; what was wrong."""
         agent_code.cache_clear()
         judge = Judge()
+        judge.case = case
         with Seam() as seam, judge.looking():
-            if case.when == WHILE:
-                seam.fault = case.fault
-            self._run(judge, seam, lambda bridging: self._disturbed(bridging, seam, judge, case))
-            seam.fault = None
-        judge.balance(self.folder / "run", case.fault.site)
-        for name in os.listdir(self.folder / "run") if (self.folder / "run").exists() else ():
-            os.unlink(self.folder / "run" / name)
-        return judge.wrong, seam.hits
+            seam.arm(case.fault if case.when == WHILE else None)
+            self._run(judge, seam, partial(self._waiting_for_it, seam, judge, case))
+            self.hit[case] += seam.hits
+            seam.arm(None)
+        judge.balance(self.runtime)
+        return judge.wrong
 
-    async def _disturbed(self, bridging: Bridging, seam: Seam, judge: Judge, case: Case) -> None:
-        touched = self.baseline.errands.get(case.fault.site, set())
-        if case.when == WHILE:
-            failed = await bridging.at_once()
-            for name, error in failed.items():
-                if name not in touched:
-                    judge.wrong.append(f"the errand {name!r}, which does not need it, failed: {error!r}")
-                if isinstance(error, AssertionError):
-                    judge.wrong.append(f"the errand {name!r}: {error}")
-            if failed and not counted(bridging) - self.baseline.counters and not judge.records:
-                if not any(isinstance(it, events.Hint) for it in bridging.life.told) and not bridging.complaints:
-                    if case.fault.site.startswith(("bridge.forward", "bridge.dns")):
-                        judge.wrong.append(f"nothing tells why failed: {failed}")
-            over = seam.hits or case.fault.last > case.fault.first
-            if over:
-                seam.fault = None  # else the call is still to come
-            for name, error in (await bridging.at_once()).items():
-                if case.fault.site.startswith("asyncio/selector_events:_add_reader"):
-                    continue  # the connection is deaf, see ASYNCIO
-                if over or name not in touched:
-                    judge.wrong.append(f"when it was over, the errand {name!r} failed: {error!r}")
-        else:
-            seam.fault = case.fault
+    async def _waiting_for_it(self, seam: Seam, judge: Judge, case: Case, bridging: Bridging) -> None:
+        if case.when == WHILE and seam.hits:
+            hits = seam.hits
+            seam.arm(None)
+            seam.hits = hits
+            await self._all_well(judge, bridging)
+        elif case.when == END:
+            seam.arm(case.fault)
+
+    def together(self, cases: Sequence[Case]) -> list[str]:
+        """One bridge that meets one fault after the other while errands are done; what was wrong."""
+        judge = Judge()
+
+        async def meet(bridging: Bridging) -> None:
+            for judge.case in cases:
+                seam.arm(judge.case.fault)
+                failed = await bridging.at_once(self.baseline.errands[judge.case.fault.site])
+                self.hit[judge.case] += seam.hits
+                seam.arm(None)
+                self._judge_errands(judge, judge.case, failed, bridging)
+                if failed:
+                    await self._all_well(judge, bridging)
+            judge.case = None
+            await self._all_well(judge, bridging)
+
+        with Seam() as seam, judge.looking():
+            self._run(judge, seam, meet)
+        judge.balance(self.runtime)
+        return judge.wrong
+
+    def _judge_errands(self, judge: Judge, case: Case, failed: dict[str, Exception], bridging: Bridging) -> None:
+        for name, error in failed.items():
+            if name not in self.baseline.errands[case.fault.site]:
+                judge.blame(f"the errand {name!r}, which does not need it, failed: {error!r}")
+            if isinstance(error, AssertionError):
+                judge.blame(f"the errand {name!r}: {error}")
+        if failed and case.fault.site.startswith(("bridge.forward", "bridge.dns")):
+            if not counted(bridging) - self.baseline.counters and not judge.records:
+                judge.blame(f"no counter and no log tells why there failed: {failed}")
+
+    async def _all_well(self, judge: Judge, bridging: Bridging) -> None:
+        if judge.case and judge.case.fault.site.startswith("asyncio/selector_events:_add_reader"):
+            return  # the connection stays deaf, see ASYNCIO
+        for name, error in (await bridging.at_once()).items():
+            judge.blame(f"when it was over, the errand {name!r} failed: {error!r}")
         if bridging.session.state != "running":
-            judge.wrong.append(f"the bridge is {bridging.session.state}")
+            judge.blame(f"the bridge is {bridging.session.state}")
 
-    def _run(self, judge: Judge, seam: Seam, act: Any) -> None:
+    def _run(self, judge: Judge, seam: Seam, act: Act) -> None:
+        """One bridge from start to stop; what it ended with is judged."""
         seam.counting = False
-        status: object = None
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.get_loop().set_exception_handler(judge.complaint)
-
-            async def running() -> object:
-                seam.counting = True
-                try:
-                    bridging = Bridging(self.servers, self.folder)
-                except OSError:
-                    return "no log file"  # LogFile says so, and `netbridge up` refuses the option
-                try:
-                    return await bridging.run(act)
-                except BaseExceptionGroup as group:
-                    error: BaseException = group
-                    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                        error = error.exceptions[0]
-                    return error
-                except BridgeError as error:
-                    return error
-                finally:
-                    await asyncio.sleep(0)
-                    if left := asyncio.all_tasks() - {asyncio.current_task()}:
-                        judge.wrong.append(f"tasks: {left}")
-
-            status = runner.run(running())
+            ended = runner.run(self._bridging(judge, seam, act))
             seam.counting = False
-        if isinstance(status, BridgeError):
-            if not (status.what and status.why and status.todo) or not 1 <= status.exit_code <= 5:
-                judge.wrong.append(f"this is no proper failure: {status!r}")
-        elif isinstance(status, BaseException):
-            judge.wrong.append(f"it ended by {status!r}\n{''.join(traceback.format_exception(status)[-8:])}")
-        elif status not in (0, "no log file"):
-            judge.wrong.append(f"its status is {status}")
+        if isinstance(ended, BridgeError):
+            if not (ended.what and ended.why and ended.todo) or not 1 <= ended.exit_code <= 5:
+                judge.blame(f"this is no proper failure: {ended!r}")
+            if judge.case is None:
+                judge.blame(f"it ended by {ended!r}")
+        elif isinstance(ended, BaseException):
+            judge.blame(f"it ended by {ended!r}\n{''.join(traceback.format_exception(ended)[-8:])}")
+        elif ended:
+            judge.blame(f"its status is {ended}")
+
+    async def _bridging(self, judge: Judge, seam: Seam, act: Act) -> int | BaseException:
+        seam.counting = True
+        try:
+            bridging = Bridging(self.servers, self.folder)
+        except OSError:  # the log file's; `netbridge up` says so and refuses the option
+            return 0
+        try:
+            return await bridging.run(act)
+        except Exception as error:
+            inner: BaseException = error
+            while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+                inner = inner.exceptions[0]
+            return inner
+        finally:
+            await asyncio.sleep(0)
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                judge.blame(f"tasks: {left}")
 
 
-def chosen(cases: list[Case], most: int, seed: int) -> list[Case]:
+def chosen(cases: Sequence[Case], most: int, seed: int) -> list[Case]:
     """`most` of them, from as many sites as possible, by seed."""
     mixed = random.Random(seed)
     by_site: dict[str, list[Case]] = {}
