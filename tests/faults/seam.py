@@ -19,6 +19,8 @@ import builtins
 import errno
 import fcntl
 import io
+import io
+import json
 import mmap
 import os
 import select
@@ -127,6 +129,8 @@ class Seam:
         self.hits = 0
         """Calls that were made to fail."""
         self.counting = True
+        self.note: Optional[Callable[[str, bool], None]] = None
+        """Told of each call, and whether it is made to fail."""
         self._undo: List[Callable[[], None]] = []
 
     def arm(self, fault: Optional[Fault]) -> None:
@@ -146,7 +150,13 @@ class Seam:
             return
         self.calls[site] += 1
         fault = self.fault
-        if fault is not None and fault.site == site and fault.first <= self.calls[site] - self._before <= fault.last:
+        failed = (
+            fault is not None and fault.site == site
+            and fault.first <= self.calls[site] - self._before <= fault.last
+        )  # fmt: skip
+        if self.note is not None:
+            self.note(site, failed)
+        if fault is not None and failed:
             self.hits += 1
             raise fault.error()
 
@@ -352,3 +362,29 @@ def _short(module: str) -> str:
     if module.startswith("netbridge_agent"):
         return "bridge.agent" + module[len("netbridge_agent"):]
     return module[len("netbridge."):]
+
+
+MOST_CALLS = 30
+"""Calls of one site that a program tells of, in one process."""
+
+
+def in_a_program(arguments: str) -> None:
+    """Install it in this process, which is a program of its own, and in those it forks. `arguments`: a JSON object.
+
+    `said` is the file that gets a line for each of a site's first calls: process, site, whether it was made to fail.
+    `fault`: the fields of one, or null.
+    """
+    given = json.loads(arguments)
+    seam = Seam()
+    real_open, real_write, real_close = os.open, os.write, os.close
+
+    def note(site: str, failed: bool) -> None:
+        if seam.calls[site] <= MOST_CALLS:
+            descriptor = real_open(given["said"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            real_write(descriptor, ("%d\t%s\t%d\n" % (os.getpid(), site, failed)).encode())
+            real_close(descriptor)
+
+    seam.note = note
+    if given["fault"]:
+        seam.fault = Fault(*given["fault"])
+    seam.install()
