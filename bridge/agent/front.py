@@ -41,6 +41,8 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
             ours.close()
             os.setsid()
             status = serve(theirs)
+        except OSError as error:
+            complain(error)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -50,6 +52,13 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
     # The other process may end long before its connection does; nobody wants its status.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     return _wait(ours)
+
+
+def complain(error: OSError) -> None:
+    """Say in one line what the system refused, and where: whoever started the agent shows it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    with contextlib.suppress(OSError):
+        os.write(2, ("netbridge agent: %s (%s, line %s)\n" % (error, place.name, place.lineno)).encode())
 
 
 def tell(front: socket.socket, status: int) -> None:

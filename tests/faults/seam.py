@@ -19,7 +19,6 @@ import builtins
 import errno
 import fcntl
 import io
-import io
 import json
 import mmap
 import os
@@ -30,7 +29,8 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 OURS = ("netbridge.", "netbridge_agent")
 TESTS = ("tests.", "test_", "conftest")
@@ -44,7 +44,7 @@ NAMES = ("ENOSPC", "EROFS", "EIO")
 """Calls that write a folder."""
 WRITE = ("ENOSPC", "EDQUOT", "EIO", "EFBIG")
 
-METHODS: Dict[str, Tuple[str, ...]] = {
+METHODS: dict[str, tuple[str, ...]] = {
     "accept": ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EAGAIN"),
     "bind": ("EADDRINUSE", "EADDRNOTAVAIL", "ENOMEM"),
     "connect": ("EAGAIN", "ENOBUFS", "ENETUNREACH", "EADDRNOTAVAIL", "EPERM", "ECONNREFUSED"),
@@ -67,7 +67,7 @@ METHODS: Dict[str, Tuple[str, ...]] = {
 }
 """Methods of sockets, with what their pages of section 2, and tcp(7), udp(7), unix(7), packet(7), say."""
 
-FUNCTIONS: Dict[Any, Dict[str, Tuple[str, ...]]] = {
+FUNCTIONS: dict[Any, dict[str, tuple[str, ...]]] = {
     os: {
         "mkdir": NAMES, "makedirs": NAMES, "unlink": ("EROFS", "EIO"), "remove": ("EROFS", "EIO"),
         "rename": NAMES, "replace": NAMES, "rmdir": ("EROFS", "EBUSY"), "chmod": ("EROFS", "EIO"),
@@ -85,13 +85,13 @@ FUNCTIONS: Dict[Any, Dict[str, Tuple[str, ...]]] = {
     mmap: {"mmap": ("ENOMEM", "EAGAIN")},
 }
 
-OTHERS: Dict[str, Tuple[str, ...]] = {
+OTHERS: dict[str, tuple[str, ...]] = {
     "socket": SOCKET, "epoll": ("EMFILE", "ENFILE", "ENOMEM"), "epoll.register": ("ENOSPC", "ENOMEM"),
     "epoll.modify": ("ENOMEM",), "open": OPEN, "file.write": WRITE, "file.read": ("EIO",), "file.close": WRITE,
     "create": (*OPEN, "ENOSPC", "EDQUOT", "EROFS"), "spawn": ("EAGAIN", "ENOMEM"), "thread": ("EAGAIN",),
 }
 
-ERRNOS: Dict[str, Tuple[str, ...]] = {
+ERRNOS: dict[str, tuple[str, ...]] = {
     **METHODS, **{name: found for table in FUNCTIONS.values() for name, found in table.items()}, **OTHERS,
 }
 """By call: the errors it is tried with."""
@@ -124,16 +124,16 @@ class Seam:
 
     def __init__(self) -> None:
         self.calls: Counter = Counter()  # type: ignore[type-arg]
-        self.fault: Optional[Fault] = None
+        self.fault: Fault | None = None
         self._before = 0
         self.hits = 0
         """Calls that were made to fail."""
         self.counting = True
-        self.note: Optional[Callable[[str, bool], None]] = None
+        self.note: Callable[[str, bool], None] | None = None
         """Told of each call, and whether it is made to fail."""
-        self._undo: List[Callable[[], None]] = []
+        self._undo: list[Callable[[], None]] = []
 
-    def arm(self, fault: Optional[Fault]) -> None:
+    def arm(self, fault: Fault | None) -> None:
         """From now on these calls fail, counted from here; None: nothing does any more."""
         self.hits = 0
         self._before = self.calls[fault.site] if fault is not None else 0
@@ -183,7 +183,7 @@ class Seam:
 
     # --- putting it in and taking it out
 
-    def install(self) -> "Seam":
+    def install(self) -> Seam:
         for name in METHODS:
             if hasattr(socket.socket, name):
                 self._put(socket.socket, name, self._around(name, getattr(socket.socket, name)))

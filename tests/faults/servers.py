@@ -1,4 +1,4 @@
-"""What flows lead to: an echo for TCP and UDP, a nameserver, and an ssh-agent's place, each a thread with plain sockets.
+"""What flows lead to: an echo for TCP and UDP, a nameserver; each a thread with plain sockets.
 
 Threads of the test's own, so that none of their calls is taken for netbridge's.
 """

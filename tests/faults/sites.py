@@ -1,7 +1,7 @@
 """Where netbridge's code calls into the operating system: found in the sources, compared with the list that is kept.
 
-`python -m tests.faults.sites` writes the list (`sites.txt`) anew. A line is a file and a function, and what is called there.
-The test beside this fails where the list and the sources differ, and where a call is neither at the seam nor named here
+`python -m tests.faults.sites` writes the list (`sites.txt`) anew. A line is a file and a function, and what is called
+there. The test beside this fails where the list and the sources differ, and where a call is neither at the seam nor named here
 with a reason; so a new call is seen by somebody who thinks of its failures.
 """
 
@@ -20,8 +20,8 @@ LIST = Path(__file__).with_name("sites.txt")
 ROOMS = ("bridge", "cli", "stack")
 
 MODULES = {
-    "os", "socket", "select", "fcntl", "subprocess", "signal", "mmap", "shutil", "tempfile", "resource", "termios", "tty",
-    "pty", "ctypes", "threading",
+    "os", "socket", "select", "fcntl", "subprocess", "signal", "mmap", "shutil", "tempfile", "resource", "termios",
+    "tty", "pty", "ctypes", "threading",
 }  # fmt: skip
 ASYNCIO = {
     "add_reader", "add_writer", "connect_read_pipe", "connect_write_pipe", "create_connection",
