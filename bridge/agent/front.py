@@ -41,10 +41,8 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
             ours.close()
             os.setsid()
             status = serve(theirs)
-        except OSError as error:
+        except BaseException as error:
             complain(error)
-        except BaseException:
-            traceback.print_exc()
         finally:
             os._exit(status)
     theirs.close()
@@ -54,11 +52,14 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
     return _wait(ours)
 
 
-def complain(error: OSError) -> None:
-    """Say in one line what the system refused, and where: whoever started the agent shows it."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
+def complain(error: BaseException) -> None:
+    """Say what went wrong to whoever started the agent: in one line what the system refused, and where."""
     with contextlib.suppress(OSError):
-        os.write(2, ("netbridge agent: %s (%s, line %s)\n" % (error, place.name, place.lineno)).encode())
+        if isinstance(error, OSError):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            os.write(2, ("netbridge agent: %s (%s, line %s)\n" % (error, place.name, place.lineno)).encode())
+        else:
+            os.write(2, "".join(traceback.format_exception(type(error), error, error.__traceback__)).encode())
 
 
 def tell(front: socket.socket, status: int) -> None:

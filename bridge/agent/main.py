@@ -99,6 +99,9 @@ def _serve(front: socket.socket, reading: int, writing: int, marker: str, connec
     try:
         stream.send_control(facts.hello(netlink, connection))
         loop.run()
+    except Exception as error:  # told as long as somebody reads our standard error
+        complain(error)
+        holder.tether.status = 1
     finally:
         holder.undo()
         stream.drain(GOODBYE)

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 DATA = bytes(range(256)) * 40
@@ -64,7 +65,7 @@ def asked(host: str, port: int, data: bytes) -> bytes:
     raise TimeoutError("no answer")
 
 
-ERRANDS = {"tcp": tcp, "udp": udp, "name": name, "ping": ping}
+ERRANDS: dict[str, Callable[..., None]] = {"tcp": tcp, "udp": udp, "name": name, "ping": ping}
 
 
 def together(errands: dict[str, list[Any]]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Where netbridge's code calls into the operating system: found in the sources, compared with the list that is kept.
 
 `python -m tests.faults.sites` writes the list (`sites.txt`) anew. A line is a file and a function, and what is called
-there. The test beside this fails where the list and the sources differ, and where a call is neither at the seam nor named here
-with a reason; so a new call is seen by somebody who thinks of its failures.
+there. The test beside this fails where the list and the sources differ, and where a call is neither at the seam nor
+named here with a reason; so a new call is seen by somebody who thinks of its failures.
 """
 
 from __future__ import annotations

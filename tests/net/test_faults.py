@@ -26,22 +26,24 @@ from .programs import dig
 LONG = bool(os.environ.get("NETBRIDGE_TEST_LONG"))
 pytestmark = [pytest.mark.net, pytest.mark.timeout(1800 if LONG else 180)]
 
+# Which calls fail, as strace counts them, and not for ever: a process that strace lets go in the middle of a call that was
+# to fail sees ENOSYS.
 HERE = [  # calls of netbridge's one busy thread on this machine
-    ("sendto", "ENOBUFS", "2+5"), ("sendto", "ECONNRESET", "2"), ("sendto", "EPIPE", "3"), ("sendto", "ENOMEM", "2+5"),
-    ("sendto", "EINTR", "1+2"), ("recvfrom", "ENOMEM", "2"), ("recvfrom", "ECONNRESET", "3"),
-    ("recvfrom", "EINTR", "1+2"), ("recvmsg", "ENOMEM", "1+2"), ("recvmsg", "EINTR", "1+2"),
-    ("connect", "ENOBUFS", "1+2"), ("connect", "EADDRNOTAVAIL", "1+2"), ("connect", "ENETUNREACH", "1"),
-    ("socket", "EMFILE", "1+2"), ("socket", "ENFILE", "2+2"), ("socket", "ENOMEM", "1"), ("socket", "ENOBUFS", "3"),
-    ("setsockopt", "ENOBUFS", "1+3"), ("epoll_ctl", "ENOMEM", "1+3"), ("epoll_wait", "EINTR", "1+2"),
-    ("write", "EINTR", "1+2"), ("write", "EAGAIN", "2+3"), ("writev", "EAGAIN", "2+3"), ("writev", "EINTR", "1+2"),
-    ("read", "EINTR", "1+3"), ("readv", "EINTR", "1+2"), ("shutdown", "ENOTCONN", "1"),
-    ("accept4", "EMFILE", "1+2"), ("openat", "EMFILE", "1+2"), ("newfstatat", "ENOMEM", "1+2"),
+    ("sendto", "ENOBUFS", "2..15+5"), ("sendto", "ECONNRESET", "2..2"), ("sendto", "EPIPE", "3..3"), ("sendto", "ENOMEM", "2..15+5"),
+    ("sendto", "EINTR", "1..15+2"), ("recvfrom", "ENOMEM", "2..2"), ("recvfrom", "ECONNRESET", "3..3"),
+    ("recvfrom", "EINTR", "1..15+2"), ("recvmsg", "ENOMEM", "1..15+2"), ("recvmsg", "EINTR", "1..15+2"),
+    ("connect", "ENOBUFS", "1..15+2"), ("connect", "EADDRNOTAVAIL", "1..15+2"), ("connect", "ENETUNREACH", "1..1"),
+    ("socket", "EMFILE", "1..15+2"), ("socket", "ENFILE", "2..15+2"), ("socket", "ENOMEM", "1..1"), ("socket", "ENOBUFS", "3..3"),
+    ("setsockopt", "ENOBUFS", "1..15+3"), ("epoll_ctl", "ENOMEM", "1..15+3"), ("epoll_wait", "EINTR", "1..15+2"),
+    ("write", "EINTR", "1..15+2"), ("write", "EAGAIN", "2..15+3"), ("writev", "EAGAIN", "2..15+3"), ("writev", "EINTR", "1..15+2"),
+    ("read", "EINTR", "1..15+3"), ("readv", "EINTR", "1..15+2"), ("shutdown", "ENOTCONN", "1..1"),
+    ("accept4", "EMFILE", "1..15+2"), ("openat", "EMFILE", "1..15+2"), ("newfstatat", "ENOMEM", "1..15+2"),
 ]  # fmt: skip
 THERE = [  # calls of the agent's holder
-    ("write", "EAGAIN", "2+3"), ("write", "EINTR", "1+2"), ("write", "EIO", "3"), ("readv", "EAGAIN", "2+3"),
-    ("readv", "EINTR", "1+2"), ("epoll_wait", "EINTR", "1+2"), ("socket", "EMFILE", "1"), ("socket", "ENOBUFS", "1+2"),
-    ("sendto", "ENOBUFS", "1+2"), ("recvfrom", "ENOMEM", "1"), ("connect", "EAGAIN", "1"),
-    ("epoll_ctl", "ENOMEM", "1"), ("openat", "EMFILE", "1+2"),
+    ("write", "EAGAIN", "2..15+3"), ("write", "EINTR", "1..15+2"), ("write", "EIO", "3..3"), ("readv", "EAGAIN", "2..15+3"),
+    ("readv", "EINTR", "1..15+2"), ("epoll_wait", "EINTR", "1..15+2"), ("socket", "EMFILE", "1..1"), ("socket", "ENOBUFS", "1..15+2"),
+    ("sendto", "ENOBUFS", "1..15+2"), ("recvfrom", "ENOMEM", "1..1"), ("connect", "EAGAIN", "1..1"),
+    ("epoll_ctl", "ENOMEM", "1..1"), ("openat", "EMFILE", "1..15+2"),
 ]  # fmt: skip
 SOME_HERE = {("sendto", "ENOBUFS"), ("recvfrom", "EINTR"), ("socket", "EMFILE"), ("connect", "EADDRNOTAVAIL"),
              ("epoll_wait", "EINTR"), ("epoll_ctl", "ENOMEM")}
@@ -130,8 +132,9 @@ def inject(world: World, bridge: Bridge, pid: int, table: list[tuple[str, str, s
         began = time.monotonic()
         with failing(pid, call, error, when, world.laptop.folder) as injection:
             failed = errands(world, 3)
+            errands(world, 3)  # until the last call was made to fail, see HERE
             count = injection.failed
-        print(f"{call:11} {error:14} when={when:4} {count:5} failed; errands: {', '.join(failed) or 'all well'}; "
+        print(f"{call:11} {error:14} when={when:7} {count:5} failed; errands: {', '.join(failed) or 'all well'}; "
               f"{time.monotonic() - began:.1f} s")
         if error in FAILS_NOTHING:
             assert not failed, (call, error, failed)
@@ -159,7 +162,7 @@ def test_no_descriptor_is_left(world: World, bridge: Bridge) -> None:
 
 
 def test_files_may_not_grow(world: World, bridge: Bridge) -> None:
-    """The kernel's own EFBIG (and SIGXFSZ): the capture ends, the log loses lines until it may grow, traffic goes on."""
+    """The kernel's own EFBIG (and SIGXFSZ): the capture ends, the log loses lines for a while; traffic goes on."""
     log = world.laptop.folder / "faults.log"
     pcap = world.laptop.folder / "faults.pcapng"
     with limited(bridge.pid, resource.RLIMIT_FSIZE, min(log.stat().st_size, pcap.stat().st_size)):
