@@ -6,11 +6,14 @@ A sample by seed; `make faults` tries everything.
 from __future__ import annotations
 
 import os
+import time
+
+import pytest
 
 from .trying import Bench, chosen
 
 SEED = int(os.environ.get("NETBRIDGE_FAULTS_SEED", "9"))
-WHILE_IT_RUNS, STARTING = 40, 12
+WHILE_IT_RUNS, STARTING = 30, 10
 
 
 def test_while_it_runs(bench: Bench) -> None:
@@ -28,3 +31,18 @@ def test_starting_and_ending(bench: Bench) -> None:
     wrong = [each for case in cases for each in bench.alone(case)]
     assert not wrong, "\n".join(wrong)
     assert sum(1 for case in cases if bench.hit[case]) > len(cases) * 0.6, "the seam missed what it was to hit"
+
+
+def test_clocks_that_jump(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall's forth and back; and the monotonic one, which is what SIGSTOP looks like."""
+    ahead = {"wall": 0.0, "monotonic": 0.0}
+    now, now_ns, monotonic = time.time, time.time_ns, time.monotonic
+    monkeypatch.setattr(time, "time", lambda: now() + ahead["wall"])
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + int(ahead["wall"] * 1e9))
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + ahead["monotonic"])
+
+    def jump(clock: str, seconds: float) -> None:
+        ahead[clock] += seconds
+
+    wrong = bench.jumping(jump, [("wall", 86400), ("wall", -40 * 86400), ("monotonic", 30), ("monotonic", 550)])
+    assert not wrong, "\n".join(wrong)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from netbridge.bridge.errors import BridgeError
 from netbridge.bridge.firststage import agent_code
 
-from .bridging import Bridging
+from .bridging import PATIENCE, Bridging
 from .seam import ERRNOS, Fault, Seam
 from .servers import Servers
 
@@ -243,6 +243,26 @@ class Bench:
             await self._all_well(judge, bridging)
         elif case.when == END:
             seam.arm(case.fault)
+
+    def jumping(self, jump: Callable[[str, float], None], jumps: Sequence[tuple[str, float]]) -> list[str]:
+        """One bridge whose clocks jump, `jump(clock, seconds)`, while errands are done; what was wrong."""
+        judge = Judge()
+
+        async def live(bridging: Bridging) -> None:
+            await self._all_well(judge, bridging)
+            for clock, seconds in jumps:
+                jump(clock, seconds)
+                async with asyncio.timeout(PATIENCE):
+                    while await bridging.at_once() or bridging.session.state != "running":
+                        await asyncio.sleep(0.05)
+                await self._all_well(judge, bridging)
+                if bridging.session.status()["uptime"] < 0:
+                    judge.blame("a negative uptime")
+
+        with Seam() as seam, judge.looking():
+            self._run(judge, seam, live)
+        judge.balance(self.runtime)
+        return judge.wrong
 
     def together(self, cases: Sequence[Case]) -> list[str]:
         """One bridge that meets one fault after the other while errands are done; what was wrong."""
