@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
+.PHONY: help venv demo test lint docs bench load soak simulate survive kernel faults fuzz man pictures watch constraints \
 	clean
 
 BIN := .venv/bin
@@ -67,6 +67,12 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 	@scripts/system-packages bench
 	@scripts/venv
 	@$(BIN)/python bench/load.py $(ARGS)
+
+faults: ## long: each call into the system fails with each error it has, in a bridge, an agent and running programs (root)
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m tests.faults $(ARGS)
+	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_faults.py
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)

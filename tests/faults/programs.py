@@ -84,10 +84,6 @@ def limited(pid: int, kind: int, soft: int) -> Iterator[None]:
         resource.prlimit(pid, kind, before)
 
 
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def address_space(pid: int) -> int:
     """Bytes."""
     found = re.search(r"VmSize:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())
