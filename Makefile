@@ -3,8 +3,8 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint audit docs bench load hostile soak simulate survive kernel fuzz man pictures watch \
-	constraints \
+.PHONY: help venv demo test lint audit docs bench load hostile soak simulate survive kernel faults fuzz man pictures \
+	watch constraints \
 	clean
 
 BIN := .venv/bin
@@ -77,6 +77,12 @@ hostile: ## every attack of tests/hostile beside an honest user: goodput, memory
 	@scripts/system-packages bench
 	@scripts/venv
 	@$(BIN)/python bench/hostile.py $(ARGS)
+
+faults: ## long: each call into the system fails with each error it has, in a bridge, an agent and running programs (root)
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m tests.faults $(ARGS)
+	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_faults.py
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)

@@ -16,6 +16,7 @@ from netbridge.stack.packet import Buffer
 
 from .errors import UsageError
 from .runtime import open_private
+from .shortage import todo
 
 KEPT = 3
 """Old files, as many as of the log."""
@@ -34,12 +35,14 @@ class CaptureFile:
         self._file: BinaryIO | None = None
         try:
             self._open(0 if path.is_symlink() else os.O_NOFOLLOW)
+            if path.is_symlink() or not path.is_file():  # what a link leads to is in other hands, a pipe has no size
+                self._size = 0
         except OSError as error:
+            self.close()
             raise UsageError(
-                f"The capture file {path} cannot be written.", f"{error.strerror}.", "Name another by --pcap.",
+                f"The capture file {path} cannot be written.", f"{error.strerror}.",
+                todo(error, "Name another by --pcap."),
             ) from error
-        if path.is_symlink() or not path.is_file():  # what a link leads to is in other hands, and a pipe has no size
-            self._size = 0
 
     def begin(self, beginning: bytes) -> None:
         """What each file starts with, where it was not known yet when the first was opened."""

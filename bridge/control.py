@@ -31,6 +31,7 @@ from .agent.peers import peer_uid
 from .back.ends import End
 from .errors import BridgeError, TargetUnreachableError
 from .runtime import Folder, Reservation
+from .shortage import todo
 
 REQUEST_MAX = 4096
 """Bytes of one request; with a host name it has three hundred."""
@@ -104,20 +105,21 @@ class Control:
     async def start(self) -> None:
         """Listen. Raises BridgeError."""
         folder, name = self._reservation.folder, self._reservation.socket_name
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(folder.address(name))
-            folder.give(name, 0o600)
-            listener.listen(CONNECTIONS_MAX)
-            listener.setblocking(False)
-        except OSError as error:
-            listener.close()
-            raise BridgeError(
-                f"The control socket {folder.path / name} cannot be opened.", f"{error.strerror}.",
-                "Set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
-            ) from error
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Asker(self), sock=listener)
+        with contextlib.ExitStack() as exits:
+            try:
+                listener = exits.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                listener.bind(folder.address(name))
+                folder.give(name, 0o600)
+                listener.listen(CONNECTIONS_MAX)
+                listener.setblocking(False)
+                loop = asyncio.get_running_loop()
+                self._server = await loop.create_unix_server(lambda: _Asker(self), sock=listener)
+            except OSError as error:
+                raise BridgeError(
+                    f"The control socket {folder.path / name} cannot be opened.", f"{error.strerror}.",
+                    todo(error, "Set NETBRIDGE_RUNTIME_DIR to a folder of your own."),
+                ) from error
+            exits.pop_all()
 
     async def close(self) -> None:
         """Hang up on everybody (which tells those who asked for a stop) and remove the socket."""
@@ -136,7 +138,10 @@ class Control:
     def _admit(self, asker: _Asker, connection: socket.socket) -> bool:
         if len(self._connections) >= CONNECTIONS_MAX:
             return False
-        uid = peer_uid(connection)
+        try:
+            uid = peer_uid(connection)
+        except OSError:  # who it is cannot be known
+            return False
         if uid is not None and uid not in self._users:
             return False
         self._connections.add(asker)

@@ -29,6 +29,7 @@ from typing import Any
 
 from .agent.peers import peer_uid
 from .errors import BridgeError, NotPermittedError
+from .shortage import todo
 from .user import helper_user
 
 NUMBERS = 256
@@ -117,21 +118,22 @@ class Folder:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
             self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except PermissionError as error:
-            raise NotPermittedError(
-                f"The folder of running bridges, {path}, cannot be used.", f"{error.strerror}.",
-                "Set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
-            ) from error
         except OSError as error:
-            raise BridgeError(
-                f"The folder of running bridges, {path}, cannot be made.", f"{error.strerror}.",
-                "Set NETBRIDGE_RUNTIME_DIR to a folder of your own.",
-            ) from error
+            raise self._unusable(error) from error
         try:
             self._guard()
+        except OSError as error:
+            self.close()
+            raise self._unusable(error) from error
         except BaseException:
             self.close()
             raise
+
+    def _unusable(self, error: OSError) -> BridgeError:
+        """What it means that the system refuses something about the folder."""
+        what = f"The folder of running bridges, {self.path}, cannot be used."
+        kind = NotPermittedError if isinstance(error, PermissionError) else BridgeError
+        return kind(what, f"{error.strerror}.", todo(error, "Set NETBRIDGE_RUNTIME_DIR to a folder of your own."))
 
     def _guard(self) -> None:
         state = os.fstat(self.descriptor)
@@ -177,14 +179,18 @@ class Folder:
             os.chown(name, self.owner, self._group, dir_fd=self.descriptor, follow_symlinks=False)
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a file of ours. One that stays (the disk fails) is taken for a dead bridge's by whoever looks next."""
+        with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=self.descriptor)
 
     def reserve(self, fits: Callable[[int], bool] = lambda number: True) -> Reservation:
         """Hold the smallest free number that fits. Raises BridgeError when all are taken."""
-        for number in filter(fits, range(NUMBERS)):
-            if lock := self._lock(number, create=True):
-                return lock
+        try:
+            for number in filter(fits, range(NUMBERS)):
+                if lock := self._lock(number, create=True):
+                    return lock
+        except OSError as error:
+            raise self._unusable(error) from error
         raise BridgeError(
             "No number is free for another bridge.", f"All of 198.18.0.0/30 to 198.18.{NUMBERS - 1}.0/30 are in use.",
             "Stop bridges that are not needed (`netbridge down --all`).",
@@ -210,8 +216,10 @@ class Folder:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT
         while True:
             descriptor = os.open(name, flags, 0o600, dir_fd=self.descriptor)
+            held = False
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = True
                 current = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
                 if os.path.samestat(current, os.fstat(descriptor)):
                     self.remove(f"{number}.sock")  # of a dead bridge
@@ -224,6 +232,8 @@ class Folder:
             except FileNotFoundError:
                 pass
             except BaseException:
+                if held:
+                    self.remove(name)
                 os.close(descriptor)
                 raise
             os.close(descriptor)

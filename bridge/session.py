@@ -52,6 +52,7 @@ from .options import Options
 from .plain import harmless
 from .rivals import to_replace
 from .setup import MTU, setup
+from .shortage import refused
 from .state import FLOWS, describe
 from .transport.base import Transport
 from .user import helper_user
@@ -165,6 +166,15 @@ class Session:
 
     async def run(self) -> int:
         """Bridge until an end comes; the exit status of COMMAND, else 0. Raises BridgeError."""
+        try:
+            return await self._run()
+        except (OSError, RuntimeError) as error:
+            failure = refused(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+    async def _run(self) -> int:
         self.began = time.monotonic()
         self._ending = asyncio.get_running_loop().create_future()
         self._patience = asyncio.get_running_loop().create_future()

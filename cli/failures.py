@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import cyclopts
 
 from netbridge.bridge.errors import BridgeError, UsageError
+from netbridge.bridge.shortage import refused
 
 from .text import clean
 
@@ -21,6 +22,8 @@ def told(error: BaseException) -> BridgeError:
         error = error.exceptions[0]
     if isinstance(error, BridgeError):
         return error
+    if isinstance(error, (OSError, RuntimeError)) and (failure := refused(error)):
+        return failure
     text = str(error).strip() or "No reason was given."
     text = text if text.endswith((".", "!", "?")) else f"{text}."
     if isinstance(error, cyclopts.UnusedCliTokensError):

@@ -178,7 +178,8 @@ class Back:
             else:
                 with contextlib.suppress(OSError):  # not TCP
                     place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._splices.add(Splice(self._loop, place, connection, self._splices.discard))
+                with contextlib.suppress(OSError):
+                    self._splices.add(Splice(self._loop, place, connection, self._splices.discard))
 
         dial = Dial(self._loop, self._home, home)
         self._home_calls.add(dial)

@@ -118,9 +118,11 @@ class Captured:
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             self._kernel = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
             self._kernel.bind((0, GROUPS))
-        except OSError:
-            return
-        self._loop.watch(self._kernel.fileno(), READ, self._heard)
+            self._loop.watch(self._kernel.fileno(), READ, self._heard)
+        except OSError:  # what changes is then seen when the session asks
+            if self._kernel is not None:
+                self._kernel.close()
+                self._kernel = None
 
     def _hear_of_neighbours(self, wanted: bool) -> None:
         """They change all the time, and matter only to single addresses that are captured."""

@@ -44,7 +44,11 @@ class TcpClients:
         connection.setblocking(False)
         if len(self.clients) >= CONNECTIONS:
             next(iter(self.clients.values())).close()
-        client = TcpClient(self, connection)
+        try:
+            client = TcpClient(self, connection)
+        except OSError:  # the kernel watches no more
+            connection.close()
+            return
         self.clients[connection.fileno()] = client
 
 

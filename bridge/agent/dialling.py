@@ -20,6 +20,8 @@ STAGGER = 0.25
 """Seconds until the next address is tried beside those before it (RFC 8305 section 8)."""
 THREADS = 16
 """Names asked at a time; further ones wait. A dead resolver keeps each for up to half a minute."""
+UNHEARD = 1.0
+"""Seconds between looks for answers whose word was lost: even a byte wants memory of the kernel's."""
 ADDRESSES = 16
 """Addresses of a name that are tried."""
 BESIDE_THE_POINT = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -51,6 +53,7 @@ class Names:
         self._answers: List[Tuple[Resolved, List[Address], Optional[OSError]]] = []
         self._waiting: List[Tuple[str, int, Resolved]] = []
         self._running = 0
+        self._look: Optional[Timer] = None
         self._closed = False
         self._lock = threading.Lock()
         loop.watch(self._hearing.fileno(), READ, self._heard)
@@ -68,6 +71,8 @@ class Names:
     def close(self) -> None:
         """No answer comes from here on. Threads that still wait end by themselves."""
         self._waiting.clear()
+        if self._look is not None:
+            self._look.cancel()
         self._loop.unwatch(self._hearing.fileno())
         with self._lock:
             self._closed = True
@@ -83,6 +88,12 @@ class Names:
             except RuntimeError:  # no more threads are to be had here
                 self._running -= 1
                 done([], OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)))
+        if self._running and self._look is None and not self._closed:
+            self._look = self._loop.call_later(UNHEARD, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._take_answers()
 
     def _ask(self, host: str, port: int, done: Resolved) -> None:
         """In a thread: nothing of the loop is touched but the list, whose append is one step."""
@@ -92,12 +103,15 @@ class Names:
             self._answers.append((done, [], error))
         with self._lock:  # or the descriptor might be another's by now
             if not self._closed:
-                with contextlib.suppress(BlockingIOError):  # full: it will be heard anyway
+                with contextlib.suppress(OSError):  # full: it will be heard anyway; or no memory, see UNHEARD
                     self._saying.send(b"1")
 
     def _heard(self, _events: int) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             self._hearing.recv(4096)
+        self._take_answers()
+
+    def _take_answers(self) -> None:
         while self._answers:
             done, addresses, error = self._answers.pop(0)
             self._running -= 1
@@ -142,18 +156,22 @@ class Dial:
                 self._failed(error)
                 continue
             try:
-                trying.connect(address)
-            except BlockingIOError:
-                self._trying[trying.fileno()] = trying
-                self._loop.watch(trying.fileno(), WRITE, lambda _events, trying=trying: self._ready(trying))  # type: ignore[misc]
-                if self._left:
-                    self._timer = self._loop.call_later(STAGGER, self._next)
-                return
+                number = trying.connect_ex(address)
+                if number == errno.EINPROGRESS:
+                    self._loop.watch(trying.fileno(), WRITE, lambda _events, trying=trying: self._ready(trying))  # type: ignore[misc]
+                elif number:
+                    raise OSError(number, os.strerror(number))
             except OSError as error:
                 trying.close()
                 self._failed(error)
-            else:
+                continue
+            if not number:
                 self._finish(trying, None)
+                return
+            self._trying[trying.fileno()] = trying
+            if self._left:
+                self._timer = self._loop.call_later(STAGGER, self._next)
+            return
         if not self._trying and self._done is not None:
             self._finish(None, self._error or OSError(errno.EADDRNOTAVAIL, "There is no address"))
 
@@ -164,7 +182,10 @@ class Dial:
     def _ready(self, trying: socket.socket) -> None:
         self._loop.unwatch(trying.fileno())
         del self._trying[trying.fileno()]
-        number = trying.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        try:
+            number = trying.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as error:
+            number = error.errno or errno.ENOBUFS
         if number:
             trying.close()
             self._failed(OSError(number, os.strerror(number)))

@@ -43,8 +43,8 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
             ours.close()
             os.setsid()
             status = serve(theirs)
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            complain(error)
         finally:
             os._exit(status)
     theirs.close()
@@ -52,6 +52,16 @@ def split(serve: Callable[[socket.socket], int], keep_out: Callable[[], None]) -
     # The other process may end long before its connection does; nobody wants its status.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     return _wait(ours)
+
+
+def complain(error: BaseException) -> None:
+    """Say what went wrong to whoever started the agent: in one line what the system refused, and where."""
+    with contextlib.suppress(OSError):
+        if isinstance(error, OSError):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            os.write(2, ("netbridge agent: %s (%s, line %s)\n" % (error, place.name, place.lineno)).encode())
+        else:
+            os.write(2, "".join(traceback.format_exception(type(error), error, error.__traceback__)).encode())
 
 
 def tell(front: socket.socket, status: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 from typing import Any, Callable, Optional
@@ -27,21 +28,20 @@ class Door:
         self._loop = loop
         self._ask = ask
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._datagrams = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
+        with contextlib.ExitStack() as exits:
+            flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            self._datagrams = exits.enter_context(socket.socket(family, socket.SOCK_DGRAM | flags))
+            listener = exits.enter_context(socket.socket(family, socket.SOCK_STREAM | flags))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             for bound in (self._datagrams, listener):
                 if foreign:
                     bound.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
                 bound.bind((address, 53))
             listener.listen(64)
-        except OSError:
-            self._datagrams.close()
-            listener.close()
-            raise
-        self._tcp = TcpClients(loop, listener, self._ask_stream)
-        loop.watch(self._datagrams.fileno(), READ, self._readable)
+            self._tcp = TcpClients(loop, listener, self._ask_stream)
+            exits.callback(self._tcp.close)
+            loop.watch(self._datagrams.fileno(), READ, self._readable)
+            exits.pop_all()
 
     def close(self) -> None:
         """Stop listening, and close all connections."""

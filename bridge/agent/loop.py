@@ -39,13 +39,15 @@ class Loop:
         self._wakeup: Optional[Tuple[socket.socket, socket.socket]] = None
 
     def watch(self, descriptor: int, events: int, callback: Callable[[int], None]) -> None:
-        """Call `callback(events)` when the descriptor is ready; `events` 0 keeps only errors and hangups watched."""
+        """Call `callback(events)` when the descriptor is ready; `events` 0 keeps only errors and hangups watched.
+        Raises OSError (ENOSPC, ENOMEM: the kernel watches no more); then nothing has changed.
+        """
         known = self._watched.get(descriptor)
-        self._watched[descriptor] = (events, callback)
         if known is None:
             self._epoll.register(descriptor, events)
         elif known[0] != events:
             self._epoll.modify(descriptor, events)
+        self._watched[descriptor] = (events, callback)
 
     def unwatch(self, descriptor: int) -> None:
         """Stop watching; to be called before the descriptor is closed."""

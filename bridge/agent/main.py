@@ -15,7 +15,7 @@ import socket
 from typing import Dict, List, Tuple
 
 from . import facts, resolvconf, rules
-from .front import split
+from .front import complain, split
 from .handover import by_sudo, take
 from .holder import Holder
 from .loop import Loop
@@ -60,6 +60,14 @@ def main(sources: Dict[str, str], arguments: List[str]) -> int:
     the marker, the text of SSH_CONNECTION, the first stage's own text when sudo is needed (else empty), and the word
     under which the caller of sudo hands over its standard input and output.
     """
+    try:
+        return _start(sources, arguments)
+    except OSError as error:
+        complain(error)
+        return 1
+
+
+def _start(sources: Dict[str, str], arguments: List[str]) -> int:
     marker, connection, stage = arguments[:3]
     if stage:
         return by_sudo(sources, stage, [marker, connection, ""])
@@ -91,6 +99,9 @@ def _serve(front: socket.socket, reading: int, writing: int, marker: str, connec
     try:
         stream.send_control(facts.hello(netlink, connection))
         loop.run()
+    except Exception as error:  # told as long as somebody reads our standard error
+        complain(error)
+        holder.tether.status = 1
     finally:
         holder.undo()
         stream.drain(GOODBYE)

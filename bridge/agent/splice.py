@@ -41,7 +41,10 @@ class _End:
 
 
 class Splice:
-    """Owns two connected, non-blocking sockets and closes them. `over(splice)` is called once, unless `abort` was."""
+    """Owns two connected, non-blocking sockets and closes them. `over(splice)` is called once, unless `abort` was.
+
+    Raises OSError, with both closed, where they cannot be watched.
+    """
 
     def __init__(
         self, loop: Loop, one: socket.socket, other: socket.socket, over: Callable[[Splice], None]
@@ -51,7 +54,11 @@ class Splice:
         left, right = _End(one), _End(other)
         left.peer, right.peer = right, left
         self._ends = (left, right)
-        self._watch()
+        try:
+            self._watch()
+        except OSError:  # the kernel watches no more
+            self.abort()
+            raise
 
     def abort(self) -> None:
         """End both at once, by a reset where the protocol has one."""
@@ -86,16 +93,15 @@ class Splice:
                 for _ in range(ROUNDS):
                     if not end.wanted & READ or not self._move(end):
                         break
+            if all(one.shut for one in self._ends):
+                self._close()
+            else:
+                self._watch()
         except OSError:
             over = self._over
             self.abort()
             if over is not None:
                 over(self)
-            return
-        if all(one.shut for one in self._ends):
-            self._close()
-        else:
-            self._watch()
 
     def _hung_up(self, end: _End) -> None:
         """Only an error or a hangup can be meant. A hangup stays, and would be told again and again."""

@@ -113,10 +113,12 @@ class Tether:
         """Let the front end, if there is one, and speak to its standard error no more."""
         before, self._front = self._front, None
         if before is not None:
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            os.close(null)
+            with contextlib.suppress(OSError):
+                null = os.open(os.devnull, os.O_RDWR)
+                with contextlib.suppress(OSError):
+                    os.dup2(null, 1)
+                    os.dup2(null, 2)
+                os.close(null)
             front.tell(before, self.status)
             self._loop.unwatch(before.fileno())
             before.close()

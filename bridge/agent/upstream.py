@@ -61,10 +61,10 @@ class Attempt:
             if not self._stream:
                 self._socket.send(self._out)
                 self._out = b""
+            self._loop.watch(self._socket.fileno(), READ | (WRITE if self._out else 0), self._ready)
         except OSError:
             self.close()
             return False
-        self._loop.watch(self._socket.fileno(), READ | (WRITE if self._out else 0), self._ready)
         return True
 
     def close(self) -> None:

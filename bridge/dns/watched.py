@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from errno import EAGAIN, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from typing import Generic, TypeVar
 
 Parsed = TypeVar("Parsed")
 
+SHORTAGES = frozenset((EAGAIN, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM))
+"""Errors that are the machine's and not the file's."""
 MAX_BYTES = 16 << 20
 """More than any hosts file people block advertisements with; the rest of a larger file is not read."""
 
@@ -27,21 +30,22 @@ class WatchedFile(Generic[Parsed]):
 
     def refresh(self) -> bool:
         """Look at the file (one stat, some microseconds) and read it if it changed; True when it did."""
+        signature: tuple[int, ...] = ()
+        text = ""
         try:
             status = os.stat(self.path)
-            signature: tuple[int, ...] = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
-        except OSError:
-            signature = ()
+            signature = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+            if signature == self._signature:
+                return False
+            with open(self.path, encoding="utf-8", errors="replace") as file:
+                text = file.read(MAX_BYTES)
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                return False  # it says nothing of the file: what was known holds, and the next look tries again
+            signature = ()  # nor is one that may be read later known by what is read of it now
         if signature == self._signature:
             return False
         self._signature = signature
-        self.value = self._parse(self._read() if signature else "")
+        self.value = self._parse(text)
         self.generation += 1
         return True
-
-    def _read(self) -> str:
-        try:
-            with open(self.path, encoding="utf-8", errors="replace") as file:
-                return file.read(MAX_BYTES)
-        except OSError:
-            return ""

@@ -171,7 +171,10 @@ class TcpFlow(Flow):
         request, sock = self._request, self._sock
         if request is None or sock is None or not events & (OUT | ERR | HUP):
             return
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        try:
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as raised:
+            error = raised.errno or ENOMEM
         if error and error not in (ECONNRESET, EPIPE):
             self.connect_failed(error)
             return

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from .. import events
 from ..errors import BridgeError
 from ..sentences import sentences
+from ..shortage import todo
 from .exposition import OPENMETRICS, PROMETHEUS, text
 from .families import families, kinds
 
@@ -49,15 +51,18 @@ class MetricsServer:
         """Listen, and say where. Raises BridgeError."""
         address, _, port = self._place.rpartition(":")
         address = address.strip("[]")
-        try:
-            server = await asyncio.start_server(self._serve, address, int(port), limit=REQUEST_MAX)
-        except OSError as error:
-            raise BridgeError(
-                f"Metrics cannot be served at {self._place}.", f"{error.strerror or error}.",
-                "Name another ADDRESS:PORT by --metrics.",
-            ) from error
-        self._server = server
-        port = server.sockets[0].getsockname()[1]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with ExitStack() as exits:
+            try:  # asyncio would pass over a socket that is not to be had, and serve nobody
+                listener = exits.enter_context(socket.create_server((address, int(port)), family=family))
+                port = listener.getsockname()[1]
+                self._server = await asyncio.start_server(self._serve, sock=listener, limit=REQUEST_MAX)
+            except OSError as error:
+                raise BridgeError(
+                    f"Metrics cannot be served at {self._place}.", f"{error.strerror or error}.",
+                    todo(error, "Name another ADDRESS:PORT by --metrics."),
+                ) from error
+            exits.pop_all()
         shown = f"[{address}]" if ":" in address else address
         self._tell(events.Metrics(f"http://{shown}:{port}/metrics", not ipaddress.ip_address(address).is_loopback))
 

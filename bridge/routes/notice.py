@@ -51,11 +51,11 @@ def notice(changed: Callable[[], None]) -> Iterator[bool]:
     with contextlib.ExitStack() as exits:
         try:
             descriptor, read = _monitor(exits) if sys.platform == "darwin" else _netlink(exits)
+            loop.add_reader(descriptor, heard)
         except (AttributeError, OSError):  # another system, no such program, or no descriptor is left
             exits.close()
             yield False
             return
-        loop.add_reader(descriptor, heard)
         try:
             yield True
         finally:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from netbridge.bridge.agent.frames import (
+    ACK,
     CONTROL,
     HEADER_LEN,
     PACKET,
@@ -81,6 +82,8 @@ class FakeChannel(Channel):
                 self.deliver(frame_header(PONG, 8) + payload)
         if self.target.link.user:
             self.target.link.user.burst_ended()
+        if self.target.acknowledges and not self.closed.done():
+            self.deliver(frame_header(ACK, 8) + self.target.taken.to_bytes(8, "big"))
 
     def deliver(self, data: bytes) -> None:
         """Bytes of the agent's stdout."""
@@ -160,6 +163,8 @@ class FakeTarget(Transport):
         """What the agent answers instead of `resumed`."""
         self.lies_about_taken: object = None
         """What it says instead of the bytes it took."""
+        self.acknowledges = False
+        """It says what it took, as the real one does; without, some hundred KiB are all that comes."""
         self.frozen = False
         """Nothing comes of it any more, and nothing ends."""
         self.channel: FakeChannel | None = None

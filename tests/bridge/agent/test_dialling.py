@@ -13,6 +13,7 @@ import pytest
 from netbridge.bridge.agent import dialling
 from netbridge.bridge.agent.dialling import Address, Dial, Names, look_up
 from netbridge.bridge.agent.loop import Loop
+from tests.faults.seam import Fault, Seam
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -185,4 +186,15 @@ def test_many_names_wait_their_turn(loop: Loop, monkeypatch: pytest.MonkeyPatch)
     loop.call_later(10, loop.stop)
     loop.run()
     assert (answered, most) == (40, dialling.THREADS)
+    names.close()
+
+
+def test_an_answer_whose_word_was_lost_is_heard(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread's byte takes memory of the kernel's; without it the name was asked for ever."""
+    monkeypatch.setattr(dialling, "UNHEARD", 0.01)
+    names = Names(loop)
+    with Seam() as seam:
+        seam.arm(Fault("bridge.agent.dialling:_ask:send", "ENOBUFS"))
+        addresses, error = run(loop, lambda done: names.resolve("localhost", 7, done))
+        assert (addresses[0][1][1], error, seam.hits) == (7, None, 1)
     names.close()
