@@ -68,8 +68,8 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 	@scripts/venv
 	@$(BIN)/python bench/load.py $(ARGS)
 
-fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
-	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+fuzz: venv ## feed parsers and machines what no sane peer sends, guided by coverage (atheris); SECONDS=60 SEED=n
+	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0) $(ARGS)
 
 man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1
