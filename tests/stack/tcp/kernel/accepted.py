@@ -62,6 +62,7 @@ RULES = (
         "Where timestamps were agreed on, a segment without one is dropped (RFC 7323, section 3.2); Linux takes it.",
         lambda case: isinstance(case.step, Says) and case.step.stamp is None and case.stamped
         and case.ours.state == case.state and not case.ours.replies,
+        lasting=True,
     ),
     Rule(
         "D-SACK",
@@ -108,10 +109,10 @@ RULES = (
         lasting=True,
     ),
     Rule(
-        "data with a wild ACK",
+        "data or FIN with a wild ACK",
         "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
-        lambda case: case.says(ACK, without=SYN | FIN | RST) and case.length > 0 and case.ack < 1
-        and case.ours.flags == ["A"] and len(case.linux.received) > len(case.ours.received),
+        lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.ours.flags == ["A"]
+        and (len(case.linux.received) > len(case.ours.received) or (case.linux.eof and not case.ours.eof)),
     ),
     Rule(
         "another SYN in SYN-RECEIVED",
@@ -154,6 +155,51 @@ RULES = (
         "The acknowledgement of a segment whose data is old is taken, as BSD does; Linux drops it with the segment.",
         lambda case: case.says(ACK, without=SYN | RST) and case.ours.state in ADVANCED.get(case.state, ())
         and case.linux.state == case.state and case.linux.received == case.ours.received,
+    ),
+    Rule(
+        "window of an old segment",
+        "Which window is the newer is told by the sequence number first, then by the acknowledgement (RFC 9293, section "
+        "3.10.7.4), of segments with old data too: a window probe or a copy may bear the only news of an opening. Linux "
+        "goes by the acknowledgement first, and drops what is old.",
+        lambda case: case.old_window and case.same_but(replies=None)
+        and [reply.payload for reply in case.ours.replies] != [reply.payload for reply in case.linux.replies],
+        lasting=True,
+    ),
+    Rule(
+        "SYN again without ECN",
+        "A peer that repeats its SYN without asking for ECN does without (RFC 3168, section 6.1.1.1); Linux goes by the "
+        "first.",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(SYN, without=ACK | RST)
+        and case.linux.flags == ["SAE"] and case.ours.flags == ["SA"],
+        lasting=True,
+    ),
+    Rule(
+        "SYN that was marked",
+        "A SYN may not be marked (RFC 3168, section 6.1.1), so Linux does without ECN where one is; ours agrees to it as "
+        "the flags ask.",
+        lambda case: case.says(SYN, without=ACK) and isinstance(case.step, Says) and case.step.marked
+        and case.linux.flags == ["SA"] and case.ours.flags == ["SAE"],
+        lasting=True,
+    ),
+    Rule(
+        "mark on an early FIN",
+        "Linux echoes it, but not that on a FIN in its turn; ours echoes the marks of data (RFC 3168, section 6.1.3).",
+        lambda case: case.says(FIN) and not case.length and isinstance(case.step, Says) and case.step.marked
+        and case.linux.flags == ["AE"] and case.ours.flags == ["A"],
+        lasting=True,
+    ),
+    Rule(
+        "ACK of the ISN",
+        "Older than all that was acknowledged, it is a blind one (RFC 5961, section 5.2); who opens a Linux connection "
+        "counts its SYN among what was.",
+        lambda case: case.says(ACK, without=SYN | RST) and case.ack == 0 and case.ours.flags == ["A"]
+        and not case.linux.replies and case.same_but(replies=None),
+    ),
+    Rule(
+        "abort in TIME-WAIT",
+        "The connection is deleted (RFC 9293, section 3.10.5); Linux keeps it until its time is over.",
+        lambda case: case.state == "TIME-WAIT" and case.calls("abort") and not case.ours.replies
+        and not case.linux.replies,
     ),
     Rule(
         "SYN-ACK with more",
@@ -237,7 +283,8 @@ RULES = (
     Rule(
         "FIN amid data",
         "A FIN below data that came early: Linux believes the FIN, ours the data. Only a liar sends both.",
-        lambda case: case.says(FIN | ACK) and case.linux.eof and not case.ours.eof
+        lambda case: case.says(FIN | ACK) and case.ours.state == case.state
+        and (case.linux.state != case.state or case.linux.eof) and not case.ours.eof
         and case.ours.received.startswith(case.linux.received),
     ),
     Rule(
