@@ -8,7 +8,7 @@ from netbridge.stack import ipv4, ipv6
 from netbridge.stack.checksum import pseudo_header_sum, verifies
 from netbridge.stack.packet import TCP, IpPacket
 from netbridge.stack.tcp.segment import ACK, RST, TCP_HEADER
-from fuzz.cuts import prefixes
+from fuzz.prefixes import prefixes
 
 
 def run(data: bytes) -> object:

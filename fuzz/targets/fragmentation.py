@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz.cuts import refused_or_read
+from fuzz.prefixes import refused_or_read
 from netbridge.stack import fragments, ipv4, ipv6
 from netbridge.stack.errors import WireError
 from netbridge.stack.fragments import Reassembler

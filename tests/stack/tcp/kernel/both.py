@@ -35,6 +35,10 @@ class Late(Exception):
     """The kernel's timers may have come in between."""
 
 
+class Busy(AssertionError):
+    """This machine has no time for it."""
+
+
 def tell(kernel: Kernel, version: int, steps: Callable[[], Iterable[tuple[str, Step]]]) -> Told:
     """Tell both; inside an event loop. `steps` is called for each try, as a machine may be too busy for one.
 
@@ -45,7 +49,7 @@ def tell(kernel: Kernel, version: int, steps: Callable[[], Iterable[tuple[str, S
             return _tell(kernel, version, steps())
         except Late:
             continue
-    raise AssertionError(f"this machine is too busy: in {TRIES} runs timers may have come in between")
+    raise Busy(f"this machine is too busy: in {TRIES} runs timers may have come in between")
 
 
 def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> Told:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[4] / "src"))
 
-from .both import Told, tell
+from .both import Busy, Told, tell
 from .linux_host import Kernel
 from .script import parse
 from .wildly import Wild
@@ -48,26 +48,33 @@ def shortest(kernel: Kernel, version: int, lines: list[str]) -> list[str]:
 async def hunt(seconds: float, first: int, most: int) -> int:
     """The exit status: 1 if anything was found."""
     rules = Counter[str]()
-    programs = compared = 0
+    programs = compared = skipped = 0
     found: list[list[str]] = []
     end = time.monotonic() + seconds
     with Kernel() as kernel:
         seed = first
         while time.monotonic() < end and len(found) < most:
             lines, version = Wild(seed, STEPS).lines, 6 if seed & 1 else 4
-            told = tell(kernel, version, lambda: parse("\n".join(lines)))  # noqa: B023
+            seed += 1
+            try:
+                told = tell(kernel, version, lambda: parse("\n".join(lines)))  # noqa: B023
+            except Busy:
+                skipped += 1
+                continue
             programs += 1
             compared += told.compared
             rules.update(rule.name for rule in told.rules)
             if told.unexplained:
                 short = shortest(kernel, version, lines)
                 again = differs(kernel, version, short)
-                print(f"\nseed {seed}, IPv{version}, made {len(short)} lines of {len(lines)}:{again or told}", flush=True)
+                print(f"\nseed {seed - 1}, IPv{version}, made {len(short)} lines of {len(lines)}:{again or told}", flush=True)
                 FOUND.mkdir(parents=True, exist_ok=True)
-                (FOUND / f"differential-{seed}.script").write_text("\n".join(short) + "\n")
+                (FOUND / f"differential-{seed - 1}.script").write_text("\n".join(short) + "\n")
                 found.append(short)
-            seed += 1
-    print(f"\n{programs} programs from seed {first} on, {compared} steps compared, {len(found)} unexplained differences")
+    print(
+        f"\n{programs} programs from seed {first} on, {compared} steps compared, {len(found)} unexplained differences; "
+        f"{skipped} left out, as this machine was too busy"
+    )
     for name, count in rules.most_common():
         print(f"{count:8}  {name}")
     return int(bool(found))
