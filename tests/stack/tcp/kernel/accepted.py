@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .case import Case, Rule
 from .script import Says
-from .wire import ACK, FIN, RST, SYN, Reply
+from .wire import ACK, CWR, FIN, RST, SYN, Reply
 
 CLOSING = frozenset({"FIN-WAIT-1", "FIN-WAIT-2", "CLOSING", "TIME-WAIT", "LAST-ACK"})
 
@@ -31,7 +31,28 @@ def _without(replies: tuple[Reply, ...], *options: str) -> list[Reply]:
 
 def _sack_on_data(case: Case) -> bool:
     told = any(reply.payload or set("FR") & set(reply.flags) for reply in case.linux.replies)
-    return told and _without(case.linux.replies, "sack") == _without(case.ours.replies, "sack")
+    theirs, ours = (_without(seen.replies, "sack") for seen in (case.linux, case.ours))
+    return told and (theirs == ours or (theirs == ours[:-1] and ours[-1].flags == "A" and not ours[-1].payload))
+
+
+def _took_more(case: Case) -> bool:
+    """Whether Linux took something of the segment that ours did not."""
+    theirs, ours = (
+        max((reply.ack for reply in seen.replies if reply.ack is not None), default=0) for seen in (case.linux, case.ours)
+    )
+    early = _without(case.linux.replies) != _without(case.linux.replies, "sack")
+    return theirs > ours or len(case.linux.received) > len(case.ours.received) or early or (
+        case.linux.eof and not case.ours.eof
+    )
+
+
+def _other_window(case: Case) -> bool:
+    """Whether another window shows: in what is sent, or in where a segment without data is placed."""
+    theirs, ours = (
+        [replace(reply, payload=b"", seq=0) for reply in seen.replies] for seen in (case.linux, case.ours)
+    )
+    payloads = [[reply.payload for reply in seen.replies] for seen in (case.linux, case.ours)]
+    return theirs == ours or payloads[0] != payloads[1]
 
 
 def _first_block(case: Case) -> bool:
@@ -112,7 +133,7 @@ RULES = (
         "data or FIN with a wild ACK",
         "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
         lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.ours.flags == ["A"]
-        and (len(case.linux.received) > len(case.ours.received) or (case.linux.eof and not case.ours.eof)),
+        and _took_more(case),
     ),
     Rule(
         "another SYN in SYN-RECEIVED",
@@ -147,7 +168,7 @@ RULES = (
         "Sequence numbers are looked at first (RFC 9293, section 3.10.7.4) and this one is challenged; Linux drops "
         "what has no ACK before.",
         lambda case: case.says(0, without=ACK | RST | SYN) and not case.linux.replies and case.same_but(replies=None)
-        and case.ours.flags == ["A"],
+        and case.ours.flags in (["A"], ["AE"]),
         lasting=True,
     ),
     Rule(
@@ -161,8 +182,7 @@ RULES = (
         "Which window is the newer is told by the sequence number first, then by the acknowledgement (RFC 9293, section "
         "3.10.7.4), of segments with old data too: a window probe or a copy may bear the only news of an opening. Linux "
         "goes by the acknowledgement first, and drops what is old.",
-        lambda case: case.old_window and case.same_but(replies=None)
-        and [reply.payload for reply in case.ours.replies] != [reply.payload for reply in case.linux.replies],
+        lambda case: case.old_window and case.same_but(replies=None) and _other_window(case),
         lasting=True,
     ),
     Rule(
@@ -200,6 +220,20 @@ RULES = (
         "The connection is deleted (RFC 9293, section 3.10.5); Linux keeps it until its time is over.",
         lambda case: case.state == "TIME-WAIT" and case.calls("abort") and not case.ours.replies
         and not case.linux.replies,
+    ),
+    Rule(
+        "CWR with an old ACK",
+        "While a connection closes Linux drops the whole segment whose ACK is old; ours takes what it brings (RFC 9293, "
+        "section 3.10.7.4).",
+        lambda case: case.state in CLOSING and case.says(CWR | ACK) and case.linux.flags == ["AE"]
+        and case.ours.flags == ["A"] and case.same_but(replies=None),
+        lasting=True,
+    ),
+    Rule(
+        "reset told by a write",
+        "Linux tells who writes of a reset; ours who reads, as it was paused.",
+        lambda case: case.calls("write") and not case.linux.replies and case.linux.error == "ECONNRESET"
+        and not case.ours.error and case.same_but(error=None),
     ),
     Rule(
         "SYN-ACK with more",
@@ -270,7 +304,7 @@ RULES = (
         "RST before the reader came",
         "What was not read when a reset came is gone (RFC 9293, section 3.10.7.4: queues are flushed); Linux lets it "
         "be read first.",
-        lambda case: case.calls("read") and case.linux.state == case.ours.state == "CLOSED"
+        lambda case: case.calls("read") and case.linux.state == case.ours.state
         and case.same_but(received=None) and case.ours.error == "ECONNRESET",
     ),
     Rule(

@@ -223,6 +223,7 @@ script("ECN: FIN", MARKED + "< FA 1 1 ce\nclose\n< A 2 2")
 # -- what a hunt found, and was mended (hunt.py)
 
 opened("the peer takes back its window", "write 10\n< A 1 7 win=0\n< PA 101 7 len=1\nabort")
+script("early data behind the FIN", "listen\n< S 0 sackok\n< A 1 1\n< A 64 1 len=100\n< FA 1 1\n< PA 0 1 len=1")
 script("ECN: an echo of nothing", "listen\n< SEC 0\n< EA 1 1\nwrite 1000")
 script("ECN: a mark behind the FIN", MARKED + "write 10\n< FA 1 11\n< A 2 11 len=1 ce\n< CA 2 11 len=100")
 
@@ -249,6 +250,10 @@ script("RST at the end of early data", "listen\n< S 0 sackok\n< A 1 1\n< A 101 1
 script("TS.Recent beside an old ACK", STAMPED + "write 100\n< A 1 101 ts=1002\n< PA 1 51 len=10 ts=1003")
 script("old ACK with an old timestamp", STAMPED + "< A 1 1 ts=900")
 script("RST with an old timestamp in a handshake", "listen\n< S 0 ts=1000\n< R 1 ts=900\n< A 1 1 ts=1001")
+script("ECN: CWR with an old ACK", MARKED + "write 10\nshutdown\n< A 101 12 len=10 ce\n< CA 111 3 len=1")
+opened("reset told by a write", "pause\n< RA 1 1\n< S 500\n< A 501 1\nwrite 10")
+opened("RST before the reader came, and a new connection", "pause\n< A 1 1 len=100\n< R 101\n< S 500\nread")
+opened("wild ACK on what is not read", "pause\nwrite 10\n< PA 1 -500000000 len=1")
 opened("FIN with a wild ACK", "write 10\n< FA 1 -500000000")
 opened("window of an old segment", "< A 1 1 len=1000 win=0\nwrite 10\n< A 719 1")
 opened("window of a segment overtaken", "< A 62 1\nwrite 10\n< A 2 11 win=0\nwrite 1000")
