@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
+.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz differ man pictures watch constraints \
 	clean
 
 BIN := .venv/bin
@@ -70,6 +70,11 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 
 fuzz: venv ## feed parsers and machines what no sane peer sends, guided by coverage (atheris); SECONDS=60 SEED=n
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0) $(ARGS)
+
+differ: ## wild programs of segments and calls told to Linux's TCP and ours; what nothing explains (root); SECONDS=60 SEED=n
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m tests.stack.tcp.kernel.hunt --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0) $(ARGS)
 
 man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1

@@ -1,4 +1,4 @@
-"""`python -m fuzz`: feed all targets, or one, by coverage (atheris) or our own mutator; replay an input; count lines."""
+"""`python -m fuzz`: feed all targets, or one, by atheris or our own mutator; replay an input; count lines reached."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ those in force, so that mutated programs still talk about this connection.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import pairwise
 from math import inf
 
@@ -121,7 +122,6 @@ class Machine:
             max_payload=MSS * (8 if second & 2 else 1), counters=self.counters,
             stamps=Stamps(0xFFFF_FFC0 - int(START * 1000) & MASK) if self.config.timestamps else None,
         )  # fmt: skip
-        self.first_window = self.connection.receiver.buffer
         self.written = 0
         self.since = 0
         """Segments that came since it was last asked what to send."""
@@ -225,7 +225,9 @@ class Machine:
         if flags & SYN:
             options = self._syn_options()
         self.since += 1
-        connection.receive(seq, ack if flags & ACK else 0, bits, window << 8 | window, memoryview(payload), options, self.now)
+        connection.receive(
+            seq, ack if flags & ACK else 0, bits, window << 8 | window, memoryview(payload), options, self.now,
+        )  # fmt: skip
 
     def pass_time(self, seconds: float) -> None:
         """Every timer that is due on the way fires at its time."""
@@ -291,7 +293,7 @@ class Machine:
         sender, receiver, state = connection.sender, connection.receiver, connection.state
         assert not self.counters.broken
         assert self.budget.used == receiver.backlog_bytes + receiver.early.cost >= 0
-        assert self.budget.widened == receiver.buffer - self._first_window() >= 0
+        assert self.budget.widened == receiver.buffer - receiver._first >= 0
         assert sum(map(len, receiver.backlog or ())) == receiver.backlog_bytes
         assert sender.queued == sum(map(len, sender.unsent))
         if state is State.CLOSED:
@@ -312,24 +314,23 @@ class Machine:
             assert received >= self.received, "RCV.NXT went back"
             self.received = received
             assert user.taken + receiver.backlog_bytes == received - 1 - connection._fin_received
-            assert receiver.window <= max(receiver._max, self.first_window) + (1 << receiver.scale)
+            assert receiver.window <= max(receiver._max, receiver._first) + (1 << receiver.scale)
         if pumped:
             self._check_timers()
-
-    def _first_window(self) -> int:
-        return self.connection.receiver._first
 
     def _check_closed(self) -> None:
         connection = self.connection
         sender, receiver = connection.sender, connection.receiver
-        assert not sender.sent and not sender.unsent and not sender.queued
+        assert not sender.sent
+        assert not sender.unsent
+        assert not sender.queued
         assert not receiver.early.size
         if connection._end_told_later:
             assert receiver.backlog_bytes
             assert not self.user.over
         else:
             assert connection.next_timeout() == inf
-            assert not self.budget.used and not self.budget.widened
+            assert self.budget.used == self.budget.widened == 0
             assert self.user.over or self.aborted, "nobody was told"
 
     def _check_timers(self) -> None:
@@ -387,7 +388,5 @@ def play(data: bytes) -> object:
             break
         machine.step(program)
     machine.pump()
-    counters = machine.counters
-    happened = tuple(name for name in counters.__slots__ if getattr(counters, name)) if hasattr(
-        counters, "__slots__") else ()
+    happened = tuple(name for name, value in asdict(machine.counters).items() if value)
     return machine.finish(), tuple(machine.user.calls[-2:]), happened

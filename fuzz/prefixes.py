@@ -10,7 +10,7 @@ FRONT = 160
 """Bytes of a packet that may be headers, one after another; behind them nothing but the length is looked at."""
 
 
-def prefixes(data: bytes) -> Iterator[memoryview]:
+def prefixes(data: bytes | memoryview) -> Iterator[memoryview]:
     """What is left of a packet that was cut short: at every byte of its headers, and just before its end."""
     view = memoryview(data)
     for end in range(min(len(data), FRONT)):
@@ -19,7 +19,7 @@ def prefixes(data: bytes) -> Iterator[memoryview]:
         yield view[:-1]
 
 
-def refused_or_read(data: bytes, read: Callable[[memoryview], object]) -> int:
+def refused_or_read(data: bytes | memoryview, read: Callable[[memoryview], object]) -> int:
     """Give every prefix to a parser: it is read, or refused by WireError and nothing else; how many were read."""
     taken = 0
     for prefix in prefixes(data):

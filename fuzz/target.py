@@ -46,7 +46,8 @@ def read_corpus(name: str) -> dict[str, bytes]:
 
 def read_found(folder: Path) -> list[bytes]:
     """What earlier runs left in a folder, the smallest first."""
-    return sorted((path.read_bytes() for path in folder.glob("*") if path.is_file()), key=lambda data: (len(data), data))
+    found = (path.read_bytes() for path in folder.glob("*") if path.is_file())
+    return sorted(found, key=lambda data: (len(data), data))
 
 
 def load(name: str) -> Target:

@@ -59,7 +59,8 @@ def run_all(targets: list[Target], run: Callable[[Target, float], int], *, secon
                     del running[pid]
                     outcomes.append(_outcome(target, log.read_text(errors="replace"), status))
                     passed, verdict = time.monotonic() - begun, "BROKEN" if outcomes[-1].error else "ok"
-                    print(f"{passed:6.0f} s  {len(outcomes):3} of {len(targets)}  {target.name:16} {verdict}", flush=True)
+                    place = f"{len(outcomes):3} of {len(targets)}"
+                    print(f"{passed:6.0f} s  {place}  {target.name:16} {verdict}", flush=True)
     print(f"\n{'target':16} {'runs':>9} {'new inputs':>10}  outcome")
     for one in sorted(outcomes, key=lambda one: one.name):
         print(f"{one.name:16} {one.runs:9} {one.new:10}  {'BROKEN' if one.error else 'ok'}")

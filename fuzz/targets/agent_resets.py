@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from fuzz.prefixes import prefixes
 from fuzz.repairs import ip as repair  # noqa: F401 - used by the engine
 from netbridge.bridge.agent.resets import answer
 from netbridge.stack import ipv4, ipv6
 from netbridge.stack.checksum import pseudo_header_sum, verifies
 from netbridge.stack.packet import TCP, IpPacket
 from netbridge.stack.tcp.segment import ACK, RST, TCP_HEADER
-from fuzz.prefixes import prefixes
 
 
 def run(data: bytes) -> object:

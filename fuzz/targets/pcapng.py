@@ -23,7 +23,8 @@ def _blocks(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _options(data: bytes) -> dict[int, bytes]:
-    found, at = {}, 0
+    found: dict[int, bytes] = {}
+    at = 0
     while True:
         code, length = struct.unpack_from("<HH", data, at)
         if not code:

@@ -77,7 +77,8 @@ def _options(tail: bytes, bits: int) -> tuple[bytes, str]:
         label = f"syn {'stamp' if stamp else ''} {'timeout' if timeout else ''}"
     elif bits & 8:
         count = tail[8] % 6
-        blocks = [(tail[9] * 7919 + number * 300 & MASK, tail[9] * 7919 + number * 300 + 100) for number in range(count)]
+        first = tail[9] * 7919
+        blocks = [(first + number * 300, first + number * 300 + 100) for number in range(count)]
         most = MAX_SACK_BLOCKS_STAMPED if stamp else MAX_SACK_BLOCKS
         options = _stamp(stamp) + emit_sacks(blocks, most)
         found = parse_options(options)
@@ -90,8 +91,6 @@ def _options(tail: bytes, bits: int) -> tuple[bytes, str]:
         label = "stamp" if stamp else "none"
     assert len(options) % 4 == 0
     assert len(options) <= 40
-    found = parse_options(options)
-    assert "object at" in repr(found) or "Options" in repr(found)
     return options, label
 
 

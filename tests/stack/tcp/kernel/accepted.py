@@ -38,7 +38,8 @@ def _sack_on_data(case: Case) -> bool:
 def _took_more(case: Case) -> bool:
     """Whether Linux took something of the segment that ours did not."""
     theirs, ours = (
-        max((reply.ack for reply in seen.replies if reply.ack is not None), default=0) for seen in (case.linux, case.ours)
+        max((reply.ack for reply in seen.replies if reply.ack is not None), default=0)
+        for seen in (case.linux, case.ours)
     )
     early = _without(case.linux.replies) != _without(case.linux.replies, "sack")
     return theirs > ours or len(case.linux.received) > len(case.ours.received) or early or (
@@ -179,24 +180,24 @@ RULES = (
     ),
     Rule(
         "window of an old segment",
-        "Which window is the newer is told by the sequence number first, then by the acknowledgement (RFC 9293, section "
-        "3.10.7.4), of segments with old data too: a window probe or a copy may bear the only news of an opening. Linux "
-        "goes by the acknowledgement first, and drops what is old.",
+        "Which window is the newer is told by the sequence number first, then by the acknowledgement (RFC 9293, "
+        "section 3.10.7.4), of segments with old data too: a window probe or a copy may bear the only news of an "
+        "opening. Linux goes by the acknowledgement first, and drops what is old.",
         lambda case: case.old_window and case.same_but(replies=None) and _other_window(case),
         lasting=True,
     ),
     Rule(
         "SYN again without ECN",
-        "A peer that repeats its SYN without asking for ECN does without (RFC 3168, section 6.1.1.1); Linux goes by the "
-        "first.",
+        "A peer that repeats its SYN without asking for ECN does without (RFC 3168, section 6.1.1.1); Linux goes by "
+        "the first.",
         lambda case: case.state == "SYN-RECEIVED" and case.says(SYN, without=ACK | RST)
         and case.linux.flags == ["SAE"] and case.ours.flags == ["SA"],
         lasting=True,
     ),
     Rule(
         "SYN that was marked",
-        "A SYN may not be marked (RFC 3168, section 6.1.1), so Linux does without ECN where one is; ours agrees to it as "
-        "the flags ask.",
+        "A SYN may not be marked (RFC 3168, section 6.1.1), so Linux does without ECN where one is; ours agrees to it "
+        "as the flags ask.",
         lambda case: case.says(SYN, without=ACK) and isinstance(case.step, Says) and case.step.marked
         and case.linux.flags == ["SA"] and case.ours.flags == ["SAE"],
         lasting=True,
@@ -223,8 +224,8 @@ RULES = (
     ),
     Rule(
         "CWR with an old ACK",
-        "While a connection closes Linux drops the whole segment whose ACK is old; ours takes what it brings (RFC 9293, "
-        "section 3.10.7.4).",
+        "While a connection closes Linux drops the whole segment whose ACK is old; ours takes what it brings (RFC "
+        "9293, section 3.10.7.4).",
         lambda case: case.state in CLOSING and case.says(CWR | ACK) and case.linux.flags == ["AE"]
         and case.ours.flags == ["A"] and case.same_but(replies=None),
         lasting=True,

@@ -66,8 +66,8 @@ async def hunt(seconds: float, first: int, most: int) -> int:
             rules.update(rule.name for rule in told.rules)
             if told.unexplained:
                 short = shortest(kernel, version, lines)
-                again = differs(kernel, version, short)
-                print(f"\nseed {seed - 1}, IPv{version}, made {len(short)} lines of {len(lines)}:{again or told}", flush=True)
+                told = differs(kernel, version, short) or told
+                print(f"\nseed {seed - 1}, IPv{version}, {len(short)} lines of {len(lines)}:{told}", flush=True)
                 FOUND.mkdir(parents=True, exist_ok=True)
                 (FOUND / f"differential-{seed - 1}.script").write_text("\n".join(short) + "\n")
                 found.append(short)

@@ -1,5 +1,5 @@
-"""Programs of all that a script can say, by seed: options in any combination, windows that close and open, marks, blocks
-of SACK, copies of data that contradict each other; beside what :mod:`.randomly` says.
+"""Programs of all that a script can say, by seed: options in any combination, windows that close and open, marks,
+blocks of SACK, copies of data that contradict each other; beside what :mod:`.randomly` says.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Wild:
         (flags,) = draw.choices(FLAGS, FLAG_WEIGHTS)
         length = draw.choice((0, 0, 0, 1, 10, 100, 1000)) if not {"S", "R"} & set(flags) else 0
         seq = draw.choices(
-            (self._next, self._next + draw.randint(1, 300), self._next - draw.randint(1, 300), self._next - 1, self._far,
-             self._next + 200_000, self._next + draw.randint(-(2**31), 2**31 - 1)),
+            (self._next, self._next + draw.randint(1, 300), self._next - draw.randint(1, 300), self._next - 1,
+             self._far, self._next + 200_000, self._next + draw.randint(-(2**31), 2**31 - 1)),
             (64, 10, 9, 6, 6, 2, 2),
         )[0]  # fmt: skip
         ack = draw.choices(
