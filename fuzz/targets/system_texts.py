@@ -6,6 +6,7 @@ than a line.
 
 from __future__ import annotations
 
+from fuzz.cuts import cuts
 from fuzz.shown import printed_by
 from netbridge.bridge.agent.sockets import _socket
 from netbridge.bridge.routes.local import Snapshot
@@ -34,8 +35,7 @@ def run(data: bytes) -> object:
 def _heard(data: bytes) -> bool:
     lines = data.split(b"\n")[:-1]
     wanted = any(tells_of_change(line.decode(errors="replace")) for line in lines)
-    middle = len(data) // 2
-    for pieces in ([data], [data[at : at + 1] for at in range(len(data))], [data[:middle], data[middle:]]):
+    for pieces in cuts(data):
         ear = Ear()
         assert any([ear.feed(piece) for piece in pieces]) == wanted
         assert len(ear._rest) <= MOST
