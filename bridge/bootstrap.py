@@ -329,11 +329,12 @@ class AgentHandle:
         elif message["type"] == "error":
             self._reports += 1
             if self._reports <= MAX_REPORTS:
-                logger.warning("the agent reports %s: %s", message.get("code"), message.get("detail"))
+                code, detail = printable(message.get("code")), printable(message.get("detail"))
+                logger.warning("the agent reports %s: %s", code, detail)
             if self._reports == MAX_REPORTS:
                 logger.warning("the agent reports too much; the rest is left out")
         else:
-            logger.debug("the agent says %s, unasked", message["type"])
+            logger.debug("the agent says %s, unasked", printable(message["type"]))
 
     def _end_traces(self, error: Exception) -> None:
         for trace in self._traces.values():

@@ -33,7 +33,7 @@ def printed_by(data: bytes) -> str:
 
 def harmless(text: str) -> bool:
     """Whether a terminal does nothing with it but show it."""
-    return not any(unicodedata.category(letter) in UNSAFE for letter in text)
+    return text.isprintable() or not any(unicodedata.category(letter) in UNSAFE for letter in text)
 
 
 def shown(error: BridgeError, longest: int = LONGEST) -> str:
