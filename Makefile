@@ -3,7 +3,7 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz man pictures watch constraints \
+.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz scapy man pictures watch constraints \
 	clean
 
 BIN := .venv/bin
@@ -70,6 +70,9 @@ load: ## 10,000 flows, 2,000 connections a second, sleepers, black holes, floods
 
 fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
 	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+
+scapy: venv ## packets of ours, of scapy's and changed ones, read by both; PACKETS=1000000 SEED=0
+	@$(BIN)/python -m tests.agreement --packets $(or $(PACKETS),1000000) --seed $(or $(SEED),0)
 
 man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1

@@ -145,7 +145,8 @@ class Options:
                 chosen[name] = made
             except ValueError as error:
                 raise UsageError(
-                    f"A setting cannot be used: {_cut(str(error))}.", f"It came from {source}.", "Correct it and start again.",
+                    f"A setting cannot be used: {_cut(str(error))}.", f"It came from {source}.",
+                    "Correct it and start again.",
                 ) from None
         options = cls(**chosen)  # type: ignore[arg-type]
         if options.dns == "off" and options.dns_domain:

@@ -24,6 +24,7 @@ from netbridge.bridge.agent import (
     probing,
     resets,
     resolvconf,
+    resolved,
     stub,
     tracing,
 )
@@ -33,6 +34,7 @@ from netbridge.bridge.agent.dnsask import A, query
 from netbridge.bridge.agent.frames import control_frame
 from netbridge.bridge.agent.loop import Timer
 from netbridge.bridge.agent.netlink import AddressInfo, LinkInfo, RouteInfo
+from netbridge.bridge.agent.tun import TunError
 
 RESOLV_CONF = b"nameserver 10.0.0.2\nsearch example\n"
 
@@ -120,8 +122,7 @@ class Loop:
         self.running = True
 
     def call_later(self, delay: float, callback: Any) -> Timer:
-        assert isinstance(delay, float | int)
-        assert delay == delay, "not a number"
+        assert -1 < delay < 1e9, delay
         self.timers.append(Timer(callback))
         return self.timers[-1]
 
@@ -265,7 +266,7 @@ def place() -> Iterator[Place]:
         raise meeting.NobodyThereError("nobody")
 
     def refused(*_: Any) -> Any:
-        raise holding.TunError("no_packet", "there is none")
+        raise TunError("no_packet", "there is none")
 
     def no_files(*_: Any, **__: Any) -> Any:
         raise FileNotFoundError(errno.ENOENT, "there is none")
@@ -286,7 +287,7 @@ def place() -> Iterator[Place]:
         patch(probing, try_resolv_conf=lambda: found, capabilities=dict)
         patch(stub, Door=_Door)
         patch(names, Guardian=_Nothing, Leading=_Leading)
-        patch(names.resolved, tell=lambda *_: False, Teller=_Nothing)
+        patch(resolved, tell=lambda *_: False, Teller=_Nothing)
         patch(meeting, ask=nobody, Door=_Nothing)
         patch(resets, reset_all=lambda *_: None)
         here = Place()

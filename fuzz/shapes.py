@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 STRANGE: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 255, 65535, 65536, 1 << 32, -(1 << 63), 1 << 64, 10**40, 0.5, -1.0, 1e308, float("inf"),
-    float("nan"), "", "a", "\0", "\x1b]0;owned\x07", "\ud800", "\u202e", "a\nb", "x" * 5000, "127.0.0.1", "::1",
-    "0.0.0.0/0", "10.20.0.0/16", "10.20.0.5", "fd00:20::/32", "fe80::1%eth0", "../../etc/passwd", "%s%d", "-", "nan", "0",
-    "localhost", [], {}, [[]], [None], [0] * 300, {"a": {"b": []}}, [{}], ["10.20.0.0/16"] * 40, {"type": "ready"},
+    None, True, False, 0, 1, -1, 255, 65535, 65536, 1 << 32, -(1 << 63), 1 << 64, 10**40, 0.5, -1.0, 1e308,
+    float("inf"), float("nan"), "", "a", "\0", "\x1b]0;owned\x07", "\ud800", "\u202e", "a\nb", "x" * 5000,
+    "127.0.0.1", "::1", "0.0.0.0/0", "10.20.0.0/16", "10.20.0.5", "fd00:20::/32", "fe80::1%eth0", "../../etc/passwd",
+    "%s%d", "-", "nan", "0", "localhost", [], {}, [[]], [None], [0] * 300, {"a": {"b": []}}, [{}],
+    ["10.20.0.0/16"] * 40, {"type": "ready"},
 )  # fmt: skip
 """Values that no honest end puts there, and some that one does, elsewhere."""
 EDITS = 12

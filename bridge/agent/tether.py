@@ -21,7 +21,6 @@ from .frames import FrameError
 from .loop import READ, Loop, Timer
 from .stream import Stream
 
-
 LONGEST = 7 * 86400.0
 """Seconds; the settings allow a day, and a timer must not be told of infinity."""
 

@@ -1,4 +1,4 @@
-"""Whatever the session's CONTROL messages say, the agent answers or sends `error`, changes its own things only, and undoes all.
+"""Whatever the session says in CONTROL, the agent answers or sends `error`, changes but its own, and undoes all.
 
 Around the real holder everything is in memory (`fuzz/place.py`): no change but to the TUN, its addresses and routes and
 to resolv.conf can be made, and after `stop` nothing of it is left.
@@ -21,14 +21,18 @@ SETUP: dict[str, Any] = {
     "explicit": ["10.20.9.9/32"], "exclude": ["10.20.9.0/24"],
     "dns": {"mode": "auto", "service": ["198.18.0.1"], "suffixes": ["corp.internal"], "search": ["corp.internal"]},
     "rto_min_ms": 2000, "loopback_up": True, "pass_tun": False, "capture": "auto", "silence": 12.0,
-    "session": {"name": "ab" * 16, "secret": "cd" * 32, "machine": {"id": "m", "name": "laptop"}, "quiet": False, "grace": 600},
+    "session": {
+        "name": "ab" * 16, "secret": "cd" * 32, "machine": {"id": "m", "name": "laptop"}, "quiet": False, "grace": 600,
+    },
     "replace": ["ef" * 16],
     "back": {"gateways": ["198.18.0.1"], "port": 6272, "secret": "01" * 16, "most": 64, "agent": True},
 }  # fmt: skip
 REAL: list[dict[str, Any]] = [
     SETUP, {**SETUP, "pass_tun": True, "rto_min_ms": None},
     {"type": "routes", "number": 7, "routes": ["10.20.0.0/16", "10.30.0.0/16"], "exclude": ["10.30.1.0/24"]},
-    {"type": "host_routes", "number": 8, "addresses": [{"address": "10.0.0.77", "seconds": 70.0}, {"address": "fd00::7", "seconds": 0}]},
+    {"type": "host_routes", "number": 8, "addresses": [
+        {"address": "10.0.0.77", "seconds": 70.0}, {"address": "fd00::7", "seconds": 0},
+    ]},
     {"type": "names", "number": 9, "suffixes": ["corp.internal", "lab"], "search": ["lab"]},
     {"type": "dial", "number": 3, "host": "127.0.0.1", "port": 5432}, {"type": "hang_up", "number": 3},
     {"type": "trace", "number": 4, "host": "db.corp.internal", "port": 5432, "service": ["198.18.0.1"], "tun": "nb0"},

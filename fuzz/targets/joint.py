@@ -1,12 +1,13 @@
-"""Whoever meets `netbridge link` without the key is refused by one LinkError, whatever he says, and hears no proof of ours.
+"""Whoever meets `netbridge link` without the key is refused by one LinkError, whatever he says, and hears no proof.
 
-The proof, both ends of it, is a stream: the same comes of it however it is cut, and nobody is let in but by the proof for
-this very connection. The listening end of a WebSocket takes what HTTP and frames carry, in order, and no more.
+The proof, both ends of it, is a stream: the same comes of it however it is cut, and nobody is let in but by the proof
+for this very connection. The listening end of a WebSocket takes what HTTP and frames carry, in order, and no more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 from unittest import mock
 
@@ -86,7 +87,7 @@ async def _run(data: bytes) -> object:
 
 def _right(side: proof.Side) -> bytes:
     """The proof of the other end of one that is `side`."""
-    ours, other = proof.Hello(side, True, NONCE), proof.Hello(proof.Side(1 - side), True, THEIRS)  # noqa: FBT003
+    ours, other = proof.Hello(side, True, NONCE), proof.Hello(proof.Side(1 - side), True, THEIRS)
     connects, listens = (ours, other) if side is proof.Side.CONNECTS else (other, ours)
     words = proof.LISTENS if side is proof.Side.CONNECTS else proof.CONNECTS
     return proof.proof(KEY, words, connects, listens, bytes(32))
@@ -94,7 +95,7 @@ def _right(side: proof.Side) -> bytes:
 
 async def _proved(pieces: list[bytes], side: proof.Side, key: bytes | None) -> tuple[str, bytes]:
     channel = _Said(pieces)
-    with mock.patch.object(proof.os, "urandom", lambda size: NONCE[:size]):
+    with mock.patch.object(os, "urandom", lambda size: NONCE[:size]):
         try:
             if side is proof.Side.CONNECTS:
                 await proof.prove_connecting(channel, key)

@@ -6,6 +6,7 @@ The input is what the socket gives, a datagram after each length of two bytes; t
 from __future__ import annotations
 
 import errno
+import ipaddress
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,7 @@ def run(data: bytes) -> object:
     found = []
     asks: list[Callable[[netlink.Netlink], Any]] = [
         netlink.Netlink.links, netlink.Netlink.addresses, netlink.Netlink.routes, netlink.Netlink.neighbours,
-        lambda talk: lookup(talk, netlink.ipaddress.ip_address("10.0.0.1")),
+        lambda talk: lookup(talk, ipaddress.ip_address("10.0.0.1")),
     ]  # fmt: skip
     for ask in asks:
         talk, _ = _talk(data)

@@ -1,4 +1,4 @@
-"""Whatever ssh, gh, docker, kubectl and devpod say becomes one BridgeError of bounded, harmless text, or what was asked.
+"""Whatever ssh, gh, docker, kubectl and devpod say becomes one BridgeError of bounded text, or what was asked for.
 
 Their standard error is a stream: the same lines are kept whole, byte by byte and cut in the middle.
 """
@@ -72,7 +72,8 @@ def _kept(data: bytes) -> str:
 def _explained(text: str) -> list[str]:
     lines = text.splitlines()
     errors: list[BridgeError] = [
-        ssh_errors.from_stderr(SSH, text), docker_errors.explain(DOCKER, USER, text), docker_errors.lost(DOCKER, 1, text),
+        ssh_errors.from_stderr(SSH, text), docker_errors.explain(DOCKER, USER, text),
+        docker_errors.lost(DOCKER, 1, text),
         kubectl_errors.explain(KUBERNETES, POD, text), kubectl_errors.lost(POD, 1, text),
         kubectl_errors.bad_configuration(text), devpod_errors.explain(DEVPOD, text), devpod_errors.lost(DEVPOD, lines),
         *(gh_errors.explain(USER, "the codespace mona", status, text) for status in (1, 2, 4)), refused_start(text),

@@ -1,4 +1,4 @@
-"""Any resolv.conf, hosts file, nsswitch.conf and answer of scutil or busctl is read, as far as it is one, without a fault.
+"""Any resolv.conf, hosts file, nsswitch.conf and answer of scutil or busctl is read as far as it is one.
 
 What the agent puts into resolv.conf is found by both readers and taken out again to the byte, whatever stood there.
 """
@@ -60,7 +60,7 @@ def _read(text: str) -> object:
         except OSError:  # its scope is no interface of ours
             continue
         assert port == 53
-        assert ipaddress.ip_address(host)
+        ipaddress.ip_address(host)
     assert agent_names.texts(config.search) == list(config.search)
     return len(config.nameservers)
 

@@ -1,4 +1,4 @@
-"""Whatever is acknowledged or said to be taken, a link that breaks goes on with the next packet, once each and in order.
+"""Whatever is acknowledged or said to be taken, a link that broke goes on with the next packet, once each, in order.
 
 The input is a program for the session's link: packets both ways, acknowledgements, PONGs, cuts, resumptions, some with
 numbers that cannot be. Those end the link by its own error; what is kept is what was sent and not acknowledged.
@@ -104,7 +104,7 @@ def _step(ends: _Ends, what: int, first: int, second: int) -> str:
         case 7:
             link.burst_ended()
             channel.room = bool(first & 1)
-            channel.room or link.ready
+            assert link.ready <= channel.room
             ends.settle()
         case 8:
             link.ping(lambda seconds: None)

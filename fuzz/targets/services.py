@@ -1,4 +1,4 @@
-"""Whatever is said to the stack's small servers (files by HTTP, iperf3), they answer what is due, hang up, and show no other file.
+"""Whatever is said to the stack's small servers (HTTP, iperf3), they answer what is due, hang up, show no other file.
 
 Nothing outside the folder is ever sent, and no request's fault becomes an exception of the server's.
 """

@@ -1,4 +1,4 @@
-"""Whatever the agent's CONTROL messages say, the session takes it or ends the link by its own error; all it shows is harmless.
+"""Whatever the agent says in CONTROL, the session takes it or ends the link by its own error; all shown is harmless.
 
 What each message may become is tried on all who read it: events, hints, failures, checks of `doctor`, a trace, the
 captured networks and single hosts. Lines are without control characters, and bounded.
@@ -24,6 +24,7 @@ from netbridge.bridge.agent.frames import FrameError, control_frame
 from netbridge.bridge.bootstrap import AgentHandle, AgentOptions, count
 from netbridge.bridge.capturing import MOST_ROUTES, MOST_SKIPPED, Capturing
 from netbridge.bridge.doctor import place
+from netbridge.bridge.doctor.report import Check
 from netbridge.bridge.errors import BridgeError
 from netbridge.bridge.hostroutes import HostRoutes, _Wish
 from netbridge.bridge.options import Options
@@ -45,15 +46,17 @@ CHOICE = choose(None, routes=OPTIONS.route)
 REAL: list[dict[str, Any]] = [
     {"type": "hello", "protocol": 1, "version": "0.1", "python": "3.11.2", "kernel": "6.1.0", "pid": 7, "uid": 0,
      "user": "mona", "host": "box", "facts": {
-         "subnets": ["10.0.0.0/24", "172.17.0.0/16"], "nameservers": ["10.0.0.2"], "search": ["lan"], "ssh_peer": "192.0.2.9",
-         "ipv6": True, "musl": False,
+         "subnets": ["10.0.0.0/24", "172.17.0.0/16"], "nameservers": ["10.0.0.2"], "search": ["lan"],
+         "ssh_peer": "192.0.2.9", "ipv6": True, "musl": False,
          "bridges": [{"machine": {"id": "x", "name": "pc", "user": "me"}, "attached": True, "session": "ab"}]}},
-    {"type": "ready", "tun": "nb0", "offload": True, "capture": "tun", "routes": ["10.20.0.0/16"], "own": ["10.0.0.0/24"],
-     "skipped": [{"route": "fd00:20::/32", "reason": "the target has no IPv6 here"}], "dns": True, "listen": "127.83.0.1",
-     "dns_reason": "", "containers": ["172.17.0.0/16"], "containers_reason": "no", "ssh_agent": "/tmp/a",
+    {"type": "ready", "tun": "nb0", "offload": True, "capture": "tun", "routes": ["10.20.0.0/16"],
+     "own": ["10.0.0.0/24"], "skipped": [{"route": "fd00:20::/32", "reason": "the target has no IPv6 here"}],
+     "dns": True, "listen": "127.83.0.1", "dns_reason": "", "containers": ["172.17.0.0/16"],
+     "containers_reason": "no", "ssh_agent": "/tmp/a",
      "took": {"TUN": 0.1, "routes": 0.2, "names": 0.3}},
     {"type": "ready", "tun": "eth0", "offload": True, "capture": "packet", "sums": True, "sources": ["10.0.0.0/24"],
-     "no_tun": "there is no /dev/net/tun", "routes": [], "skipped": [], "own": [], "dns": False, "dns_reason": "read-only"},
+     "no_tun": "there is no /dev/net/tun", "routes": [], "skipped": [], "own": [], "dns": False,
+     "dns_reason": "read-only"},
     {"type": "routes_changed", "number": 3, "routes": ["10.20.0.0/16"], "skipped": [], "own": ["10.20.1.0/24"]},
     {"type": "host_routes_changed", "number": 4, "installed": ["10.20.1.7"],
      "skipped": [{"route": "10.20.1.8", "reason": "the target has a neighbour with that address"}]},
@@ -67,7 +70,8 @@ REAL: list[dict[str, Any]] = [
                   "seconds": 0.01, "error": ""}],
      "addresses": [{"address": "10.20.0.5", "interface": "nb0", "route": "10.20.0.0/16", "gateway": "", "source": "",
                     "kind": "unicast", "error": "", "connect": {"code": "", "error": "", "seconds": 0.1}}]},
-    {"type": "probed", "capabilities": {"net_admin": True}, "tun": {"node": True, "code": "", "detail": "", "offload": True},
+    {"type": "probed", "capabilities": {"net_admin": True},
+     "tun": {"node": True, "code": "", "detail": "", "offload": True},
      "packet": {"code": "no_packet", "detail": "x", "interface": "", "sums": False}, "resolved": True,
      "resolv_conf": {"exists": True, "link": "", "error": "", "edited": False}, "programs": ["ip"],
      "nameservers": [{"server": "10.0.0.2", "rcode": "NOERROR", "seconds": 0.01}],
@@ -150,8 +154,8 @@ def _readers(message: dict[str, Any]) -> list[object]:
     with _refusals(labels):
         facts = message.get("facts")
         to_replace(
-            facts.get("bridges") if isinstance(facts, dict) else message, machine="me", living={"other"}, take_over=False,
-            target="ssh://devbox",
+            facts.get("bridges") if isinstance(facts, dict) else message, machine="me", living={"other"},
+            take_over=False, target="ssh://devbox",
         )
         Addresses(0).fits(introduction.texts(facts.get("subnets") if isinstance(facts, dict) else facts))
     stages = introduction.Stages()
@@ -203,7 +207,7 @@ def _networks(message: dict[str, Any]) -> list[events.Event]:
     return told
 
 
-def _checked(check: place.Check) -> bool:
+def _checked(check: Check) -> bool:
     for text in (check.said, check.why, check.todo):
         assert len(clean(text)) <= LONGEST
         assert harmless(clean(text))

@@ -1,4 +1,4 @@
-"""Any bytes as a configuration file, a variable or a flag are a UsageError fit for a terminal, or options that can be kept.
+"""Any bytes as a configuration file, a variable or a flag are a UsageError fit for a terminal, or options to be kept.
 
 Options that were understood are written as a configuration file and read from it again as the same ones.
 """

@@ -19,9 +19,8 @@ def run(data: bytes) -> object:
     text = printed_by(data)
     interfaces = tuple(parse_interfaces(text))
     routes = [*parse_routes(text, 4), *parse_routes(text, 6)]
-    for version, route in ((version, route) for version in (4, 6) for route in parse_routes(text, version)):
-        assert route.network.version == version
-        assert route.interface
+    for version in (4, 6):
+        assert all(route.network.version == version and route.interface for route in parse_routes(text, version))
     for found in reachable(Snapshot(interfaces, tuple(routes))):
         assert found.reason
     sockets = [_socket(line.split()) for line in text.splitlines()]
@@ -37,6 +36,6 @@ def _heard(data: bytes) -> bool:
     wanted = any(tells_of_change(line.decode(errors="replace")) for line in lines)
     for pieces in cuts(data):
         ear = Ear()
-        assert any([ear.feed(piece) for piece in pieces]) == wanted
+        assert bool(sum(ear.feed(piece) for piece in pieces)) == wanted
         assert len(ear._rest) <= MOST
     return wanted

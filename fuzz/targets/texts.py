@@ -63,7 +63,6 @@ def _rule(text: str) -> object:
     try:
         rule = parse_rule(text)
     except ValueError as error:
-        assert type(error) is ValueError, error
         return str(error).removeprefix(f"rule {text!r}: ")
     again = parse_rule(rule.text)
     assert (again.ports, again.block.network) == (rule.ports, rule.block.network)
@@ -94,12 +93,12 @@ def _joint(text: str) -> list[str]:
     labels = []
     for purpose in ("listen", "connect"):
         try:
-            found = joint.parse(text, purpose)  # type: ignore[arg-type]
+            found = joint.parse(text, purpose)
         except UsageError as error:
             refused = error
             labels.append(_kind(refused_or(lambda _: _raise(refused), "")))  # noqa: B023 - called at once
             continue
-        assert joint.parse(str(found), purpose) == found  # type: ignore[arg-type]
+        assert joint.parse(str(found), purpose) == found
         assert not found.host.startswith("-") or found.scheme != "ssh"
         labels.append(found.scheme)
     return labels

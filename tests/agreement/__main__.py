@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from .run import EXPLAINED, Tally, agree  # noqa: E402 - found by the path above
+from .run import EXPLAINED, Tally, agree
 
-CHUNK = 10_000
+CHUNK = 5_000
 EACH_ONCE = 500_000
 """Of so many packets each reason is needed, or it is none any more."""
 
@@ -32,7 +32,7 @@ def main() -> int:
         ]
         for done in as_completed(work):
             whole.add(done.result())
-            if whole.packets % (10 * CHUNK) < CHUNK:
+            if whole.packets % (5 * CHUNK) < CHUNK:
                 print(f"{whole.packets} packets, {len(whole.differing)} differ without a reason", flush=True)
     print(f"\n{whole.packets} packets of seed {args.seed} in {time.monotonic() - began:.0f} s:", dict(whole.kinds))
     print(f"{sum(whole.refused.values())} changed ones are refused by our parsers, for {len(whole.refused)} reasons:")

@@ -22,10 +22,9 @@ from netbridge.stack import ipv4, ipv6
 from netbridge.stack.checksum import pseudo_header_sum, verifies
 from netbridge.stack.errors import WireError
 from netbridge.stack.icmp import wire as icmp
-from netbridge.stack.packet import Fragment, IpPacket
 from netbridge.stack.packet import TCP as TCP_NUMBER
 from netbridge.stack.packet import UDP as UDP_NUMBER
-from netbridge.stack.packet import text
+from netbridge.stack.packet import Fragment, IpPacket, text
 from netbridge.stack.tcp.segment import HEADER_LEN, MAX_WSCALE, TCP_HEADER, Options, read_options
 from netbridge.stack.udp import wire as udp
 
@@ -115,8 +114,8 @@ def _bytes(layer: Any) -> bytes:
 def _ipv4(data: bytes) -> Reading:
     ip = IP(data)
     return {
-        "version": ip.version, "source": ip.src, "destination": ip.dst, "protocol": ip.proto, "ttl": ip.ttl, "tos": ip.tos,
-        "payload": _bytes(ip.payload), "dont_fragment": bool(ip.flags.DF), "identification": ip.id,
+        "version": ip.version, "source": ip.src, "destination": ip.dst, "protocol": ip.proto, "ttl": ip.ttl,
+        "tos": ip.tos, "payload": _bytes(ip.payload), "dont_fragment": bool(ip.flags.DF), "identification": ip.id,
         "offset": ip.frag << 3, "more": bool(ip.flags.MF), "layer": ip.payload,
     }  # fmt: skip
 

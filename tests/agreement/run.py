@@ -29,7 +29,7 @@ def odd_option(ours: Reading) -> bool:
             options = options[1:]
             continue
         length = options[1] if len(options) > 1 else 0
-        wrong = options[0] == 5 and (length - 2) % 8 != 0 or length == 2 and options[0] == 5
+        wrong = options[0] == 5 and (length == 2 or (length - 2) % 8)
         if not 2 <= length <= len(options) or wrong or LENGTHS.get(options[0], length) != length:
             return True
         options = options[length:]

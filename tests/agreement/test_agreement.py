@@ -1,4 +1,4 @@
-"""Two thousand packets, read by us and by scapy; a million with `make scapy`. And that a wrong reading would be noticed."""
+"""Two thousand packets, read by us and by scapy; a million with `make scapy`. And that a wrong reading is noticed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 from . import run
-from .packets import OURS, THEIRS
+from .packets import OURS, THEIRS, packet
 from .readings import by_us
 
 
@@ -15,7 +15,7 @@ def test_two_thousand_packets_are_read_alike() -> None:
     assert tally.packets == 2000
     assert not tally.differing, "\n".join(tally.differing)
     assert tally.kinds[OURS] > 700
-    assert tally.kinds[THEIRS] > 100
+    assert tally.kinds[THEIRS] > 50
     assert 100 < sum(tally.refused.values()) < 700
 
 
@@ -33,5 +33,5 @@ def test_a_wrong_reading_is_noticed() -> None:
 
 
 def test_the_same_seed_gives_the_same_packets() -> None:
-    assert [run.packet(3, number) for number in range(5)] == [run.packet(3, number) for number in range(5)]
-    assert run.packet(3, 1) != run.packet(4, 1)
+    assert [packet(3, number) for number in range(5)] == [packet(3, number) for number in range(5)]
+    assert packet(3, 1) != packet(4, 1)

@@ -47,7 +47,8 @@ Ends = tuple[int, bytes, bytes]
 
 
 def parsed(data: bytes) -> IpPacket | Fragment:
-    return (ipv4 if data[0] >> 4 == 4 else ipv6).parse(memoryview(data), checksum_trusted=False)
+    parse = ipv4.parse if data[0] >> 4 == 4 else ipv6.parse
+    return parse(memoryview(data), checksum_trusted=False)
 
 
 @few
@@ -71,8 +72,9 @@ def test_ip_headers(ends: Ends, protocol: int, ttl: int, tos: int, flags: int, n
 
 @few
 @given(
-    st.binary(min_size=16, max_size=16), st.lists(st.sampled_from((ipv6.ROUTING, ipv6.DESTINATION_OPTIONS)), max_size=5),
-    st.booleans(), st.integers(0, 3), payloads,
+    st.binary(min_size=16, max_size=16),
+    st.lists(st.sampled_from((ipv6.ROUTING, ipv6.DESTINATION_OPTIONS)), max_size=5), st.booleans(), st.integers(0, 3),
+    payloads,
 )
 def test_ipv6_extension_headers(address: bytes, kinds: list[int], first: bool, more: int, payload: bytes) -> None:
     chain = ([ipv6.HOP_BY_HOP] if first else []) + kinds
@@ -174,7 +176,8 @@ stamps = st.none() | st.tuples(word, word)
     st.lists(st.tuples(word, word), max_size=MAX_SACK_BLOCKS_STAMPED),
 )
 def test_tcp_options(
-    mss: int, scale: int | None, sack: bool, stamp: tuple[int, int] | None, patience: int, blocks: list[tuple[int, int]],
+    mss: int, scale: int | None, sack: bool, stamp: tuple[int, int] | None, patience: int,
+    blocks: list[tuple[int, int]],
 ) -> None:
     options = emit_syn_options(mss, scale, sack=sack, stamp=stamp, user_timeout=patience)
     found = parse_options(options)

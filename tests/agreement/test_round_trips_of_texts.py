@@ -53,7 +53,10 @@ names = st.lists(label, min_size=1, max_size=5).map(".".join)
 
 
 @few
-@given(st.dictionaries(texts, values, max_size=5), texts, st.binary(min_size=10, max_size=200), st.integers(0, (1 << 64) - 1))
+@given(
+    st.dictionaries(texts, values, max_size=5), texts, st.binary(min_size=10, max_size=200),
+    st.integers(0, (1 << 64) - 1),
+)
 def test_frames_and_control_messages(fields: dict[str, Any], kind: str, packet: bytes, total: int) -> None:
     message = {**fields, "type": kind}
     stream = (
@@ -70,7 +73,10 @@ def test_frames_and_control_messages(fields: dict[str, Any], kind: str, packet: 
 
 
 @few
-@given(st.integers(MIN_MTU, MAX_MTU), st.booleans(), st.sampled_from(Role), st.booleans(), st.binary(min_size=8, max_size=8))
+@given(
+    st.integers(MIN_MTU, MAX_MTU), st.booleans(), st.sampled_from(Role), st.booleans(),
+    st.binary(min_size=8, max_size=8),
+)
 def test_the_greeting_of_a_link(mtu: int, offload: bool, role: Role, heard: bool, nonce: bytes) -> None:
     made = Greeting(mtu, offload, role, heard, nonce)
     assert parse(made.emit()) == made
@@ -149,7 +155,9 @@ def test_answers(name: str, addresses: list[int], age: int) -> None:
 
 
 @few
-@given(st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.sampled_from((1, 2)), st.integers(0, 1 << 62))), label)
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=200), st.sampled_from((1, 2)), st.integers(0, 1 << 62))), label,
+)
 def test_blocks_of_pcapng(packets: list[tuple[bytes, int, int]], name: str) -> None:
     file = pcapng.section("netbridge", name, "about") + b"".join(
         bytes(piece) for data, direction, now in packets for piece in pcapng.packet(now, direction, NO_OFFLOAD + data)
@@ -160,14 +168,16 @@ def test_blocks_of_pcapng(packets: list[tuple[bytes, int, int]], name: str) -> N
         length = struct.unpack_from("<I", file, at + 4)[0]
         assert struct.unpack_from("<I", file, at + length - 4)[0] == length
         at += length
-    with RawPcapNgReader(io.BytesIO(file)) as reader:  # type: ignore[no-untyped-call]
-        found = list(reader)
+    stream: Any = io.BytesIO(file)
+    with RawPcapNgReader(stream) as reader:
+        found: list[tuple[bytes, Any]] = list(reader)
     assert [data for data, _ in found] == [data for data, _, _ in packets]
     assert [(about.tshigh << 32) + about.tslow for _, about in found] == [now for _, _, now in packets]
 
 
 lines = st.lists(st.sampled_from((
-    "nameserver 10.0.0.2", "nameserver fd00::2", "search a.b c", "domain x", "options rotate", "# a comment", "", " ; odd",
+    "nameserver 10.0.0.2", "nameserver fd00::2", "search a.b c", "domain x", "options rotate", "# a comment", "",
+    " ; odd",
 )), max_size=6)  # fmt: skip
 
 
@@ -214,11 +224,12 @@ limits = st.dictionaries(st.sampled_from(sorted(FIELDS)), st.floats(0, 1), max_s
 @few
 @given(
     st.lists(networks, max_size=4), st.lists(names.filter(lambda it: "-" not in it), max_size=3), st.booleans(),
-    st.integers(1280, 65535), st.floats(0, 86400), st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
-    limits,
+    st.integers(1280, 65535), st.floats(0, 86400),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), limits,
 )  # fmt: skip
 def test_options_to_a_file_and_back(
-    routes: list[str], suffixes: list[str], everything: bool, mtu: int, grace: float, file: str, shares: dict[str, float],
+    routes: list[str], suffixes: list[str], everything: bool, mtu: int, grace: float, file: str,
+    shares: dict[str, float],
 ) -> None:
     bounds = {name: FIELDS[name].metadata for name in shares}
     found = {
@@ -226,8 +237,8 @@ def test_options_to_a_file_and_back(
         for name, about in bounds.items()
     }
     given_ = Options.gather({
-        "route": routes, "dns_domain": suffixes, "capture_all": everything, "mtu": mtu, "grace": grace, "log_file": file,
-        "limits": found,
+        "route": routes, "dns_domain": suffixes, "capture_all": everything, "mtu": mtu, "grace": grace,
+        "log_file": file, "limits": found,
     }, {})  # fmt: skip
     table = as_table(given_)
     again = _read(as_toml(table))
