@@ -3,8 +3,8 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz differ man pictures watch constraints \
-	clean
+.PHONY: help venv demo test lint docs bench load soak simulate survive kernel fuzz differ scapy man pictures watch \
+	constraints clean
 
 BIN := .venv/bin
 
@@ -75,6 +75,9 @@ differ: ## wild programs of segments and calls told to Linux's TCP and ours; wha
 	@scripts/system-packages test
 	@scripts/venv
 	@$(BIN)/python -m tests.stack.tcp.kernel.hunt --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0) $(ARGS)
+
+scapy: venv ## packets of ours, of scapy's and changed ones, read by both; PACKETS=1000000 SEED=0
+	@$(BIN)/python -m tests.agreement --packets $(or $(PACKETS),1000000) --seed $(or $(SEED),0)
 
 man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1

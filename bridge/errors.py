@@ -5,6 +5,9 @@ The exit codes are part of the command line's interface; a library user reads th
 
 from __future__ import annotations
 
+LONGEST = 4096
+"""Characters of a sentence; what it quotes may be a file, or what somebody else said."""
+
 
 class BridgeError(Exception):
     """A failure told in three sentences."""
@@ -12,6 +15,7 @@ class BridgeError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, why: str = "", todo: str = "") -> None:
+        what, why, todo = what[:LONGEST], why[:LONGEST], todo[:LONGEST]
         super().__init__(" ".join(part for part in (what, why, todo) if part))
         self.what = what
         self.why = why

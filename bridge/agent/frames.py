@@ -68,12 +68,17 @@ def ack_frame(total: int) -> bytes:
 def parse_control(payload: memoryview) -> Dict[str, Any]:
     """The message in a CONTROL frame: an object with a text `type`. Untrusted; raises FrameError."""
     try:
-        message = json.loads(bytes(payload))
+        message = json.loads(bytes(payload), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise FrameError("control frame is not JSON") from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise FrameError("control frame is not an object with a type")
     return message
+
+
+def _refuse(word: str) -> None:
+    """NaN and Infinity are Python's own (RFC 8259 section 6), and no number that is waited for or compared."""
+    raise ValueError(word)
 
 
 def _checked(word: int) -> Tuple[int, int]:

@@ -13,6 +13,7 @@ import functools
 import ipaddress
 import os
 import socket
+import struct
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
@@ -26,7 +27,7 @@ from .netlink import Interface, Netlink
 from .packet import PacketCapture
 from .probing import Probing
 from .stream import Stream
-from .tether import NotPassedOnError, Tether
+from .tether import NotPassedOnError, Tether, seconds
 from .tracing import Tracing
 from .tun import TunError, open_tun
 
@@ -95,8 +96,8 @@ class Holder:
             handle(message)
         except (SetupError, TunError, NotPassedOnError) as error:
             self._fail(error.code, error.detail)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self._fail("bad_message", "%s: %s" % (type(error).__name__, error))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, struct.error) as error:
+            self._fail("bad_message", "%s: %s" % (type(error).__name__, str(error)[:200]))
         except OSError as error:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             self._fail("no_net_admin" if denied else "failed", str(error))
@@ -162,6 +163,7 @@ class Holder:
         interfaces = [ipaddress.ip_interface(text) for text in message["addresses"]]
         self._addresses = [str(interface) for interface in interfaces]
         session = dict(message.get("session") or {})
+        silence = seconds(message.get("silence"))
         for name in message.get("replace") or ():
             with contextlib.suppress(meeting.NobodyThereError):
                 why = session.get("machine") or {}
@@ -201,7 +203,7 @@ class Holder:
             self._send(ready)
             self._attach()
         self._serving = True
-        self.tether.hold(float(message.get("silence") or 0))
+        self.tether.hold(silence)
 
     def _capture(self, message: Dict[str, Any], interfaces: List[Interface]) -> Tuple[Capture, Dict[str, Any]]:
         """Open the TUN, or what serves where none is to be had; with the fields of `ready` that tell."""
@@ -269,7 +271,12 @@ class Holder:
         """Give the TUN away; the session's copy alone keeps it alive, so that it vanishes with the session."""
         if self.stream is None:
             return
-        channel = socket.socket(fileno=os.dup(self._stdin))
+        copy = os.dup(self._stdin)
+        try:
+            channel = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            raise SetupError("no_unix_socket", "stdin is no socket, so the TUN cannot be handed over") from None
         try:
             if channel.family != socket.AF_UNIX:
                 raise SetupError("no_unix_socket", "stdin is no unix socket, so the TUN cannot be handed over")

@@ -135,6 +135,7 @@ RULES = (
         "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
         lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.ours.flags == ["A"]
         and _took_more(case),
+        lasting=True,
     ),
     Rule(
         "another SYN in SYN-RECEIVED",
@@ -237,6 +238,12 @@ RULES = (
         and not case.ours.error and case.same_but(error=None),
     ),
     Rule(
+        "ACK beside a FIN",
+        "A FIN that leaves with the acknowledgement of early data is one answer of ours, two of Linux's.",
+        lambda case: case.ours.flags == ["FA"] and case.linux.flags == ["FA", "A"] and case.same_but(replies=None)
+        and case.linux.replies[0] == case.ours.replies[0],
+    ),
+    Rule(
         "SYN-ACK with more",
         "Linux drops data and FIN of a SYN-ACK unless it asked for Fast Open; ours takes them (RFC 9293, section "
         "3.10.7.3).",
@@ -280,6 +287,7 @@ RULES = (
         "Linux acknowledges any segment with data or FIN again; ours what is old or repeated, as new data cannot come "
         "after a FIN (RFC 9293, section 3.10.7.4: ignored).",
         lambda case: case.state == "TIME-WAIT" and not case.ours.replies and case.linux.state == case.ours.state,
+        lasting=True,
     ),
     Rule(
         "ACK in TIME-WAIT",
@@ -306,7 +314,7 @@ RULES = (
         "What was not read when a reset came is gone (RFC 9293, section 3.10.7.4: queues are flushed); Linux lets it "
         "be read first.",
         lambda case: case.calls("read") and case.linux.state == case.ours.state
-        and case.same_but(received=None) and case.ours.error == "ECONNRESET",
+        and case.same_but(received=None, error=None, eof=None) and case.ours.error == "ECONNRESET",
     ),
     Rule(
         "data beyond the FIN",

@@ -58,7 +58,7 @@ async def hunt(seconds: float, first: int, most: int) -> int:
             seed += 1
             try:
                 told = tell(kernel, version, lambda: parse("\n".join(lines)))  # noqa: B023
-            except Busy:
+            except (Busy, TimeoutError):
                 skipped += 1
                 continue
             programs += 1

@@ -254,6 +254,8 @@ script("ECN: CWR with an old ACK", MARKED + "write 10\nshutdown\n< A 101 12 len=
 opened("reset told by a write", "pause\n< RA 1 1\n< S 500\n< A 501 1\nwrite 10")
 opened("RST before the reader came, and a new connection", "pause\n< A 1 1 len=100\n< R 101\n< S 500\nread")
 opened("wild ACK on what is not read", "pause\nwrite 10\n< PA 1 -500000000 len=1")
+script("FIN that waited, and early data", "connect\n< S 0\nshutdown\n< PA 31 1 len=1000")
+opened("RST before the reader came, after a FIN", "pause\n< FA 1 1 len=10\n< R 12\nread")
 opened("FIN with a wild ACK", "write 10\n< FA 1 -500000000")
 opened("window of an old segment", "< A 1 1 len=1000 win=0\nwrite 10\n< A 719 1")
 opened("window of a segment overtaken", "< A 62 1\nwrite 10\n< A 2 11 win=0\nwrite 1000")
