@@ -1,11 +1,18 @@
-"""Whatever packet is captured, the file stays one that is read to its end: lengths agree, the packet is in it whole."""
+"""Whatever packet is captured, the file stays one that is read to its end: lengths agree, the packet is in it whole; and filters decide."""
 
 from __future__ import annotations
 
 import struct
 
+from fuzz.prefixes import prefixes
+from netbridge.bridge.capturefilter import parse_filter
 from netbridge.stack.link import pcapng
 from netbridge.stack.vnet import VNET_LEN
+
+FILTERS = [
+    found for text in ("tcp host 10.0.0.0/8 port 1,443", "host fd6e:6272::/32", "udp port 53", "icmp")
+    if (found := parse_filter(text)) is not None
+]
 
 
 def _blocks(data: bytes) -> list[tuple[int, bytes]]:
@@ -38,6 +45,10 @@ def run(data: bytes) -> object:
     """The first byte says where header and rest are cut, the next eight the time; then virtio_net_hdr and packet."""
     if len(data) < 9 + VNET_LEN:
         return "too short"
+    for takes in FILTERS:
+        assert takes(data[9:]) in {True, False}
+        for prefix in prefixes(data[9 + VNET_LEN :]):
+            takes(bytes(VNET_LEN) + prefix)
     now, packet = int.from_bytes(data[1:9], "big"), data[9:]
     cut = VNET_LEN + data[0] % (len(packet) - VNET_LEN + 1)
     name = packet[VNET_LEN:][:300].decode("latin-1")

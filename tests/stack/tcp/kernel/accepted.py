@@ -113,7 +113,7 @@ RULES = (
         "TS.Recent",
         "It is taken of segments in the window, by the sequence number alone (RFC 7323, section 5.3, R2 before R3); "
         "Linux takes it of old data too, and leaves it where the ACK is old.",
-        lambda case: not case.says(RST) and case.stamped and case.same_but(replies=None)
+        lambda case: case.stamped and case.same_but(replies=None)
         and _without(case.linux.replies, "timestamp") == _without(case.ours.replies, "timestamp"),
         lasting=True,
     ),
@@ -242,6 +242,12 @@ RULES = (
         "A FIN that leaves with the acknowledgement of early data is one answer of ours, two of Linux's.",
         lambda case: case.ours.flags == ["FA"] and case.linux.flags == ["FA", "A"] and case.same_but(replies=None)
         and case.linux.replies[0] == case.ours.replies[0],
+    ),
+    Rule(
+        "ECE in TIME-WAIT",
+        "The echo of a mark goes on (RFC 3168, section 6.1.3); what Linux keeps of such a connection knows no ECN.",
+        lambda case: case.state == "TIME-WAIT" and case.linux.flags == ["A"] and case.ours.flags == ["AE"]
+        and case.same_but(replies=None),
     ),
     Rule(
         "SYN-ACK with more",
