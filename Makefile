@@ -3,9 +3,8 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint audit docs bench load hostile soak simulate survive kernel faults fuzz man pictures \
-	watch constraints \
-	clean
+.PHONY: help venv demo test lint audit docs bench load hostile soak simulate survive kernel faults fuzz differ scapy \
+	man pictures watch constraints clean
 
 BIN := .venv/bin
 
@@ -84,8 +83,16 @@ faults: ## long: each call into the system fails with each error it has, in a br
 	@$(BIN)/python -m tests.faults $(ARGS)
 	@NETBRIDGE_TEST_LONG=1 $(BIN)/pytest -s tests/net/test_faults.py
 
-fuzz: venv ## feed parsers and machines what no sane peer sends; SECONDS=60
-	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60)
+fuzz: venv ## feed parsers and machines what no sane peer sends, guided by coverage (atheris); SECONDS=60 SEED=n
+	@$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0) $(ARGS)
+
+differ: ## wild programs of segments and calls told to Linux's TCP and ours; what nothing explains (root); SECONDS=60 SEED=n
+	@scripts/system-packages test
+	@scripts/venv
+	@$(BIN)/python -m tests.stack.tcp.kernel.hunt --seconds $(or $(SECONDS),60) --seed $(or $(SEED),0) $(ARGS)
+
+scapy: venv ## packets of ours, of scapy's and changed ones, read by both; PACKETS=1000000 SEED=0
+	@$(BIN)/python -m tests.agreement --packets $(or $(PACKETS),1000000) --seed $(or $(SEED),0)
 
 man: venv ## docs/netbridge.1 from the commands, docs/events.md from the events
 	@$(BIN)/python -m netbridge.cli.manpage >docs/netbridge.1

@@ -69,6 +69,8 @@ class _Marker(ChannelUser):
     def __init__(self, marker: bytes) -> None:
         self._marker = marker
         self._seen = bytearray()
+        self._begin = -1
+        """Where the marker stands, once it is there."""
         self.line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.rest = bytearray()
 
@@ -76,19 +78,21 @@ class _Marker(ChannelUser):
         if self.line.done():
             self.rest += data
             return
-        searched = max(0, len(self._seen) - MAX_MARKER)
+        searched = max(0, len(self._seen) - len(self._marker))  # a target that prints byte by byte costs no more
         self._seen += data
-        begin = self._seen.find(self._marker, searched)
-        if begin < 0:
-            if len(self._seen) > MAX_NOISE:
+        if self._begin < 0:
+            self._begin = self._seen.find(self._marker, searched)
+        begin = self._begin
+        if begin < 0 or begin > MAX_NOISE:
+            if len(self._seen) > MAX_NOISE + len(self._marker):
                 self.line.set_exception(TargetUnreachableError(
                     "The agent did not start.",
                     f"The target printed {len(self._seen)} bytes that are not the agent's.",
                     "See that its login scripts are quiet when there is no terminal.",
                 ))  # fmt: skip
             return
-        end = self._seen.find(b"\n", begin)
-        if end < 0:
+        end = self._seen.find(b"\n", max(begin, searched))
+        if end < 0 or end - begin > MAX_MARKER:
             if len(self._seen) - begin > MAX_MARKER:
                 self.line.set_exception(TargetUnreachableError(
                     "The agent did not start.", "Its first line has no end.",
@@ -331,11 +335,12 @@ class AgentHandle:
         elif message["type"] == "error":
             self._reports += 1
             if self._reports <= MAX_REPORTS:
-                logger.warning("the agent reports %s: %s", message.get("code"), message.get("detail"))
+                code, detail = printable(message.get("code")), printable(message.get("detail"))
+                logger.warning("the agent reports %s: %s", code, detail)
             if self._reports == MAX_REPORTS:
                 logger.warning("the agent reports too much; the rest is left out")
         else:
-            logger.debug("the agent says %s, unasked", message["type"])
+            logger.debug("the agent says %s, unasked", printable(message["type"]))
 
     def _end_traces(self, error: Exception) -> None:
         for trace in self._traces.values():

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from .plain import clean
 
+LONGEST = 4096
+"""Characters of a sentence; what it quotes may be a file, or what somebody else said."""
+
 
 class BridgeError(Exception):
     """A failure told in three sentences. Part of them may be others' words; here they become harmless."""
@@ -14,7 +17,7 @@ class BridgeError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, why: str = "", todo: str = "") -> None:
-        what, why, todo = clean(what), clean(why), clean(todo)
+        what, why, todo = clean(what, LONGEST), clean(why, LONGEST), clean(todo, LONGEST)
         super().__init__(" ".join(part for part in (what, why, todo) if part))
         self.what = what
         self.why = why

@@ -32,6 +32,8 @@ PREFIX = "NETBRIDGE_"
 TRACE_LEVELS = ("none", "trace", "debug", "info", "warn", "error")
 CONFIG_MAX = 1 << 20
 """Bytes; a larger file is no configuration."""
+QUOTED_MAX = 600
+"""Characters of a fault that quotes the setting: all of what a person writes, little of a file that is none."""
 
 
 def _setting(default: Any, convert: Callable[[object], object], flag: str = "") -> Any:
@@ -143,7 +145,8 @@ class Options:
                 chosen[name] = made
             except ValueError as error:
                 raise UsageError(
-                    f"A setting cannot be used: {error}.", f"It came from {source}.", "Correct it and start again.",
+                    f"A setting cannot be used: {_cut(str(error))}.", f"It came from {source}.",
+                    "Correct it and start again.",
                 ) from None
         options = cls(**chosen)  # type: ignore[arg-type]
         if options.dns == "off" and options.dns_domain:
@@ -171,6 +174,10 @@ def default_config(user: User) -> Path:
 def key_of(setting: dataclasses.Field[Any]) -> str:
     """The name of a field as a flag and as a TOML key."""
     return str(setting.metadata["flag"]) or setting.name.replace("_", "-")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= QUOTED_MAX else f"{text[: QUOTED_MAX - 1]}…"
 
 
 _Raw = tuple[str, tuple[str, object]]
@@ -204,8 +211,10 @@ def _from_file(
             f"There is no configuration file {file}.", "It was named by --config or NETBRIDGE_CONFIG.",
             "Name one that exists or leave it out.",
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
+        if isinstance(error, RecursionError):
+            why = "Its lists are nested too deep"
         raise UsageError(
             f"The configuration file {file} cannot be read.", f"{why}.",
             "Correct the file or name another by --config.",
@@ -215,9 +224,9 @@ def _from_file(
     for key, value in table.items():
         name = names.get(key.replace("_", "-"))
         if name is None:
-            near = difflib.get_close_matches(key, names, 1)
+            near = difflib.get_close_matches(_cut(key), names, 1)
             raise UsageError(
-                f"The configuration file {file} has an unknown key {key!r}.",
+                f"The configuration file {file} has an unknown key {_cut(key)!r}.",
                 f"Known are {', '.join(sorted(names))}.",
                 f"Perhaps {near[0]!r} was meant." if near else "Remove it.",
             )

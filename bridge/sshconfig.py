@@ -179,9 +179,9 @@ def _write(path: Path, text: str, before: str | None) -> bool:
 
 
 def _without(text: str, name: str) -> str:
-    """The text without the block of that name."""
+    """The text without the block of that name; a beginning without an end takes nothing with it."""
     begin, end = re.escape(_begin(name)), re.escape(_end(name))
-    return re.sub(rf"^{begin}\n.*?^{end}\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(rf"^{begin}\n(?:(?!{begin}$).)*?^{end}\n", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def _includes(config: str) -> bool:

@@ -113,7 +113,7 @@ def number(least: float, most: float) -> Callable[[object], float]:
                 found = float(value)
                 if least <= found <= most:
                     return found
-        except ValueError:
+        except (ValueError, OverflowError):  # TOML knows whole numbers of any length
             pass
         raise ValueError(f"{value!r} is not a number from {least:g} to {most:g}")
 

@@ -1,79 +1,80 @@
-"""`python -m fuzz`: fuzz all targets, or one; replay an input; hand a target to atheris where that is installed."""
+"""`python -m fuzz`: feed all targets, or one, by atheris or our own mutator; replay an input; count lines reached."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-import traceback
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from .engine import fuzz, name_of
-from .target import Target, load, names
+from . import guided, reached
+from .engine import Result, broken, fuzz
+from .target import FOUND, Target, load, names
+from .together import run_all
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="for all targets together (60)")
-    parser.add_argument("--runs", type=int, help="mutations a target, instead of a time")
+    parser.add_argument("--runs", type=int, help="mutations a target, by our own mutator, instead of a time")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other inputs (0)")
-    parser.add_argument("--target", choices=names(), help="only this one")
+    parser.add_argument("--target", choices=names(), metavar="NAME", help="only this one")
+    parser.add_argument("--engine", choices=("atheris", "own"), help="atheris where it is installed")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run --target on the hexadecimal input in FILE")
-    parser.add_argument("--atheris", action="store_true", help="fuzz --target by coverage, with atheris")
+    parser.add_argument("--coverage", action="store_true", help="only: which lines of the parsers the corpus reaches")
     parser.add_argument("--list", action="store_true", help="the targets and what must hold for each")
     args = parser.parse_args()
-    if (args.replay or args.atheris) and not args.target:
-        parser.error("--replay and --atheris need --target")
-    chosen = [load(name) for name in ([args.target] if args.target else names())]
+    chosen = [args.target] if args.target else names()
+    if args.replay and not args.target:
+        parser.error("--replay needs --target")
     if args.list:
-        for target in chosen:
-            print(f"{target.name:11} {target.invariant}")
+        for name in chosen:
+            print(f"{name:14} {load(name).invariant}")
         return 0
     if args.replay:
-        print(chosen[0].run(bytes.fromhex(args.replay.read_text())))
+        print(load(args.target).run(bytes.fromhex(args.replay.read_text())))
         return 0
-    if args.atheris:
-        return _atheris(chosen[0], args.seconds)
-    return max(_fuzz(target, args, len(chosen)) for target in chosen)
+    if args.coverage:
+        return reached.report(chosen, found=False)
+    if args.runs is not None:
+        return max(_own(load(name), args) for name in chosen)
+    if (args.engine or ("atheris" if guided.has_atheris() else "own")) == "atheris":
+        print(f"by atheris, going on from what lies in {FOUND}", flush=True)
+        targets, run = guided.load_all(chosen), partial(_guided, args.seed)
+    else:
+        print(f"by our own mutator, going on from what lies in {FOUND}; atheris is not used here", flush=True)
+        targets, run = [load(name) for name in chosen], partial(_timed, args.seed)
+    broke = run_all(targets, run, seconds=args.seconds)
+    return broke if args.target else max(broke, reached.report(chosen))
 
 
-def _fuzz(target: Target, args: argparse.Namespace, share: int) -> int:
-    seconds = args.seconds / share if args.runs is None else None
-    result = fuzz(target, seed=args.seed, seconds=seconds, runs=args.runs)
-    verdict = "BROKEN" if result.error else "ok"
-    print(f"{target.name:11} {result.runs:8} runs {len(result.labels):5} outcomes  {verdict}", flush=True)
-    if result.error is None or result.failure is None:
-        return 0
-    path = Path(tempfile.gettempdir()) / f"fuzz-{target.name}-{name_of(result.failure)}.hex"
-    path.write_text(result.failure.hex() + "\n")
-    traceback.print_exception(result.error)
-    print(f"broken: {target.invariant}\nagain:  python -m fuzz --target {target.name} --replay {path}")
+def _guided(seed: int, target: Target, seconds: float) -> int:
+    guided.run(target, seconds=seconds, seed=seed, found=FOUND / target.name)
     return 1
 
 
-def _atheris(target: Target, seconds: float) -> int:
-    try:
-        import atheris
-    except ModuleNotFoundError:
-        print("atheris is not installed here: pip install atheris (Linux, CPython 3.11 to 3.13)", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory() as corpus:
-        for name, data in target.corpus().items():
-            Path(corpus, name).write_bytes(data)
-        for name in list(sys.modules):
-            if name.startswith("netbridge.") or name == f"fuzz.targets.{target.name}":
-                del sys.modules[name]  # loaded again, this time with its branches counted
-        with atheris.instrument_imports():
-            instrumented = load(target.name)
+def _timed(seed: int, target: Target, seconds: float) -> int:
+    """Goes on from where the last one ended."""
+    return _told(target, fuzz(target, seed=seed, seconds=seconds, found=FOUND / target.name))
 
-        def once(data: bytes) -> None:
-            instrumented.run(data)
 
-        atheris.Setup([sys.argv[0], f"-max_total_time={seconds:.0f}", corpus], once)
-        atheris.Fuzz()
-    return 0
+def _own(target: Target, args: argparse.Namespace) -> int:
+    """A number of runs is the same each time."""
+    return _told(target, fuzz(target, seed=args.seed, runs=args.runs))
+
+
+def _told(target: Target, result: Result) -> int:
+    verdict = "BROKEN" if result.error else "ok"
+    print(
+        f"{target.name:14} {result.runs:8} runs {len(result.labels):5} outcomes {result.new:5} new  {verdict}",
+        flush=True,
+    )
+    if result.failure is None:
+        return 0
+    broken(target, result.failure, result.error)
+    return 1
 
 
 if __name__ == "__main__":

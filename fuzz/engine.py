@@ -2,7 +2,8 @@
 
 An input is picked from the pool (the named corpus at first), changed a few times and run. When the target's label for
 what happened is new, the input joins the pool. With the same seed and corpus the same inputs follow each other, so a
-failure is found again by the same command; it is also written to a file for `--replay`.
+failure is found again by the same command; it is also written to a file for `--replay`. Where a folder is given for
+what is found, the pool begins with what lies there as well, and new labels' inputs are left there.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import random
 import time
+import traceback
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
-from .target import Target
+from .target import FOUND, Target, read_found
 
 INTERESTING = (0, 1, 2, 4, 5, 6, 8, 0x0F, 0x10, 0x11, 0x2B, 0x2C, 0x3A, 0x3C, 0x40, 0x45, 0x60, 0x7F, 0x80, 0xFE, 0xFF)
 """Bytes that mean something in a header: versions, protocols, lengths, edges."""
@@ -27,6 +30,8 @@ class Result:
     """How a run over one target went."""
 
     runs: int = 0
+    new: int = 0
+    """Inputs made by mutation that led to something new."""
     labels: set[object] = field(default_factory=set)
     failure: bytes | None = None
     error: BaseException | None = None
@@ -41,8 +46,12 @@ class Mutator:
 
     def next(self) -> bytes:
         """One input like those in the pool."""
+        return self.changed(self.random.choice(self.pool))
+
+    def changed(self, old: bytes) -> bytes:
+        """One input like that."""
         rng = self.random
-        data = bytearray(rng.choice(self.pool))
+        data = bytearray(old)
         for _ in range(1 << rng.randrange(4)):
             rng.choice(self._CHANGES)(self, data)
         return bytes(data[:MAX_LEN])
@@ -99,15 +108,20 @@ class Mutator:
     _CHANGES = (_flip, _flip, _set, _set, _set_16, _set_16, _step, _cut, _delete, _insert, _repeat, _splice, _append)
 
 
-def fuzz(target: Target, *, seed: int = 0, seconds: float | None = None, runs: int | None = None) -> Result:
+def fuzz(
+    target: Target, *, seed: int = 0, seconds: float | None = None, runs: int | None = None, found: Path | None = None,
+) -> Result:  # fmt: skip
     """Run `target` on its corpus and then on mutations of it, for so long or so often, until something breaks."""
+    end = None if seconds is None else time.monotonic() + seconds
     result = Result()
-    named = list(target.corpus().values())
-    for data in named:
+    pool = list(target.corpus().values())
+    if found is not None:
+        found.mkdir(parents=True, exist_ok=True)
+        pool += read_found(found)
+    for data in pool:
         if not _try(target, data, result):
             return result
-    mutator = Mutator(f"{seed}/{target.name}", named)
-    end = None if seconds is None else time.monotonic() + seconds
+    mutator = Mutator(f"{seed}/{target.name}", pool[:MAX_POOL])
     for number in count():
         if (runs is not None and number >= runs) or (end is not None and time.monotonic() >= end):
             return result
@@ -117,8 +131,12 @@ def fuzz(target: Target, *, seed: int = 0, seconds: float | None = None, runs: i
         known = len(result.labels)
         if not _try(target, data, result):
             return result
-        if len(result.labels) > known and len(mutator.pool) < MAX_POOL:
-            mutator.pool.append(data)
+        if len(result.labels) > known:
+            result.new += 1
+            if found is not None:
+                (found / name_of(data)).write_bytes(data)
+            if len(mutator.pool) < MAX_POOL:
+                mutator.pool.append(data)
     raise AssertionError
 
 
@@ -130,6 +148,17 @@ def _try(target: Target, data: bytes, result: Result) -> bool:
         result.failure, result.error = data, error
         return False
     return True
+
+
+def broken(target: Target, data: bytes, error: BaseException | None) -> str:
+    """Keep an input that breaks its target, and say how to see that again."""
+    FOUND.mkdir(parents=True, exist_ok=True)
+    path = FOUND / f"{target.name}-{name_of(data)}.hex"
+    path.write_text(data.hex() + "\n")
+    said = "" if error is None else "".join(traceback.format_exception(error))
+    said += f"broken: {target.invariant}\nagain:  python -m fuzz --target {target.name} --replay {path}"
+    print(said, flush=True)
+    return said
 
 
 def name_of(data: bytes) -> str:

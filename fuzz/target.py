@@ -6,7 +6,7 @@ the input, how it ended); a label never seen before makes the input worth mutati
 `repair(data)`, which makes checksums right again so that mutations reach what lies behind them.
 
 The corpus is `fuzz/corpus/<target>/<name>.hex`, hexadecimal so that a change shows in a diff; each name says what the
-input is about.
+input is about. What `make fuzz` finds is kept beside it, in `build/fuzz/<target>/`, and is where its next run goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from . import targets
 
 CORPUS = Path(__file__).parent / "corpus"
+FOUND = Path(__file__).parents[1] / "build" / "fuzz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,18 @@ class Target:
 
     def corpus(self) -> dict[str, bytes]:
         """The named inputs."""
-        return {
-            path.stem: bytes.fromhex(path.read_text()) for path in sorted((CORPUS / self.name).glob("*.hex"))
-        }
+        return read_corpus(self.name)
+
+
+def read_corpus(name: str) -> dict[str, bytes]:
+    """The named inputs of a target, without loading it."""
+    return {path.stem: bytes.fromhex(path.read_text()) for path in sorted((CORPUS / name).glob("*.hex"))}
+
+
+def read_found(folder: Path) -> list[bytes]:
+    """What earlier runs left in a folder, the smallest first."""
+    found = (path.read_bytes() for path in folder.glob("*") if path.is_file())
+    return sorted(found, key=lambda data: (len(data), data))
 
 
 def load(name: str) -> Target:

@@ -69,7 +69,7 @@ class Carrier:
     def _look_behind(self, connection: str) -> None:
         """Which port the connection came by, and which process it was if it was one of this place."""
         words = connection.split()
-        if len(words) != 4 or not (words[1].isdigit() and words[3].isdigit()):
+        if len(words) != 4 or not (words[1].isdecimal() and words[3].isdecimal()):
             return
         self._port, port = int(words[3]), int(words[1])
         self._process = 0

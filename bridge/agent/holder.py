@@ -26,7 +26,7 @@ from .netlink import Interface, Netlink
 from .packet import PacketCapture
 from .probing import Probing
 from .stream import Stream
-from .tether import NotPassedOnError, Tether
+from .tether import NotPassedOnError, Tether, seconds
 from .tracing import Tracing
 from .tun import TunError, open_tun
 
@@ -101,7 +101,7 @@ class Holder:
             denied = error.errno in (errno.EPERM, errno.EACCES)
             self._fail("no_net_admin" if denied else "failed", str(error))
         except Exception as error:  # whatever is made of junk: a struct.error, an OverflowError
-            self._fail("bad_message", "%s: %s" % (type(error).__name__, error))
+            self._fail("bad_message", "%s: %s" % (type(error).__name__, str(error)[:200]))
         finally:
             self._number = None
 
@@ -164,6 +164,7 @@ class Holder:
         interfaces = [ipaddress.ip_interface(text) for text in message["addresses"]]
         self._addresses = [str(interface) for interface in interfaces]
         session = dict(message.get("session") or {})
+        silence = seconds(message.get("silence"))
         for name in message.get("replace") or ():
             with contextlib.suppress(meeting.NobodyThereError):
                 why = session.get("machine") or {}
@@ -204,7 +205,7 @@ class Holder:
             self._send(ready)
             self._attach()
         self._serving = True
-        self.tether.hold(float(message.get("silence") or 0))
+        self.tether.hold(silence)
 
     def _capture(self, message: Dict[str, Any], interfaces: List[Interface]) -> Tuple[Capture, Dict[str, Any]]:
         """Open the TUN, or what serves where none is to be had; with the fields of `ready` that tell."""
@@ -286,7 +287,12 @@ class Holder:
         """Give the TUN away; the session's copy alone keeps it alive, so that it vanishes with the session."""
         if self.stream is None:
             return
-        channel = socket.socket(fileno=os.dup(self._stdin))
+        copy = os.dup(self._stdin)
+        try:
+            channel = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            raise SetupError("no_unix_socket", "stdin is no socket, so the TUN cannot be handed over") from None
         try:
             if channel.family != socket.AF_UNIX:
                 raise SetupError("no_unix_socket", "stdin is no unix socket, so the TUN cannot be handed over")

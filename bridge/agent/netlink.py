@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import collections
 import errno
+import functools
 import ipaddress
 import os
 import socket
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
@@ -89,6 +90,22 @@ def _attributes(data: bytes) -> Dict[int, bytes]:
     return found
 
 
+_Read = TypeVar("_Read", bound=Callable[..., Any])
+
+
+def understood(read: _Read) -> _Read:
+    """The kernel is believed; where its answer is none that is known here, that is an OSError like any other."""
+
+    @functools.wraps(read)
+    def reads(*arguments: Any, **named: Any) -> Any:
+        try:
+            return read(*arguments, **named)
+        except (struct.error, ValueError, LookupError, OverflowError) as error:
+            raise OSError(errno.EBADMSG, "the kernel's answer is not understood: %s" % error) from error
+
+    return reads  # type: ignore[return-value]
+
+
 def _family(version: int) -> int:
     return socket.AF_INET if version == 4 else socket.AF_INET6
 
@@ -116,6 +133,8 @@ class Netlink:
             data = self._socket.recv(1 << 18)
             while len(data) >= _HEADER.size:
                 length, kind, _flags, sequence, _port = _HEADER.unpack_from(data)
+                if length < _HEADER.size:
+                    raise ValueError("a message of %d bytes" % length)
                 body, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
                 if sequence != self._sequence:
                     continue
@@ -137,6 +156,7 @@ class Netlink:
         self._send(kind, NLM_F_DUMP, body)
         return [answer for _kind, answer in self._answers()]
 
+    @understood
     def links(self) -> List[LinkInfo]:
         """All interfaces."""
         found = []
@@ -148,6 +168,7 @@ class Netlink:
             found.append(LinkInfo(index, name, mtu, bool(flags & IFF_UP)))
         return found
 
+    @understood
     def addresses(self) -> List[AddressInfo]:
         """All addresses of all interfaces."""
         found = []
@@ -162,6 +183,7 @@ class Netlink:
                 found.append(AddressInfo(index, local, network))
         return found
 
+    @understood
     def routes(self) -> List[RouteInfo]:
         """The unicast routes of the main table, both versions."""
         found = []
@@ -184,6 +206,7 @@ class Netlink:
                 found.append(RouteInfo(index, network, gateway))
         return found
 
+    @understood
     def neighbours(self) -> Dict[Address, bool]:
         """Addresses that somebody on a link answered for, and whether it is a neighbour of its own.
 

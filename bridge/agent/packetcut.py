@@ -18,15 +18,18 @@ _VNET = struct.Struct("=BBHHHH")
 
 
 def parts(train: bytes) -> List[bytes]:
-    """The datagrams of a train, each behind a virtio_net_hdr of its own; none when it is no train.
+    """The datagrams of a train, each behind a virtio_net_hdr of its own; none when it is no train, or none that its
+    headers bear out: who may open a packet socket can forge one.
 
     Checksums are left to be finished, as they came; the pseudo-header's sum changes with the length.
     """
+    if len(train) < VNET_LEN + 20:
+        return []
     flags, _gso, _header, size, start, offset = _VNET.unpack_from(train)
     packet = train[VNET_LEN:]
     data = packet[start + 8 :]
     version = packet[0] >> 4
-    if not size or not data or start < 20 or len(data) > size * MOST_PARTS:
+    if not size or not data or start < (20 if version == 4 else 40) or len(data) > size * MOST_PARTS:
         return []
     partial = struct.unpack_from("!H", packet, start + 6)[0]
     found = []

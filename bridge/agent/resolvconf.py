@@ -56,8 +56,8 @@ def parse(text: bytes) -> Resolver:
     nameservers: List[str] = []
     search: List[str] = []
     rotate = False
-    for line in text.decode("utf-8", "replace").splitlines():
-        words = line.split()
+    for line in text.split(b"\n"):  # no other character ends a line for the C library, or for `edit`
+        words = [word.decode("utf-8", "replace") for word in line.split()]
         if len(words) < 2 or words[0][0] in "#;":
             continue
         if words[0] == "nameserver":

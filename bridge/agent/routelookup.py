@@ -23,6 +23,7 @@ from .netlink import (
     Netlink,
     _attribute,
     _attributes,
+    understood,
 )
 
 RTM_F_FIB_MATCH = 0x2000
@@ -35,23 +36,28 @@ def lookup(netlink: Netlink, address: Address) -> Dict[str, Any]:
     """The route to `address`: interface, kind, route (its prefix), gateway, source, and error where there is none."""
     found: Dict[str, Any] = {"interface": "", "kind": "", "route": "", "gateway": "", "source": "", "error": ""}
     try:
-        names = {link.interface: link.name for link in netlink.links()}
-        for flags in (0, RTM_F_FIB_MATCH):
-            prefix, kind, values = _ask(netlink, address, flags)
-            if flags:
-                network = ipaddress.ip_network((values.get(RTA_DST, bytes(len(address.packed))), prefix), strict=False)
-                found["route"] = str(network)
-            else:
-                found["kind"] = KINDS.get(kind, str(kind))
-                found["source"] = _text(values.get(RTA_PREFSRC))
-            index = _U32.unpack(values[RTA_OIF])[0] if RTA_OIF in values else 0
-            # The first answer is where packets go: to an address of this host over lo, wherever the address stands.
-            found["interface"] = found["interface"] or names.get(index, "")
-            found["gateway"] = found["gateway"] or _text(values.get(RTA_GATEWAY))
+        _fill(netlink, address, found)
     except OSError as error:
         if not found["interface"]:
             found["error"] = error.strerror or str(error)
     return found
+
+
+@understood
+def _fill(netlink: Netlink, address: Address, found: Dict[str, Any]) -> None:
+    names = {link.interface: link.name for link in netlink.links()}
+    for flags in (0, RTM_F_FIB_MATCH):
+        prefix, kind, values = _ask(netlink, address, flags)
+        if flags:
+            network = ipaddress.ip_network((values.get(RTA_DST, bytes(len(address.packed))), prefix), strict=False)
+            found["route"] = str(network)
+        else:
+            found["kind"] = KINDS.get(kind, str(kind))
+            found["source"] = _text(values.get(RTA_PREFSRC))
+        index = _U32.unpack(values[RTA_OIF])[0] if RTA_OIF in values else 0
+        # The first answer is where packets go: to an address of this host over lo, wherever the address stands.
+        found["interface"] = found["interface"] or names.get(index, "")
+        found["gateway"] = found["gateway"] or _text(values.get(RTA_GATEWAY))
 
 
 def _ask(netlink: Netlink, address: Address, flags: int) -> Any:

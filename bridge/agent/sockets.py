@@ -46,7 +46,7 @@ def _socket(fields: List[str]) -> Optional[Socket]:
         local, local_port = _endpoint(fields[1])
         remote, remote_port = _endpoint(fields[2])
         return Socket(local, local_port, remote, remote_port, int(fields[3], 16), int(fields[9]))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, OverflowError):
         return None
 
 

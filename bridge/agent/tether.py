@@ -21,6 +21,17 @@ from .frames import FrameError
 from .loop import READ, Loop, Timer
 from .stream import Stream
 
+LONGEST = 7 * 86400.0
+"""Seconds; the settings allow a day, and a timer must not be told of infinity."""
+
+
+def seconds(value: Any) -> float:
+    """A time in a message; none is 0. ValueError, TypeError for what is no time."""
+    found = float(value or 0)
+    if not 0 <= found <= LONGEST:  # NaN is neither
+        raise ValueError("no time: %r" % found)
+    return found
+
 
 class NotPassedOnError(Exception):
     """The connection could not be handed to another holder; `code` is part of the protocol."""
@@ -61,7 +72,7 @@ class Tether:
         """From now on other agents of this place are heard. `session`: its `name`, `secret` and `machine`, the `grace`
         in seconds, and whether it is `quiet`. OSError when the name is taken.
         """
-        self._session = session
+        self._session = {**session, "grace": seconds(session.get("grace"))}
         return meeting.Door(self._loop, session["name"], self._asked)
 
     def hold(self, silence: float) -> None:
@@ -86,7 +97,7 @@ class Tether:
             self.status = 1
             with contextlib.suppress(OSError):
                 os.write(2, ("netbridge agent: %s\n" % error).encode())
-        grace = float(self._session.get("grace") or 0)
+        grace = self._session.get("grace", 0.0)
         if broke_the_rules or not self._holding or grace <= 0:
             self._loop.stop()
             return

@@ -67,8 +67,8 @@ def in_hosts(host: str, path: str = HOSTS) -> List[str]:
 def ndots(text: bytes) -> int:
     """`options ndots:N` of a resolv.conf; 1 without."""
     for word in text.decode("utf-8", "replace").split():
-        if word.startswith("ndots:") and word[6:].isdigit():
-            return min(int(word[6:]), 15)
+        if word.startswith("ndots:") and word[6:].isascii() and word[6:].isdigit():
+            return min(int(word[6:15]), 15)
     return 1
 
 

@@ -9,6 +9,8 @@ from ..errors import UsageError
 
 LOOPBACK = ("127.0.0.1", "::1")
 """Where nothing else is said: nobody but this machine."""
+MOST = 4
+"""Parts that any form has."""
 _PART = re.compile(r"\[([^\[\]]*)\]|([^:\[\]]*)")
 
 
@@ -53,7 +55,7 @@ def _split(text: str) -> list[str]:
         assert match
         parts.append(match[1] if match[1] is not None else match[2])
         position = match.end()
-        if position == len(text):
+        if position == len(text) or len(parts) > MOST:
             return parts
         if text[position] != ":":
             raise _wrong(text, "IPv6 addresses stand in brackets, as in 8080:[::1]:80")

@@ -28,6 +28,6 @@ def parse(text: str) -> SystemNames:
     try:
         for _, domain, route_only in json.loads(text)["data"]:
             (routing if route_only else search).append(clean(domain))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return SystemNames()
     return SystemNames(merged(filter(None, search)), merged(filter(None, routing)))

@@ -7,6 +7,7 @@ stands in it like any nameserver, and is asked like one.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ def parse_resolv_conf(text: str) -> ResolverConfig:
     """Read resolv.conf; lines it does not know are skipped, as the C library does."""
     nameservers: list[str] = []
     search: tuple[str, ...] = ()
-    for line in text.splitlines():
+    for line in text.split("\n"):  # no other character ends a line for the C library
         words = line.split("#", 1)[0].split(";", 1)[0].split()
         if len(words) < 2:
             continue
@@ -40,7 +41,7 @@ def parse_resolv_conf(text: str) -> ResolverConfig:
                 nameservers.append(address)
         elif words[0] in ("search", "domain"):  # the last of either wins
             names = (word.strip(".").lower() for word in words[1:])
-            search = tuple(dict.fromkeys(name for name in names if name))[:MAX_SEARCH]
+            search = tuple(dict.fromkeys(name for name in names if name and name.isprintable()))[:MAX_SEARCH]
     return ResolverConfig(tuple(nameservers[:MAX_NAMESERVERS]), search)
 
 
@@ -49,6 +50,8 @@ def plain_address(text: str) -> str | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
+        return None
+    if not text.isprintable():  # Python takes anything for a %scope, a zero byte as well
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return str(address.ipv4_mapped)
@@ -62,5 +65,5 @@ def socket_address(nameserver: str, port: int) -> tuple[int, tuple[str, int] | t
     host, _, scope = nameserver.partition("%")
     index = 0
     if scope:
-        index = int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+        index = int(scope) if re.fullmatch("[0-9]{1,9}", scope) else socket.if_nametoindex(scope)
     return socket.AF_INET6, (host, port, 0, index)

@@ -61,4 +61,4 @@ def _resolvers(text: str) -> list[dict[str, list[str]]]:
 
 def _number(fields: dict[str, list[str]], name: str, default: int) -> int:
     text = fields.get(name, [""])[0]
-    return int(text) if text.isascii() and text.isdigit() and int(text) < 65536 * 65536 else default
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else default

@@ -79,6 +79,8 @@ class ServedSocket(Held):
         while not (events := await self._events()):
             if protocol.handshake_exc is not None or self._reader.at_eof():
                 raise LinkError("the other end speaks no WebSocket")
+        if protocol.parser_exc is not None or protocol.eof_sent:  # it was refused: no frame stands behind its request
+            raise LinkError("the other end speaks no WebSocket")
         request: Any = events[0]
         if request.path.partition("?")[0] != path:
             response = protocol.reject(404, "Nothing is here.\n")

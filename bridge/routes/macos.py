@@ -84,13 +84,13 @@ def parse_interfaces(text: str) -> Iterator[Interface]:
 
 def parse_routes(text: str, version: int) -> Iterator[Route]:
     """The routes that ordinary traffic meets, in the output of `netstat -rn -f inet` (4) or `inet6` (6)."""
-    columns: list[str] = []
+    columns: list[int] = []
     for line in text.splitlines():
         words = line.split()
         if words[:2] == ["Destination", "Gateway"]:
-            columns = words
-        elif columns and len(words) > columns.index("Netif"):
-            flags, interface = words[columns.index("Flags")], words[columns.index("Netif")]
+            columns = [words.index(name) for name in ("Flags", "Netif") if name in words]
+        elif len(columns) == 2 and len(words) > max(columns):
+            flags, interface = (words[column] for column in columns)
             if "U" not in flags or _LEFT_OUT & set(flags):
                 continue
             network = _destination(words[0], version, host="H" in flags)
@@ -113,7 +113,8 @@ def _destination(text: str, version: int, *, host: bool) -> Network | None:
                 length = "32" if host else str(_class_length(int(octets[0])))
         elif not slash:
             length = "128"
-        return ipaddress.ip_network(f"{address}/{length}", strict=False)
+        found = ipaddress.ip_network(f"{address}/{length}", strict=False)
+        return found if found.version == version else None
     except ValueError:
         return None
 

@@ -98,16 +98,17 @@ class _Listener:
 
     def data_received(self, data: memoryview) -> None:
         noise = self._noise
-        searched = max(0, len(noise) - len(self._word))
+        searched = max(0, len(noise) - max(len(self._word), len(self._question)))
         noise += data
         found = noise.find(self._word, searched)
-        if found >= 0:
+        asked = noise.find(self._question, searched) if self._question else -1
+        if found >= 0 and not 0 <= asked < found:
             self._channel.pause(bytes(noise[found + len(self._word) :]))
             for line in noise[:found].splitlines()[:LINES]:
                 if text := clean(line[:400].decode("utf-8", "replace").strip()):
                     self._log(text)
             self._settle(None)
-        elif self._question and self._question in noise:
+        elif asked >= 0:
             self._channel.pause(b"")
             explain = self._channel.explain
             self._settle((explain and explain(None, "")) or TargetUnreachableError(

@@ -115,6 +115,8 @@ def _read(target: SshTarget, user: User, *, interactive: bool) -> SshSettings:
         # The system's file may name algorithms that asyncssh does not have; the user's own file must be right.
         files = [file for file in files if file != SYSTEM_CONFIGURATION]
         options = asyncssh.SSHClientConnectionOptions(config=files, **given)
+    if not 0 < options.port < 65536:  # asyncssh takes any number, and fails when it connects
+        raise ValueError(f"{options.port} is no port")
     configuration: Any = options.config
     user_files = configuration.get("UserKnownHostsFile")
     known_hosts = KnownHosts(user, user_files, configuration.get("GlobalKnownHostsFile"))

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from fuzz.bed import Bed
+from fuzz.prefixes import refused_or_read
 from fuzz.repairs import ip as repair  # noqa: F401 - used by the engine
 from netbridge.stack import ipv4, ipv6
 from netbridge.stack.errors import WireError
 from netbridge.stack.icmp import wire
 from netbridge.stack.icmp.wire import Problem, Quoted
 from netbridge.stack.packet import Fragment, IpPacket
+
+
+def _by_byte(packet: IpPacket) -> None:
+    """The message, and what it quotes, cut short anywhere."""
+    packet.checksum_trusted = True
+    whole, version = packet.payload, packet.version
+
+    def read(data: memoryview) -> None:
+        packet.payload = data
+        *_, quoted = wire.parse(packet)
+        assert len(quoted) == len(data) - wire.HEADER_LEN
+
+    try:
+        refused_or_read(whole, read)
+    finally:
+        packet.payload, packet.checksum_trusted = whole, False
+    refused_or_read(whole[wire.HEADER_LEN :], lambda data: wire.parse_quoted(version, data))
 
 
 def run(data: bytes) -> object:
@@ -24,6 +42,7 @@ def run(data: bytes) -> object:
         return "not IP", answered
     if isinstance(packet, Fragment):
         return "fragment"
+    _by_byte(packet)
     heard: list[str] = []
 
     def hear(quoted: Quoted, problem: Problem, mtu: int) -> bool:
@@ -31,6 +50,8 @@ def run(data: bytes) -> object:
         assert quoted.source == packet.destination
         assert not mtu or problem is Problem.TOO_BIG
         assert 0 <= quoted.sequence < 1 << 32
+        assert 0 <= quoted.size < 1 << 17
+        assert problem.error().errno == problem.errno
         heard.append(problem.name)
         return True
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from fuzz.prefixes import refused_or_read
 from fuzz.repairs import ip as repair  # noqa: F401 - used by the engine
 from netbridge.stack import ipv6
 from netbridge.stack.errors import WireError
 from netbridge.stack.packet import Fragment
 
 
+def _read(data: memoryview) -> object:
+    return ipv6.parse(data, checksum_trusted=False)
+
+
 def run(data: bytes) -> object:
+    read = refused_or_read(data, _read)
+    refused_or_read(data, ipv6.transport_of)
     try:
         ipv6.transport_of(memoryview(data))
     except WireError:
@@ -22,6 +29,7 @@ def run(data: bytes) -> object:
         return str(error), error.code
     end = 40 + int.from_bytes(data[4:6], "big")
     assert packet.packet == data[:end]
+    assert read <= len(data) - end  # no prefix was, but those that hold it whole
     assert data[:end].endswith(bytes(packet.payload))
     if isinstance(packet, Fragment):
         assert packet.header[packet.link_offset] == ipv6.FRAGMENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fuzz.prefixes import refused_or_read
 from netbridge.stack.errors import WireError
 from netbridge.stack.link.offload import MIN_GSO_SIZE, finish
 from netbridge.stack.link.tracer import describe
@@ -9,6 +10,7 @@ from netbridge.stack.vnet import GSO_NONE, NO_OFFLOAD, VNET
 
 
 def run(data: bytes) -> object:
+    refused_or_read(data, lambda prefix: finish(bytes(prefix)))
     assert "\n" not in describe(data)
     try:
         pieces = finish(data)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fuzz.bed import Bed
+from fuzz.prefixes import refused_or_read
 from fuzz.repairs import ip as repair  # noqa: F401 - used by the engine
 from netbridge.stack import ipv4, ipv6
 from netbridge.stack.errors import WireError
 from netbridge.stack.icmp.wire import Problem
-from netbridge.stack.packet import Fragment, IpPacket
+from netbridge.stack.packet import UDP, Fragment, IpPacket
+from netbridge.stack.udp import wire
 
 
 class _Socket:
@@ -25,6 +27,26 @@ class _Socket:
         raise AssertionError
 
 
+def _by_byte(packet: IpPacket) -> None:
+    """Cut short anywhere it is refused; whole, it says what was written."""
+    whole = packet.payload
+
+    def read(data: memoryview) -> None:
+        packet.payload = data
+        _, _, payload = wire.parse(packet)
+        again = wire.emit(packet.source, 1, packet.destination, 65535, payload)
+        packet.payload = memoryview(again)
+        assert wire.parse(packet) == (1, 65535, payload)
+
+    try:
+        refused_or_read(whole, read)
+        read(whole)
+    except WireError:
+        pass
+    finally:
+        packet.payload = whole
+
+
 def run(data: bytes) -> object:
     view = memoryview(data)
     try:
@@ -34,6 +56,8 @@ def run(data: bytes) -> object:
         return "not IP"
     if isinstance(packet, Fragment):
         return "fragment"
+    if packet.protocol == UDP:
+        _by_byte(packet)
     bed, socket = Bed(), _Socket()
     forwarded: list[bytes] = []
     for any_address in (bytes(4), bytes(16)):

@@ -220,7 +220,7 @@ class Arrival(Opening):
 
     def _take_marks(self, flags: int, payload: memoryview, flight: int, now: float) -> None:
         """ECN on a segment that was taken, before which so much was in flight (RFC 3168, section 6.1)."""
-        if payload:
+        if payload and self.state in MAY_RECEIVE_DATA:  # text behind the peer's FIN is ignored, marks and all
             if flags & CWR:
                 self._echo = 0  # the peer sends less: its word for it ends our echo (section 6.1.3)
                 self._ack_now = True  # and it may send too little now to make us acknowledge
@@ -228,7 +228,7 @@ class Arrival(Opening):
                 self._counters.marked += 1
                 self._ack_now = self._ack_now or not self._echo
                 self._echo = ECE
-        if flags & ECE:
+        if flags & ECE and flight:
             self.sender.ece(flight, now)
 
     def gives_way_to(self, seq: int, options: Options | Stamp) -> bool:

@@ -99,7 +99,7 @@ class Connection(Arrival):
             self.receiver.release()
             return waited
         if self.state not in SILENT:
-            self._reset = Segment(self.sender.nxt, self.receiver.nxt, RST | ACK, 0)
+            self._reset = Segment(self.sender.plain_seq, self.receiver.nxt, RST | ACK, 0)
         self._end(None, tell=False)
         return True
 
@@ -164,10 +164,11 @@ class Connection(Arrival):
         if ack_due and sender.sack and (receiver.early.size or self._duplicate is not None):
             options = self._report()
         if self._ack_now or options or self._probe:
-            seq = sender.nxt
             if self._probe:
                 self._probe = False
                 seq = sender.probe_seq()
+            else:
+                seq = sender.plain_seq
             if self.stamps is not None:
                 options = self.stamps.option(now) + options
                 self.stamps.acked = receiver.nxt

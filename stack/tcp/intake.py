@@ -108,6 +108,7 @@ class Intake(ControlBlock):
         receiver.nxt = add(receiver.nxt, 1)
         if receiver.window & HALF:
             receiver.adv = receiver.nxt  # a FIN is taken at a closed window as well
+        receiver.forget_early()
         self._ack_now = True
         self.fire(Event.RCV_FIN)
         if self.state is TIME_WAIT:

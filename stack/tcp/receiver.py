@@ -131,6 +131,13 @@ class Receiver:
         budget.used += early.cost - before
         return kept
 
+    def forget_early(self) -> None:
+        """The peer said all: what it claims to have said beyond that is no data."""
+        early = self.early
+        if early.size:
+            self._budget.used -= early.cost
+            self.early = Reassembly()
+
     def sacks(self, most: int) -> list[Block]:
         """Up to `most` ranges of what is held beyond RCV.NXT, for the SACK option."""
         return [(start & MASK, end & MASK) for start, end in self.early.ranges(most)]

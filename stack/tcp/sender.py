@@ -263,6 +263,16 @@ class Sender(Reports):
         self.persisting = False
         self.deadline = inf
 
+    @property
+    def plain_seq(self) -> int:
+        """The sequence number of a segment without data: SND.NXT, but where the peer took back some of its window (by
+        more than rounding does), the end of what is left, as it would not look at one beyond (RFC 9293, section 3.8.6:
+        a sender has to bear that).
+        """
+        una = self.una
+        within = (self.nxt - una) & MASK < self.wnd + (1 << self.scale)
+        return self.nxt if within or una == self.iss else add(una, self.wnd)
+
     def probe_seq(self) -> int:
         """The sequence number of a window or keepalive probe: one the peer has already taken, so that it answers."""
         return add(self.una, -1)

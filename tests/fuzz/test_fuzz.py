@@ -18,10 +18,17 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 TARGETS = [line.split()[0] for line in fuzz("--list").stdout.splitlines()]
+RUNS = 150
+
+
+@pytest.fixture(scope="module")
+def short_run() -> subprocess.CompletedProcess[str]:
+    """Every target on its corpus and on some mutations of it."""
+    return fuzz("--runs", str(RUNS))
 
 
 def test_every_target_has_an_invariant_and_a_corpus() -> None:
-    assert len(TARGETS) >= 9
+    assert len(TARGETS) >= 20
     for target in TARGETS:
         assert (ROOT / "fuzz" / "targets" / f"{target}.py").read_text().startswith('"""')
         assert len(list((ROOT / "fuzz" / "corpus" / target).glob("*.hex"))) >= 5
@@ -29,10 +36,17 @@ def test_every_target_has_an_invariant_and_a_corpus() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_corpus_and_some_mutations_of_it(target: str) -> None:
-    done = fuzz("--target", target, "--runs", "500")
+def test_the_corpus_and_some_mutations_of_it(target: str, short_run: subprocess.CompletedProcess[str]) -> None:
+    (line,) = [line for line in short_run.stdout.splitlines() if line.startswith(f"{target} ")] or [""]
+    assert line.endswith(" ok"), short_run.stdout + short_run.stderr
+    assert int(line.split()[1]) > RUNS
+
+
+def test_the_corpus_reaches_the_parsers() -> None:
+    pytest.importorskip("coverage", reason="without coverage nobody knows which lines are reached")
+    done = fuzz("--coverage")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip().endswith("ok")
+    assert " of the named corpus:" in done.stdout
 
 
 def test_the_same_seed_does_the_same_and_another_does_not() -> None:
@@ -60,6 +74,17 @@ assert isinstance(result.error, AssertionError), result
 assert result.failure is not None and result.failure[2] == 0xff
 print("found after", result.runs)
 '''
+
+
+@pytest.mark.parametrize("engine", ["atheris", "own"])
+def test_a_short_run_by_time(engine: str) -> None:
+    if engine == "atheris":
+        pytest.importorskip("atheris", reason="there is no wheel of atheris for this machine")
+    done = fuzz("--target", "tcp_options", "--seconds", "1", "--engine", engine)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("tcp_options")]
+    assert int(line.split()[1]) > 9
+    assert line.endswith(" ok")
 
 
 def test_a_planted_bug_is_found() -> None:

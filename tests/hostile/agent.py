@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import bad_control, bad_frames, bad_lives, bad_packets, bad_texts, bad_floods, mutations  # noqa: F401
+from . import bad_control, bad_floods, bad_frames, bad_lives, bad_packets, bad_texts, mutations  # noqa: F401
 from .kinds import DONE, KINDS
 from .wire import Over, Silent, Wire, complain
 

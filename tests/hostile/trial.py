@@ -17,7 +17,7 @@ from netbridge.bridge import runtime
 from netbridge.bridge.control import ask
 from netbridge.bridge.errors import BridgeError
 
-from . import bad_control, bad_frames, bad_lives, bad_packets, bad_texts, bad_floods, mutations  # noqa: F401
+from . import bad_control, bad_floods, bad_frames, bad_lives, bad_packets, bad_texts, mutations  # noqa: F401
 from .kinds import DONE, KINDS, Kind
 from .watched import FIGURES
 

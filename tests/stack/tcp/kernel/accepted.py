@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from .case import Case, Rule
 from .script import Says
-from .wire import ACK, FIN, RST, SYN, Reply
+from .wire import ACK, CWR, FIN, RST, SYN, Reply
 
 CLOSING = frozenset({"FIN-WAIT-1", "FIN-WAIT-2", "CLOSING", "TIME-WAIT", "LAST-ACK"})
 
@@ -31,7 +31,29 @@ def _without(replies: tuple[Reply, ...], *options: str) -> list[Reply]:
 
 def _sack_on_data(case: Case) -> bool:
     told = any(reply.payload or set("FR") & set(reply.flags) for reply in case.linux.replies)
-    return told and _without(case.linux.replies, "sack") == _without(case.ours.replies, "sack")
+    theirs, ours = (_without(seen.replies, "sack") for seen in (case.linux, case.ours))
+    return told and (theirs == ours or (theirs == ours[:-1] and ours[-1].flags == "A" and not ours[-1].payload))
+
+
+def _took_more(case: Case) -> bool:
+    """Whether Linux took something of the segment that ours did not."""
+    theirs, ours = (
+        max((reply.ack for reply in seen.replies if reply.ack is not None), default=0)
+        for seen in (case.linux, case.ours)
+    )
+    early = _without(case.linux.replies) != _without(case.linux.replies, "sack")
+    return theirs > ours or len(case.linux.received) > len(case.ours.received) or early or (
+        case.linux.eof and not case.ours.eof
+    )
+
+
+def _other_window(case: Case) -> bool:
+    """Whether another window shows: in what is sent, or in where a segment without data is placed."""
+    theirs, ours = (
+        [replace(reply, payload=b"", seq=0) for reply in seen.replies] for seen in (case.linux, case.ours)
+    )
+    payloads = [[reply.payload for reply in seen.replies] for seen in (case.linux, case.ours)]
+    return theirs == ours or payloads[0] != payloads[1]
 
 
 def _first_block(case: Case) -> bool:
@@ -62,6 +84,7 @@ RULES = (
         "Where timestamps were agreed on, a segment without one is dropped (RFC 7323, section 3.2); Linux takes it.",
         lambda case: isinstance(case.step, Says) and case.step.stamp is None and case.stamped
         and case.ours.state == case.state and not case.ours.replies,
+        lasting=True,
     ),
     Rule(
         "D-SACK",
@@ -90,7 +113,7 @@ RULES = (
         "TS.Recent",
         "It is taken of segments in the window, by the sequence number alone (RFC 7323, section 5.3, R2 before R3); "
         "Linux takes it of old data too, and leaves it where the ACK is old.",
-        lambda case: not case.says(RST) and case.stamped and case.same_but(replies=None)
+        lambda case: case.stamped and case.same_but(replies=None)
         and _without(case.linux.replies, "timestamp") == _without(case.ours.replies, "timestamp"),
         lasting=True,
     ),
@@ -108,10 +131,11 @@ RULES = (
         lasting=True,
     ),
     Rule(
-        "data with a wild ACK",
+        "data or FIN with a wild ACK",
         "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
-        lambda case: case.says(ACK, without=SYN | FIN | RST) and case.length > 0 and case.ack < 1
-        and case.ours.flags == ["A"] and len(case.linux.received) > len(case.ours.received),
+        lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.ours.flags == ["A"]
+        and _took_more(case),
+        lasting=True,
     ),
     Rule(
         "another SYN in SYN-RECEIVED",
@@ -146,7 +170,7 @@ RULES = (
         "Sequence numbers are looked at first (RFC 9293, section 3.10.7.4) and this one is challenged; Linux drops "
         "what has no ACK before.",
         lambda case: case.says(0, without=ACK | RST | SYN) and not case.linux.replies and case.same_but(replies=None)
-        and case.ours.flags == ["A"],
+        and case.ours.flags in (["A"], ["AE"]),
         lasting=True,
     ),
     Rule(
@@ -154,6 +178,76 @@ RULES = (
         "The acknowledgement of a segment whose data is old is taken, as BSD does; Linux drops it with the segment.",
         lambda case: case.says(ACK, without=SYN | RST) and case.ours.state in ADVANCED.get(case.state, ())
         and case.linux.state == case.state and case.linux.received == case.ours.received,
+    ),
+    Rule(
+        "window of an old segment",
+        "Which window is the newer is told by the sequence number first, then by the acknowledgement (RFC 9293, "
+        "section 3.10.7.4), of segments with old data too: a window probe or a copy may bear the only news of an "
+        "opening. Linux goes by the acknowledgement first, and drops what is old.",
+        lambda case: case.old_window and case.same_but(replies=None) and _other_window(case),
+        lasting=True,
+    ),
+    Rule(
+        "SYN again without ECN",
+        "A peer that repeats its SYN without asking for ECN does without (RFC 3168, section 6.1.1.1); Linux goes by "
+        "the first.",
+        lambda case: case.state == "SYN-RECEIVED" and case.says(SYN, without=ACK | RST)
+        and case.linux.flags == ["SAE"] and case.ours.flags == ["SA"],
+        lasting=True,
+    ),
+    Rule(
+        "SYN that was marked",
+        "A SYN may not be marked (RFC 3168, section 6.1.1), so Linux does without ECN where one is; ours agrees to it "
+        "as the flags ask.",
+        lambda case: case.says(SYN, without=ACK) and isinstance(case.step, Says) and case.step.marked
+        and case.linux.flags == ["SA"] and case.ours.flags == ["SAE"],
+        lasting=True,
+    ),
+    Rule(
+        "mark on an early FIN",
+        "Linux echoes it, but not that on a FIN in its turn; ours echoes the marks of data (RFC 3168, section 6.1.3).",
+        lambda case: case.says(FIN) and not case.length and isinstance(case.step, Says) and case.step.marked
+        and case.linux.flags == ["AE"] and case.ours.flags == ["A"],
+        lasting=True,
+    ),
+    Rule(
+        "ACK of the ISN",
+        "Older than all that was acknowledged, it is a blind one (RFC 5961, section 5.2); who opens a Linux connection "
+        "counts its SYN among what was.",
+        lambda case: case.says(ACK, without=SYN | RST) and case.ack == 0 and case.ours.flags == ["A"]
+        and not case.linux.replies and case.same_but(replies=None),
+    ),
+    Rule(
+        "abort in TIME-WAIT",
+        "The connection is deleted (RFC 9293, section 3.10.5); Linux keeps it until its time is over.",
+        lambda case: case.state == "TIME-WAIT" and case.calls("abort") and not case.ours.replies
+        and not case.linux.replies,
+    ),
+    Rule(
+        "CWR with an old ACK",
+        "While a connection closes Linux drops the whole segment whose ACK is old; ours takes what it brings (RFC "
+        "9293, section 3.10.7.4).",
+        lambda case: case.state in CLOSING and case.says(CWR | ACK) and case.linux.flags == ["AE"]
+        and case.ours.flags == ["A"] and case.same_but(replies=None),
+        lasting=True,
+    ),
+    Rule(
+        "reset told by a write",
+        "Linux tells who writes of a reset; ours who reads, as it was paused.",
+        lambda case: case.calls("write") and not case.linux.replies and case.linux.error == "ECONNRESET"
+        and not case.ours.error and case.same_but(error=None),
+    ),
+    Rule(
+        "ACK beside a FIN",
+        "A FIN that leaves with the acknowledgement of early data is one answer of ours, two of Linux's.",
+        lambda case: case.ours.flags == ["FA"] and case.linux.flags == ["FA", "A"] and case.same_but(replies=None)
+        and case.linux.replies[0] == case.ours.replies[0],
+    ),
+    Rule(
+        "ECE in TIME-WAIT",
+        "The echo of a mark goes on (RFC 3168, section 6.1.3); what Linux keeps of such a connection knows no ECN.",
+        lambda case: case.state == "TIME-WAIT" and case.linux.flags == ["A"] and case.ours.flags == ["AE"]
+        and case.same_but(replies=None),
     ),
     Rule(
         "SYN-ACK with more",
@@ -199,6 +293,7 @@ RULES = (
         "Linux acknowledges any segment with data or FIN again; ours what is old or repeated, as new data cannot come "
         "after a FIN (RFC 9293, section 3.10.7.4: ignored).",
         lambda case: case.state == "TIME-WAIT" and not case.ours.replies and case.linux.state == case.ours.state,
+        lasting=True,
     ),
     Rule(
         "ACK in TIME-WAIT",
@@ -224,8 +319,8 @@ RULES = (
         "RST before the reader came",
         "What was not read when a reset came is gone (RFC 9293, section 3.10.7.4: queues are flushed); Linux lets it "
         "be read first.",
-        lambda case: case.calls("read") and case.linux.state == case.ours.state == "CLOSED"
-        and case.same_but(received=None) and case.ours.error == "ECONNRESET",
+        lambda case: case.calls("read") and case.linux.state == case.ours.state
+        and case.same_but(received=None, error=None, eof=None) and case.ours.error == "ECONNRESET",
     ),
     Rule(
         "data beyond the FIN",
@@ -237,7 +332,8 @@ RULES = (
     Rule(
         "FIN amid data",
         "A FIN below data that came early: Linux believes the FIN, ours the data. Only a liar sends both.",
-        lambda case: case.says(FIN | ACK) and case.linux.eof and not case.ours.eof
+        lambda case: case.says(FIN | ACK) and case.ours.state == case.state
+        and (case.linux.state != case.state or case.linux.eof) and not case.ours.eof
         and case.ours.received.startswith(case.linux.received),
     ),
     Rule(

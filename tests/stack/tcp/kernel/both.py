@@ -11,7 +11,7 @@ from .host import NOT_OPEN
 from .linux_host import Kernel, LinuxHost
 from .script import Calls, Says, Seen, Step
 from .stack_host import StackHost
-from .wire import SYN
+from .wire import ACK, SYN
 
 TRIES = 5
 
@@ -35,6 +35,10 @@ class Late(Exception):
     """The kernel's timers may have come in between."""
 
 
+class Busy(AssertionError):
+    """This machine has no time for it."""
+
+
 def tell(kernel: Kernel, version: int, steps: Callable[[], Iterable[tuple[str, Step]]]) -> Told:
     """Tell both; inside an event loop. `steps` is called for each try, as a machine may be too busy for one.
 
@@ -45,7 +49,7 @@ def tell(kernel: Kernel, version: int, steps: Callable[[], Iterable[tuple[str, S
             return _tell(kernel, version, steps())
         except Late:
             continue
-    raise AssertionError(f"this machine is too busy: in {TRIES} runs timers may have come in between")
+    raise Busy(f"this machine is too busy: in {TRIES} runs timers may have come in between")
 
 
 def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> Told:
@@ -53,21 +57,29 @@ def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> To
     linux, ours = LinuxHost(kernel, version), StackHost(version)
     state, closed, stamped = "CLOSED", False, False
     acks: list[int | None] = [None, None]
+    window, old_window, highest = 65535, False, 0
     try:
         for line, step in steps:
             theirs, mine = _unhurried(linux.take(step), step, state), ours.take(step)
             if linux.late:
                 raise Late
             told.compared += 1
+            if isinstance(step, Says):
+                highest = max(highest, acks[0] or 0)
+                if step.seq < highest:
+                    old_window = old_window or step.window != window
+                else:
+                    window = step.window
+                highest = max(highest, step.seq if step.flags & ACK else 0)
             closed = closed or (isinstance(step, Calls) and step.what in {"close", "abort"})
             stamped = stamped or any(
-                reply.flags in {"SA", "A"} and any(option[0] == "timestamp" for option in reply.options)
+                reply.flags in {"SA", "SAE", "A"} and any(option[0] == "timestamp" for option in reply.options)
                 for reply in theirs.replies
             )
             if theirs == mine:
                 told.log.append(f"{line:<34} {theirs}")
             else:
-                rule = explanation(Case(state, closed, step, stamped, theirs, mine))
+                rule = explanation(Case(state, closed, step, stamped, old_window, theirs, mine))
                 told.log += [f"{line:<34} Linux {theirs}", f"{'':34} we    {mine}"]
                 if rule is None:
                     told.unexplained = True

@@ -19,6 +19,8 @@ class Case:
     step: Step
     stamped: bool
     """Timestamps were agreed on."""
+    old_window: bool
+    """A segment showed another window than those before, whose sequence numbers are higher."""
     linux: Seen
     ours: Seen
 

@@ -220,6 +220,13 @@ script("ECN: asked for wrongly", "listen\n< SE 0\n< A 1 1\n< PA 1 1 len=10 ce\nw
 script("ECN: a mark on early data", MARKED + "< PA 11 1 len=10 ce\n< PA 1 1 len=10")
 script("ECN: FIN", MARKED + "< FA 1 1 ce\nclose\n< A 2 2")
 
+# -- what a hunt found, and was mended (hunt.py)
+
+opened("the peer takes back its window", "write 10\n< A 1 7 win=0\n< PA 101 7 len=1\nabort")
+script("early data behind the FIN", "listen\n< S 0 sackok\n< A 1 1\n< A 64 1 len=100\n< FA 1 1\n< PA 0 1 len=1")
+script("ECN: an echo of nothing", "listen\n< SEC 0\n< EA 1 1\nwrite 1000")
+script("ECN: a mark behind the FIN", MARKED + "write 10\n< FA 1 11\n< A 2 11 len=1 ce\n< CA 2 11 len=100")
+
 # -- where the two part (accepted.py)
 
 script("SYN-RECEIVED: wrong ACK beyond the window", "listen\n< S 0\n< A 200001 9\n< A 1 1")
@@ -243,5 +250,23 @@ script("RST at the end of early data", "listen\n< S 0 sackok\n< A 1 1\n< A 101 1
 script("TS.Recent beside an old ACK", STAMPED + "write 100\n< A 1 101 ts=1002\n< PA 1 51 len=10 ts=1003")
 script("old ACK with an old timestamp", STAMPED + "< A 1 1 ts=900")
 script("RST with an old timestamp in a handshake", "listen\n< S 0 ts=1000\n< R 1 ts=900\n< A 1 1 ts=1001")
+script("ECN: CWR with an old ACK", MARKED + "write 10\nshutdown\n< A 101 12 len=10 ce\n< CA 111 3 len=1")
+opened("reset told by a write", "pause\n< RA 1 1\n< S 500\n< A 501 1\nwrite 10")
+opened("RST before the reader came, and a new connection", "pause\n< A 1 1 len=100\n< R 101\n< S 500\nread")
+opened("wild ACK on what is not read", "pause\nwrite 10\n< PA 1 -500000000 len=1")
+script("FIN that waited, and early data", "connect\n< S 0\nshutdown\n< PA 31 1 len=1000")
+opened("RST before the reader came, after a FIN", "pause\n< FA 1 1 len=10\n< R 12\nread")
+script("ECN: TIME-WAIT", MARKED + "< PA 1 1 len=10 ce\nclose\n< FA 11 2\n< A 5 2")
+script("TS.Recent of an old ACK beside a reset",
+       STAMPED + "write 100\n< A 1 101 ts=1003\n< FA 1 101 ts=1004\n< A 2 69 ts=1019\n< RA 1002 101 ts=1019")
+opened("FIN with a wild ACK", "write 10\n< FA 1 -500000000")
+opened("window of an old segment", "< A 1 1 len=1000 win=0\nwrite 10\n< A 719 1")
+opened("window of a segment overtaken", "< A 62 1\nwrite 10\n< A 2 11 win=0\nwrite 1000")
+script("SYN again without ECN", "listen\n< SEC 0\n< S 0\n< A 1 1\nwrite 10")
+script("SYN that was marked", "listen\n< SEC 0 ce\n< A 1 1")
+script("ECN: mark on an early FIN", MARKED + "< FA 4 1 ce")
+script("ACK of the ISN after an active open", "connect\n< SA 0 1\n< PA 101 0")
+script("TIME-WAIT: abort", "connect\n< SA 0 1\nshutdown\n< FA 1 2\nabort")
+opened("FIN amid data, paused", "< A 38 1 len=1000\npause\n< FA 1 1 len=1000")
 opened("data with a wild ACK", "write 10\n< PA 1 -500000000 len=1")
 opened("CLOSING: abort with data unread", "shutdown\npause\n< FA 1 1 len=100\nabort")
