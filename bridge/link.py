@@ -59,9 +59,9 @@ MAX_PINGS = 16
 UNASKED = 1 << 20
 """Bytes of packets sent in all while the link asks the stack to wait; four times what UDP is allowed by its own bound,
 and 16,000 acknowledgements."""
-MOST_PARTS = 1 << 16
-"""Commas in a CONTROL message: the routes of the largest take a tenth. A megabyte of small parts would be 350,000 of
-them, and stop everything else for a third of a second."""
+MOST_PARTS = 1 << 15
+"""Commas in a CONTROL message: four times the routes that are believed. A megabyte of small parts would be 350,000 of
+them, and stop everything else for half a second."""
 UNREAD_ACKS = 64
 """Acknowledgements sent while the other end reads nothing; each stands for all before it, so later ones can wait."""
 

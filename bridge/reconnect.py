@@ -53,7 +53,7 @@ class Reconnect:
         why = ""
         if after:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(after, grace)):
+                async with asyncio.timeout(min(after, grace / 4)):  # a try has to have its time
                     await self._wake.wait()
         for wait in waits():
             self.tries += 1

@@ -19,7 +19,7 @@ NEEDS_SUDO = "Run it with sudo, or open the device as most distributions do: sud
 
 def printable(text: object) -> str:
     """The target's own words, harmless and not too many."""
-    return clean(str(text).strip(), MAX_TEXT)
+    return clean(str(text).strip(), MAX_TEXT - 1)
 
 
 def refused_start(line: str, mend: Mend = IN_GENERAL) -> BridgeError:

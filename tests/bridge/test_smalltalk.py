@@ -34,14 +34,14 @@ def test_a_flood_ends_the_link(frame: bytes) -> None:
     bench = Bench()
     bench.receive(frame * 10_000)
     assert not bench.lost
-    bench.receive(frame * 10_000)
+    bench.receive(frame * 20_000)  # in one piece, and so at one moment
     (error,) = bench.lost
     assert "broke the protocol" in str(error)
 
 
 def test_acknowledgements_with_news_are_no_small_talk() -> None:
     bench = Bench()
-    for _ in range(40_000):
+    for _ in range(32_000):
         bench.link.send(bytes(20))
         bench.link.data_received(memoryview(ack_frame(bench.link.counters.bytes_out)))
     assert not bench.lost
@@ -56,9 +56,9 @@ def test_what_no_agent_says_is_no_message(text: str) -> None:
 
 
 def test_the_largest_message_is_one() -> None:
-    routes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(40_000)]
+    routes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(32_000)]
     body = control_frame({"type": "routes_changed", "routes": routes})[4:]
-    assert MAX_CONTROL // 2 < len(body) <= MAX_CONTROL
+    assert MAX_CONTROL // 3 < len(body) <= MAX_CONTROL
     assert message_of(memoryview(body))["routes"] == routes
 
 

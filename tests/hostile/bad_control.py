@@ -121,7 +121,7 @@ def subnets_everywhere(wire: Wire) -> None:
 @kind("subnets-by-the-thousand", "has as many subnets as a message holds")
 def subnets_by_the_thousand(wire: Wire) -> None:
     wire.begin()
-    subnets = [f"10.{number >> 8 & 255}.{number & 255}.0/24" for number in range(50_000)]
+    subnets = [f"10.{number >> 8 & 255}.{number & 255}.0/24" for number in range(30_000)]
     wire.say({**HELLO, "facts": {"subnets": subnets}})
     wire.wait_setup()
     wire.ready()
@@ -199,10 +199,10 @@ def networks_change(wire: Wire) -> None:
 @kind("networks-by-the-thousand", "has as many networks of its own as a message holds")
 def networks_by_the_thousand(wire: Wire) -> None:
     wire.start()
-    own = [f"10.{number >> 8 & 255}.{number & 255}.0/24" for number in range(50_000)]
+    own = [f"10.{number >> 8 & 255}.{number & 255}.0/24" for number in range(30_000)]
     wire.say({"type": "routes_changed", "routes": [], "own": own, "skipped": []})
     wire.say({"type": "routes_changed", "routes": own, "own": [], "skipped": []})
-    skipped = [{"route": net, "reason": "no"} for net in own[:25_000]]
+    skipped = [{"route": net, "reason": "no"} for net in own[:15_000]]
     wire.say({"type": "routes_changed", "routes": [], "own": [], "skipped": skipped})
     wire.alive()
 

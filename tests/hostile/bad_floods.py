@@ -1,4 +1,7 @@
-"""Floods: more of one thing than anybody sends, as fast as it is taken."""
+"""Floods: more of one thing than anybody sends, as fast as it is taken.
+
+Where a machine has little time for both ends, a flood may be too slow to be one, and the session goes on.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def acks(wire: Wire) -> None:
     wire.alive()
 
 
-@kind("flood-control", "floods with small CONTROL messages", ends=BROKE)
+@kind("flood-control", "floods with small CONTROL messages", ends=BROKE, either=True)
 def control(wire: Wire) -> None:
     _after_start(wire, itertools.repeat(control_frame({"type": "names_changed"}) * 1000), seconds=5)
 
@@ -62,7 +65,7 @@ def control_large(wire: Wire) -> None:
     _after_start(wire, itertools.repeat(frame_header(CONTROL, len(body)) + body))
 
 
-@kind("flood-errors", "floods with reports of errors", ends=BROKE)
+@kind("flood-errors", "floods with reports of errors", ends=BROKE, either=True)
 def errors(wire: Wire) -> None:
     report = control_frame({"type": "error", "code": "x" * 1000, "detail": "y" * 5000})
     _after_start(wire, itertools.repeat(report * 20), seconds=5)

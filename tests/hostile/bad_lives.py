@@ -46,12 +46,24 @@ def honest(wire: Wire) -> None:
     wire.alive()
 
 
+def _start_or_end(wire: Wire) -> None:
+    """Up to the point where packets flow; what was resumed eight times knows of no bridge any more."""
+    wire.hello()
+    wire.wait_setup()
+    if not wire.resume:
+        wire.ready()
+    elif wire.times <= 8:
+        wire.answer_resume()
+    else:
+        wire.say({"type": "error", "code": "no_bridge", "detail": "it is enough"})
+        wire.serve()
+
+
 @kind(
-    "closes-when-ready", "hangs up when it is ready, and again each time it is resumed", ends=UNREACHABLE, either=True,
-    grace=1.0, stopped=False,
+    "closes-when-ready", "hangs up when it is ready, and again each time it is resumed", ends=UNREACHABLE, grace=1.0,
 )
 def closes_when_ready(wire: Wire) -> None:
-    wire.start()
+    _start_or_end(wire)
     if not wire.resume:
         wire.echo()
         wire.serve(0.1)  # from then on the bridge outlives its connection
@@ -61,10 +73,10 @@ def closes_when_ready(wire: Wire) -> None:
 
 @kind(
     "closes-in-a-frame", "hangs up in the middle of a frame, and again each time it is resumed", ends=UNREACHABLE,
-    either=True, grace=1.0, stopped=False,
+    grace=1.0,
 )
 def closes_in_a_frame(wire: Wire) -> None:
-    wire.start()
+    _start_or_end(wire)
     if not wire.resume:
         wire.echo()
         wire.serve(0.1)  # from then on the bridge outlives its connection

@@ -27,6 +27,8 @@ MEMORY = 64 << 20
 """
 STALL = 0.5
 """Seconds of CPU that the event loop may take before it looks at something else."""
+STARTS = 20
+"""Agents that one bridge may start in eight seconds: it was 83 where each resumed and hung up."""
 SLOW = {"drips"}
 """Waits by design for longer than a unit test may."""
 
@@ -55,6 +57,7 @@ async def test_a_session_survives_or_ends_clearly(name: str, tmp_path: Path) -> 
     assert not life.faults(), "\n".join(map(str, [*life.faults(), *life.told, *life.target.said[-5:]]))
     assert memory()["resident"] - before < MEMORY
     assert life.stall < STALL
+    assert len(life.target.children) < STARTS
     assert os.listdir(tmp_path / "run") == []
     for event in life.told:
         _is_harmless(render.record(event))

@@ -50,13 +50,15 @@ class Figures:
         self.touched: set[str] = set()
         self._seen = 0.0
 
-    def beat(self) -> None:
-        """Note what the event loop took since the last beat; time that other processes took does not count."""
+    def beat(self, session: Session) -> None:
+        """Note what the event loop took since the last beat; time that other processes took does not count, nor what
+        is loaded before anything is heard of the agent.
+        """
         now = time.thread_time()
-        if self._seen:
+        if self._seen and len(session._stages._begun) > 1:
             self.stall = max(self.stall, now - self._seen)
         self._seen = now
-        self._timer = asyncio.get_running_loop().call_later(BEAT, self.beat)
+        self._timer = asyncio.get_running_loop().call_later(BEAT, self.beat, session)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Python's audit hook."""
@@ -70,7 +72,7 @@ class Figures:
     async def run(self, session: Session) -> int:
         """The session's life."""
         before = descriptors()
-        self.beat()
+        self.beat(session)
         began = time.process_time()
         try:
             return await run(session)

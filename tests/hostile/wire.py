@@ -68,6 +68,8 @@ class Wire:
         self.setup: dict[str, Any] = {}
         self.resume: dict[str, Any] = {}
         """The session's `resume` if this agent was started to go on with a bridge."""
+        self.times = 0
+        """How often the bridge was resumed."""
         self.honest = True
         """Whether what the session asks is answered."""
         self.acknowledges = True
@@ -142,6 +144,7 @@ class Wire:
             self.resume = message
             known = json.loads(self.memory.read_text())
             self.setup, self.taken, self.sent = known["setup"], known["taken"], known["sent"]
+            self.times = known["times"] + 1
 
     def ready(self, **changes: Any) -> None:
         """The answer to `setup`."""
@@ -158,7 +161,9 @@ class Wire:
 
     def remember(self) -> None:
         """For the next agent of this bridge."""
-        self.memory.write_text(json.dumps({"setup": self.setup, "taken": self.taken, "sent": self.sent}))
+        self.memory.write_text(json.dumps({
+            "setup": self.setup, "taken": self.taken, "sent": self.sent, "times": self.times,
+        }))
 
     # --- speaking -----------------------------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ def test_overlaps() -> None:
 def test_containers() -> None:
     docker = {"name": "docker0", "networks": ["172.17.0.0/16"]}
     found = place.containers([docker, {"name": "eth0"}, {"name": "br-1\x1b"}])
-    assert (found.state, found.details["networks"]) == ("note", ["docker0 172.17.0.0/16", "br-1"])
+    assert (found.state, found.details["networks"]) == ("note", ["docker0 172.17.0.0/16", "br-1\\x1b"])
 
 
 def test_the_line_and_what_asking_costs() -> None:
