@@ -25,7 +25,8 @@ class Rack:
     """The evidence and the reordering window of one connection."""
 
     __slots__ = (
-        "_again", "_dsack_round", "_first", "_persist", "_timed", "by_copy", "highest", "latest", "multiple", "reordering", "rtt",
+        "_again", "_dsack_round", "_first", "_persist", "_timed", "by_copy", "highest", "latest", "multiple",
+        "reordering", "rtt",
     )  # fmt: skip
 
     def __init__(self) -> None:
