@@ -292,7 +292,7 @@ def whole_forwarder(one: TcpForwarder | HostFlows[Any]) -> list[str]:
     counted = rooms(one._stack) if isinstance(one._stack, Stack) else {}
     if isinstance(one, TcpForwarder):
         now = FlowsNow(one.waiting, one.half_open[0], len(one), 0, 0, 0, 0, 0)
-        ended = isinstance(one._stack, Stack) and one._stack._closed
+        ended = one._stack._closed
         left = {"flows": (len(one), 0), "host connects": (one.half_open[0], 0), "bytes held": (one.held, 0)}
         return check(counted | {"forward_tcp": one.counters, "flows": now}) + (unequal(left) if ended else [])
     room = "forward_udp" if isinstance(one, UdpForwarder) else "forward_icmp"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from netbridge.stack.icmp.wire import Problem
+from netbridge.stack.timers import Timed
 from netbridge.stack.udp.endpoint import Address
 from tests import balance
 from tests.stack.fake import CLIENT4, GATEWAY4, SERVER4, dissect, packed
@@ -39,7 +40,7 @@ class World:
         self.peer = Peer(sources=["198.18.0.0/30", "fd6e:6272::/64"])
         self.stack = self.peer.stack
         self.time = 1000.0
-        self.stack.clock.now = lambda: self.time  # type: ignore[method-assign]
+        self.stack.clock.now = lambda: self.time
         self.stack.udp.bind(Bound(), (packed(GATEWAY4), 80))
         self.stack.icmp.forward = lambda *_: None
         self.users: list[User] = []
@@ -119,7 +120,8 @@ class World:
         self.time += seconds
         stack = self.stack
         stack.handle_timeout(self.time)
-        for timed in (*stack.tcp.listeners.values(), *stack.tcp.flows.values()):
+        every: list[Timed] = [*stack.tcp.listeners.values(), *stack.tcp.flows.values()]
+        for timed in every:
             if timed.next_timeout() <= self.time:
                 timed.handle_timeout(self.time)
 
