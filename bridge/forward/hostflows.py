@@ -186,7 +186,7 @@ class HostFlows(abc.ABC, Generic[F]):
     def expire(self, now: float, most: int | None = None) -> bool:
         """Close the flows that have been idle for too long at `now`, at most so many; whether that was all."""
         newest = now - self._shortest_idle
-        expired = []
+        expired: list[F] = []
         for flow in self._flows.values():
             if flow.last_used > newest:
                 break

@@ -31,7 +31,7 @@ from .conftest import Bridges
 
 pytestmark = pytest.mark.net
 
-UDP_FLOWS = 2000
+UDP_FLOWS = 300
 """Fewer than usual, so that the short version of the attack reaches the limit; test_udp_crowd does without."""
 
 both = pytest.mark.parametrize("version", [4, 6], ids=["v4", "v6"])
