@@ -10,7 +10,6 @@ do not count.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import socket
@@ -19,6 +18,7 @@ from typing import Any
 
 import pyroute2
 
+from ..aside import aside
 from .local import Address, Interface, LocalNetworks, LocalNetworksError, Network, Route, Snapshot
 
 _TABLE_NAMES = {253: "default", 254: "main"}
@@ -49,6 +49,8 @@ _TUNNEL_KINDS = frozenset(
 """Kinds that are tunnels even without the point-to-point flag (a TAP, for one)."""
 
 
+PATIENCE = 10.0
+"""Seconds for a look, which takes milliseconds. Where pyroute2 could not watch its socket it waits for ever."""
 DESCRIPTORS = 12
 """More than the look at the routes opens: an event loop's three, and netlink sockets."""
 
@@ -60,7 +62,14 @@ class LinuxNetworks(LocalNetworks):
         self._netns = netns
 
     async def snapshot(self) -> Snapshot:
-        return await asyncio.to_thread(self._dump)
+        try:
+            return await aside(self._dump, PATIENCE)
+        except LocalNetworksError:
+            raise
+        except TimeoutError:
+            raise LocalNetworksError(f"the kernel did not tell its routes within {PATIENCE:.0f} s") from None
+        except OSError as error:  # no thread
+            raise LocalNetworksError(f"the routes cannot be looked at: {error}") from error
 
     def _dump(self) -> Snapshot:
         if self._netns and not os.path.exists(f"/run/netns/{self._netns}"):  # pyroute2 would leak a loop and sockets

@@ -35,8 +35,8 @@ def test_while_it_runs(bench: Bench) -> None:
 
 
 def test_starting_and_ending(bench: Bench) -> None:
-    cases = [Case(Fault(*text.split(), 1, 1), WHILE) for text in KNOWN]
-    cases += [Case(Fault(*text.split()), END) for text in AT_THE_END]
+    cases = [Case(Fault(site, error, 1, 1), WHILE) for site, error in map(str.split, KNOWN)]
+    cases += [Case(Fault(site, error), END) for site, error in map(str.split, AT_THE_END)]
     cases += chosen(bench.baseline.cases(errands=False), STARTING, SEED)
     print(f"seed {SEED}: {len(cases)} bridges")
     wrong = [each for case in cases for each in bench.alone(case)]
