@@ -92,6 +92,7 @@ RULES = (
         "challenges, and where early data goes on beyond what came before. Of two repeated ranges each tells of "
         "another.",
         lambda case: (case.says(0, without=FIN) or case.says(0, without=ACK)) and case.length > 0
+        and not (case.says(ACK) and case.ack < 1)
         and case.same_but(replies=None) and _first_block(case),
     ),
     Rule(
