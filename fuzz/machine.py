@@ -128,8 +128,8 @@ class Machine:
         self.stamp = 0
         """The peer's clock, and ours as it last heard it."""
         self.heard_stamp = 0
-        self.right = 0
-        """The farthest position the peer ever allowed us to send."""
+        self.right = 1 + 4_000 * (not second & 1)
+        """The farthest position that the peer ever allowed us to send, by what it said itself."""
         self.edge: int | None = None
         """The farthest right edge we ever showed, from the peer's ISN on."""
         self.received = self.acknowledged = 0
@@ -225,8 +225,13 @@ class Machine:
         if flags & SYN:
             options = self._syn_options()
         self.since += 1
+        raw = window << 8 | window
+        acknowledged = max(diff(ack, OUR_ISN), 1) if flags & ACK else 1
+        if acknowledged <= diff(sender.nxt, OUR_ISN):
+            scale = 0 if flags & SYN else sender.scale
+            self.right = max(self.right, acknowledged + (raw << scale))
         connection.receive(
-            seq, ack if flags & ACK else 0, bits, window << 8 | window, memoryview(payload), options, self.now,
+            seq, ack if flags & ACK else 0, bits, raw, memoryview(payload), options, self.now,
         )  # fmt: skip
 
     def pass_time(self, seconds: float) -> None:
@@ -307,7 +312,6 @@ class Machine:
             assert flight == held or sender.fin_sent
             una = (sender.una - OUR_ISN) & MASK
             assert una == sender.base + 1
-            self.right = max(self.right, una + sender.wnd)
             assert una + flight <= max(self.right, una) + 1, "sent beyond the window"
             assert sender.fin_queued or not sender.fin_sent
             received = (receiver.nxt - self.isn) & MASK

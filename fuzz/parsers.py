@@ -5,7 +5,9 @@ A file alone stands for all its functions; with names behind it, for those funct
 
 from __future__ import annotations
 
-PARSERS: dict[str, tuple[str, ...]] = {
+from .textparsers import TEXTS
+
+PARSERS: dict[str, tuple[str, ...]] = TEXTS | {
     "stack/ipv4.py": (),
     "stack/ipv6.py": (),
     "stack/fragments.py": (),

@@ -1,4 +1,4 @@
-"""Whatever packet is captured, the file stays one that is read to its end: lengths agree, the packet is in it whole; and filters decide."""
+"""Whatever packet is captured, the file is read to its end: lengths agree, the packet is whole; and filters decide."""
 
 from __future__ import annotations
 

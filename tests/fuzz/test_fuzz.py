@@ -94,6 +94,50 @@ def test_a_planted_bug_is_found() -> None:
     assert done.stdout.startswith("found after"), done.stderr
 
 
+MISTAKES = """
+import sys
+sys.path.insert(0, "src")
+from fuzz.target import load
+target = load("tcp_machine")
+from netbridge.stack.tcp.connection import Connection
+from netbridge.stack.tcp.reassembly import Reassembly
+from netbridge.stack.tcp.receiver import Receiver
+from netbridge.stack.tcp.sender import Sender
+
+def wider(self, seq, ack, window, now):
+    return update_window(self, seq, ack, window + 5000, now)
+
+take, update_window = Reassembly.take, Sender.update_window
+for owner, method, wrong in (
+    (Reassembly, "take", lambda self, at: take(self, at - 1)),  # bytes are given twice
+    (Receiver, "release", lambda self: None),  # the budget is forgotten
+    (Sender, "update_window", wider),  # more is sent than was allowed
+    (Connection, "_syn_timeout", lambda self: None),  # a timer is due for ever
+):
+    right = getattr(owner, method)
+    setattr(owner, method, wrong)
+    broken = 0
+    for data in target.corpus().values():
+        try:
+            target.run(data)
+        except Exception:
+            broken += 1
+    setattr(owner, method, right)
+    print(method, broken)
+"""
+
+
+def test_the_machine_notices_mistakes() -> None:
+    """The named programs alone break with each of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", MISTAKES], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, broken in found if int(broken)] == [
+        "take", "release", "update_window", "_syn_timeout",
+    ], done.stdout + done.stderr  # fmt: skip
+
+
 def test_replaying_one_input(tmp_path: Path) -> None:
     path = tmp_path / "input.hex"
     path.write_text("45")

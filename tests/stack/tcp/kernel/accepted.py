@@ -92,6 +92,7 @@ RULES = (
         "challenges, and where early data goes on beyond what came before. Of two repeated ranges each tells of "
         "another.",
         lambda case: (case.says(0, without=FIN) or case.says(0, without=ACK)) and case.length > 0
+        and not (case.says(ACK) and case.ack < 1)
         and case.same_but(replies=None) and _first_block(case),
     ),
     Rule(
@@ -241,13 +242,23 @@ RULES = (
         "ACK beside a FIN",
         "A FIN that leaves with the acknowledgement of early data is one answer of ours, two of Linux's.",
         lambda case: case.ours.flags == ["FA"] and case.linux.flags == ["FA", "A"] and case.same_but(replies=None)
-        and case.linux.replies[0] == case.ours.replies[0],
+        and case.ours.replies[0] == replace(case.linux.replies[0], ack=case.linux.replies[1].ack),
     ),
     Rule(
-        "ECE in TIME-WAIT",
-        "The echo of a mark goes on (RFC 3168, section 6.1.3); what Linux keeps of such a connection knows no ECN.",
-        lambda case: case.state == "TIME-WAIT" and case.linux.flags == ["A"] and case.ours.flags == ["AE"]
-        and case.same_but(replies=None),
+        "an echo that goes on",
+        "Until data with CWR comes (RFC 3168, section 6.1.3); Linux ends it by CWR without data as well, and what it "
+        "keeps of a connection in TIME-WAIT knows no ECN.",
+        lambda case: case.linux.flags == ["A"] and case.ours.flags == ["AE"] and case.same_but(replies=None),
+        lasting=True,
+    ),
+    Rule(
+        "a window taken back by little",
+        "Less than a unit of the scale is rounding, and what is sent may bear SND.NXT: of the peer's scale with ours, "
+        "of its own with Linux.",
+        lambda case: case.linux.flags == case.ours.flags == ["A"] and case.same_but(replies=None)
+        and case.ours.replies == tuple(replace(one, seq=case.ours.replies[0].seq) for one in case.linux.replies)
+        and 0 < case.linux.replies[0].seq - case.ours.replies[0].seq < 1 << 14,
+        lasting=True,
     ),
     Rule(
         "SYN-ACK with more",
@@ -319,7 +330,7 @@ RULES = (
         "RST before the reader came",
         "What was not read when a reset came is gone (RFC 9293, section 3.10.7.4: queues are flushed); Linux lets it "
         "be read first.",
-        lambda case: case.calls("read") and case.linux.state == case.ours.state
+        lambda case: any(map(case.calls, ("read", "close", "abort"))) and case.linux.state == case.ours.state
         and case.same_but(received=None, error=None, eof=None) and case.ours.error == "ECONNRESET",
     ),
     Rule(

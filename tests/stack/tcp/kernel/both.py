@@ -66,7 +66,7 @@ def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> To
             told.compared += 1
             if isinstance(step, Says):
                 highest = max(highest, acks[0] or 0)
-                if step.seq < highest:
+                if step.seq < highest or (stamped and step.stamp is None):
                     old_window = old_window or step.window != window
                 else:
                     window = step.window

@@ -20,7 +20,7 @@ class Case:
     stamped: bool
     """Timestamps were agreed on."""
     old_window: bool
-    """A segment showed another window than those before, whose sequence numbers are higher."""
+    """A segment showed another window than those before, whose sequence numbers are higher, or without its stamp."""
     linux: Seen
     ours: Seen
 

@@ -259,6 +259,9 @@ opened("RST before the reader came, after a FIN", "pause\n< FA 1 1 len=10\n< R 1
 script("ECN: TIME-WAIT", MARKED + "< PA 1 1 len=10 ce\nclose\n< FA 11 2\n< A 5 2")
 script("TS.Recent of an old ACK beside a reset",
        STAMPED + "write 100\n< A 1 101 ts=1003\n< FA 1 101 ts=1004\n< A 2 69 ts=1019\n< RA 1002 101 ts=1019")
+script("ECN: CWR without data", MARKED + "< PA 1 1 len=10 ce\n< CA 200 1\n< S 300")
+script("a window taken back by little", "listen\n< S 0 wscale=0\n< A 1 1\nwrite 1000\n< A 2011 758 len=100 win=0")
+script("FIN that waited, and data in its turn", "connect\n< S 0\nshutdown\n< A 1 1 len=100")
 opened("FIN with a wild ACK", "write 10\n< FA 1 -500000000")
 opened("window of an old segment", "< A 1 1 len=1000 win=0\nwrite 10\n< A 719 1")
 opened("window of a segment overtaken", "< A 62 1\nwrite 10\n< A 2 11 win=0\nwrite 1000")
