@@ -38,7 +38,8 @@ FILES = {
 """Of files and paths: `open`, `stat` and what else is at the seam is below them."""
 
 CANNOT_FAIL = {
-    "os._exit", "os.environ.get", "os.environ.pop", "os.fsdecode", "os.fsencode", "os.getcwd", "os.getegid",
+    "ctypes.c_ulong", "ctypes.get_errno", "os._exit", "os.environ.clear", "os.environ.get", "os.environ.pop",
+    "os.environ.update", "os.fsdecode", "os.fsencode", "os.getcwd", "os.getegid",
     "os.geteuid", "os.getgid", "os.getgroups", "os.getpgrp", "os.getpid", "os.getppid", "os.getuid", "os.isatty",
     "os.nice", "os.strerror", "os.sysconf", "os.umask", "os.uname", "os.urandom", "os.waitstatus_to_exitcode",
     "os.close", "os.closerange", "os.get_blocking", "os.set_blocking", "os.set_inheritable", "os.makedev",
