@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MOST = 400
+MOST = 120
 """Pieces; a longer stream comes in pieces of two bytes or more, at another offset than its own words have."""
 
 

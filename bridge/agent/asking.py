@@ -8,6 +8,7 @@ to us is recognized as ours (see :mod:`.stub`). An answer may come in any spelli
 from __future__ import annotations
 
 import ipaddress
+import time
 from typing import Any, Callable, Dict, List, Optional, Protocol, Tuple
 
 from . import dnsmsg
@@ -45,8 +46,9 @@ class Exchange:
 
     def __init__(
         self, keeper: Keeper, key: Any, query: bytes, question: dnsmsg.Question, stages: Stages, now: float, *,
-        stream: bool,
+        stream: bool, private: bool,
     ) -> None:  # fmt: skip
+        """`private`: whether the name exists only those of the first stage know."""
         self.key = key
         self.query = dnsmsg.respelled(query, question)
         """As it goes out."""
@@ -55,6 +57,7 @@ class Exchange:
         self._question = question
         self._stages = stages
         self._stream = stream
+        self._unheard = private
         self._askers: Dict[Tuple[Any, int], Tuple[bytes, Answer]] = {}
         self._stage = -1
         self._servers: List[str] = []
@@ -106,7 +109,7 @@ class Exchange:
         self.cancel()
         askers, self._askers = self._askers, {}
         for query, answer in askers.values():
-            if self._best:
+            if self._best and not (self._unheard and self._best_rank == 1):
                 answer(dnsmsg.addressed(self._best, query, self._question))
             else:
                 answer(dnsmsg.failure(query, dnsmsg.SERVFAIL))
@@ -121,10 +124,23 @@ class Exchange:
             self._timer.cancel()
         self._stage += 1
         if self._stage >= len(self._stages):
-            self.finish()
+            self._last_word()
             return
         self._servers = list(self._stages[self._stage])
         self._next_server()
+
+    @property
+    def _thinking(self) -> bool:
+        """Whether who alone knows a private name was asked and has said nothing yet."""
+        return self._unheard and 0 in self._attempts.values()
+
+    def _last_word(self) -> None:
+        """Nobody is left to ask; but who alone knows the name may still think, or wake up."""
+        left = self.began + self._keeper.patience(self._stages[0], last=True) - time.monotonic()
+        if self._thinking and left > 0:
+            self._timer = self._keeper.loop.call_later(left, self.finish)
+        else:
+            self.finish()
 
     def _next_server(self) -> None:
         """Ask the stage's next server; after its last one has had its time, go to the next stage."""
@@ -156,6 +172,8 @@ class Exchange:
         if message is not None:
             self._keeper.heard(attempt.server)
             rank = 0 if message.rcode == dnsmsg.NOERROR else 1 if message.rcode == dnsmsg.NXDOMAIN else 2
+            if stage == 0:
+                self._unheard = False
             if rank < self._best_rank:
                 self._best, self._best_rank = reply, rank
         if rank == 0:
@@ -167,6 +185,8 @@ class Exchange:
                 self._next_server()
             elif stage not in self._attempts.values():
                 self._next_stage()
+        elif self._stage >= len(self._stages) and not self._thinking:
+            self.finish()
 
 
 def usable(own: List[str], ours: List[str]) -> List[str]:

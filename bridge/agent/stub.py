@@ -5,11 +5,10 @@ Who is asked. Mode `all`: the service on the stack, nobody else. Mode `auto`: na
 service first and to the codespace's own nameservers after that; all others the other way round. The second is asked
 what the first cannot resolve: NXDOMAIN, SERVFAIL, REFUSED and the like, no answer in 2 s. An empty NOERROR is an
 answer and stays one, because a resolver that asked for AAAA would take NXDOMAIN for the whole name (RFC 2308 section
-2). Of two failures NXDOMAIN is told rather than SERVFAIL. When the own nameservers answered nothing at all while one
-question waited for them, they are asked last for a while.
-
-A question by UDP is relayed by UDP and one by TCP by TCP, so truncation (TC) is the client's and the server's
-affair.
+2). Of two failures NXDOMAIN is told rather than SERVFAIL; but that a private name does not exist only the service can
+say, so while it is silent (the link is cut, the machine sleeps) it is waited for, 8 s in all, and then the answer is
+SERVFAIL, which nobody remembers. When the own nameservers answered nothing at all while one question waited for them,
+they are asked last for a while.
 
 No circle is endless. A nameserver (the codespace's 127.0.0.53, which itself asks what resolv.conf says; this machine's,
 which asks the codespace) may pass our question on to us. It comes back in the spelling it went out with, and is then
@@ -159,7 +158,10 @@ class Stub:
             return exchange.join(client, query, answer) or _nothing
         if len(self._running) >= IN_FLIGHT:
             next(iter(self._running.values())).finish()
-        exchange = Exchange(self, key, query, question, stages, time.monotonic(), stream=stream)
+        exchange = Exchange(
+            self, key, query, question, stages, time.monotonic(), stream=stream,
+            private=stages[0] == self._service and self._is_private(question.name),
+        )  # fmt: skip
         leave = exchange.join(client, query, answer)
         self._running[key] = exchange
         if exchange.section != dnsmsg.section(query, question):  # names without a letter have one spelling

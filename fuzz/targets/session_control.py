@@ -96,9 +96,22 @@ class _Log(logging.Handler):
 
 
 LOG = _Log()
-logging.getLogger("netbridge").addHandler(LOG)
-logging.getLogger("netbridge").setLevel(logging.DEBUG)
-logging.getLogger("netbridge").propagate = False
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """All records of the bridge are looked at, and shown to nobody."""
+    logger = logging.getLogger("netbridge")
+    before = logger.level, logger.propagate
+    logger.addHandler(LOG)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(LOG)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def run(data: bytes) -> object:
@@ -109,9 +122,10 @@ def run(data: bytes) -> object:
         except (ValueError, TypeError):
             continue
         LOG.lines.clear()
-        happened.append(_loop.run_until_complete(_link(frame)))
-        if isinstance(message, dict):
-            happened += _readers(json.loads(json.dumps(message)))
+        with _logged():
+            happened.append(_loop.run_until_complete(_link(frame)))
+            if isinstance(message, dict):
+                happened += _readers(json.loads(json.dumps(message)))
     return tuple(happened[:8])
 
 

@@ -61,6 +61,7 @@ class Copies(SendQueue):
     def _put_copy(self, pieces: list[Piece], start: int, end: int, now: float) -> None:
         board = self._marks()
         board.resend(start, end, now)
+        self.rtt.stop_timing()  # what was timed may wait for this copy
         self._run_until = -inf  # what leaves after it must not look older
         base = self.base
         data = base + ((self.nxt - self.una) & MASK) - self.fin_sent

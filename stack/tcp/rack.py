@@ -25,7 +25,8 @@ class Rack:
     """The evidence and the reordering window of one connection."""
 
     __slots__ = (
-        "_again", "_dsack_round", "_first", "_persist", "by_copy", "highest", "latest", "multiple", "reordering", "rtt",
+        "_again", "_dsack_round", "_first", "_persist", "_timed", "by_copy", "highest", "latest", "multiple",
+        "reordering", "rtt",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -45,26 +46,30 @@ class Rack:
         self._dsack_round = -1
         self._first = NONE
         self._again = NONE
+        self._timed = -1.0
 
-    def arrived(self, sent_at: float, end: int, *, again: bool) -> None:
-        """What was sent then, for the first time or again, has been confirmed."""
+    def arrived(self, sent_at: float, end: int, *, again: bool, timed: bool = False) -> None:
+        """What was sent then, for the first time or again, has been confirmed; `timed`: at once when it came."""
         if again:
             self._again = max(self._again, (sent_at, end))
         else:
             self._first = max(self._first, (sent_at, end))
+            if timed:
+                self._timed = max(self._timed, sent_at)
             if end < self.highest:
                 self.reordering = True  # step 3: what came first had been sent later
         if end > self.highest:
             self.highest = end
 
     def weigh(self, now: float, min_rtt: float, *, copies: bool) -> float:
-        """Judge what arrived since the last call (step 2); the round trip of what was sent once, or a negative number.
+        """Judge what arrived since the last call (step 2); the round trip of what was timed, or a negative number.
 
         What was sent twice and is confirmed sooner than any round trip took was confirmed for its first sending.
         Without `copies` what was sent twice is no evidence at all.
         """
-        first, again = self._first, self._again
+        first, again, timed = self._first, self._again, self._timed
         self._first = self._again = NONE
+        self._timed = -1.0
         best = first
         if copies and again > best and now - again[0] >= min_rtt:
             best = again
@@ -72,7 +77,7 @@ class Rack:
             self.latest = best
             self.by_copy = best is again
             self.rtt = now - best[0]
-        return now - first[0] if first is not NONE else -1.0
+        return now - timed if timed >= 0 else -1.0
 
     def window(self, min_rtt: float, srtt: float, *, sure: bool) -> float:
         """The reordering window in seconds (step 4); `sure`: by DupThresh, or in recovery."""

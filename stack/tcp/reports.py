@@ -68,7 +68,7 @@ class Reports(Recovery):
                 if mark >= 0:
                     rack.arrived(mark, until, again=True)
                 elif mark != LOST_AGAIN:
-                    rack.arrived(self._sent_at(until - 1), until, again=False)
+                    rack.arrived(self._sent_at(until - 1), until, again=False, timed=True)
         if news:
             self._delivered += news
             self.retransmit_now = True
@@ -115,7 +115,7 @@ class Reports(Recovery):
             delivered += end - start
             if mark in {SENT, LOST}:
                 first_copies = True
-            if self.sack:
+            if self.sack:  # not timed: it may have waited for the copy of what comes before it
                 if mark >= 0:
                     self._evidence().arrived(mark, end, again=True)
                 elif mark != LOST_AGAIN:

@@ -51,6 +51,10 @@ class RtoEstimator:
         """Something was retransmitted: the sample would be ambiguous (Karn)."""
         self._timed_at = -1.0
 
+    def covers(self, ack: int) -> bool:
+        """Whether the acknowledgement covers the timed segment."""
+        return self._timed_at >= 0 and not (ack - self._timed_seq) & 0x8000_0000
+
     def acked(self, ack: int, now: float) -> None:
         """An acknowledgement of new data came: take the sample if it covers the timed segment."""
         if self._timed_at >= 0 and not (ack - self._timed_seq) & 0x8000_0000:

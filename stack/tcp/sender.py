@@ -70,10 +70,12 @@ class Sender(Reports):
         """
         count = (ack - self.una) & MASK
         estimator = self.rtt
-        if rtt is None:
-            estimator.acked(ack, now)
-        else:
+        if rtt is not None:
             estimator.sample(rtt, max(((self.nxt - self.una) & MASK) // (2 * self.mss), 1))
+        elif self.phase == OPEN:
+            estimator.acked(ack, now)
+        elif estimator.covers(ack):
+            estimator.stop_timing()  # it may have waited for a copy to fill a hole before it
         cc = self.cc
         stalls = cc.stalls
         if stalls:
@@ -218,10 +220,9 @@ class Sender(Reports):
     def _advance(self, size: int, now: float) -> None:
         """New data leaves, or the FIN."""
         self.nxt = nxt = (self.nxt + size) & MASK
-        if self.board is None:
-            if not self.rtt.timing:
-                self.rtt.start_timing(nxt, now)
-        elif self.prr is not None:
+        if not self.rtt.timing:
+            self.rtt.start_timing(nxt, now)
+        if self.prr is not None:
             self.prr.out += size
         if self.deadline == inf or self.persisting:
             self.persisting = False

@@ -157,7 +157,7 @@ def _chain(rng: random.Random, protocol: int) -> tuple[bytes, int]:
         if kind == ipv6.FRAGMENT:  # atomic
             chain += ipv6.FRAGMENT_HEADER.pack(following, 0, 0, rng.getrandbits(32))
         elif kind == ipv6.ROUTING:
-            chain += bytes([following, 2, rng.choice((0, 2, 4)), 0]) + bytes(4) + rng.randbytes(16)
+            chain += bytes([following, 2, rng.choice((0, 2, 253)), 0]) + bytes(4) + rng.randbytes(16)
         else:
             options = rng.choice((b"\1\4\0\0\0\0", b"\0" * 6, b"\5\2\0\0\1\0", b"\x1e\2ab\1\0"))
             chain += bytes([following, 0]) + options
@@ -194,8 +194,10 @@ def scapys(rng: random.Random) -> bytes:
     match rng.randrange(3):
         case 0:
             flags = rng.choice(("S", "A", "PA", "FA", "R", "SEC"))
-            transport: Any = TCP(sport=sport, dport=dport, seq=rng.getrandbits(32), ack=rng.getrandbits(32), flags=flags,
-                                 window=rng.getrandbits(16), options=options)  # fmt: skip
+            transport: Any = TCP(
+                sport=sport, dport=dport, seq=rng.getrandbits(32), ack=rng.getrandbits(32), flags=flags,
+                window=rng.getrandbits(16), options=options,
+            )  # fmt: skip
         case 1:
             transport = UDP(sport=sport, dport=dport)
         case _:

@@ -93,7 +93,7 @@ def _our_icmp(packet: IpPacket) -> Reading:
 
 
 def by_scapy(data: bytes, ours: Reading) -> Reading:
-    """The same fields, as far as `ours` has them; others are not looked for."""
+    """The same fields, as far as `ours` has them, and whether `segments` of a routing header were read."""
     found = _ipv4(data) if ours["version"] == 4 else _ipv6(data)
     layer = found.pop("layer")
     if "offset" in ours:
@@ -104,7 +104,7 @@ def by_scapy(data: bytes, ours: Reading) -> Reading:
         found |= {"ports": (layer.sport, layer.dport), "data": _bytes(layer.payload)}
     elif "kind" in ours and isinstance(layer, ICMP | _ICMPv6):
         found |= _icmp(layer, ours)
-    return {name: found.get(name) for name in ours}
+    return {name: found.get(name) for name in (*ours, "segments")}
 
 
 def _bytes(layer: Any) -> bytes:
@@ -130,6 +130,8 @@ def _ipv6(data: bytes) -> Reading:
         if isinstance(layer, IPv6ExtHdrFragment) and (layer.offset or layer.m):
             found |= {"identification": layer.id, "offset": layer.offset << 3, "more": bool(layer.m)}
             return {**found, "protocol": layer.nh, "payload": _bytes(layer.payload), "layer": layer.payload}
+        if isinstance(layer, IPv6ExtHdrSegmentRouting):
+            found["segments"] = True
         protocol, layer = layer.nh, layer.payload
     return {**found, "protocol": protocol, "payload": _bytes(layer), "layer": layer}
 

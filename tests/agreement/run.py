@@ -44,6 +44,12 @@ EXPLAINED: dict[str, Reason] = {
         lambda name, ours, theirs: name in ICMP
         and None in {theirs.get("kind", 0), theirs.get("code", 0)} and theirs["protocol"] == ours["protocol"]
     ),
+    "a routing header with half an address: we step over it by its length, scapy over its whole addresses": (
+        lambda name, ours, theirs: ours["version"] == 6 and theirs["payload"][8:] == ours["payload"] != b""
+    ),
+    "a segment routing header: we step over it by its length, scapy believes its counts of segments and TLVs": (
+        lambda name, ours, theirs: theirs.get("segments") is True
+    ),
 }
 """What scapy reads otherwise, by why ours is right, or as good."""
 

@@ -24,10 +24,12 @@ LONG = 100_000
 PARSERS: dict[str, Callable[[str], object]] = {
     "target": parse_target, "filter": parse_filter, "place": parse_place, "forward": parse_forward,
     "listen": parse_listen, "link": lambda text: parse_joint(text, "connect"),
-    "codespaces": lambda text: parse_list(text.encode("utf-8", "replace")), "gh's configuration": parse_configuration,
+    "codespaces": lambda text: parse_list(text.encode("utf-8", "replace")),
+    "gh's configuration": parse_configuration,
     "route": lambda text: Options.gather({"route": text}, {}), "deny": lambda text: Options.gather({"deny": text}, {}),
     "limits": lambda text: Options.gather({"limits": text}, {}), "dns": lambda text: Options.gather({"dns": text}, {}),
-    "mtu": lambda text: Options.gather({"mtu": text}, {}), "metrics": lambda text: Options.gather({"metrics": text}, {}),
+    "mtu": lambda text: Options.gather({"mtu": text}, {}),
+    "metrics": lambda text: Options.gather({"metrics": text}, {}),
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """`python -m tests.soak [--minutes N] [--seed N] [--transport openssh|asyncssh|sandbox] [--loss P] [--reorder P]`.
 
+`--troubled`: and it is attacked and disturbed meanwhile, as `hostile.py` and `misfortunes.py` say.
+
 Prints a line each ten seconds and a table at the end. Exit status 1 when anything was wrong, with what it was.
 """
 
@@ -17,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from tests.world import Bridge, World, missing
 from tests.world.addresses import CODESPACE, SSH_PORT
 
+from .misfortunes import Misfortunes, small_disk
 from .run import Soak, idle_options, stormy
 from .watch import Watch
 from .workers import Place
@@ -29,8 +32,7 @@ ENDS = (0, 143)
 """How a bridge may end that is told to: by itself, or by the end of the command in its sandbox."""
 
 
-def start(world: World, transport: str, prefix: tuple[str, ...], udp_idle: float) -> Bridge:
-    options = idle_options(udp_idle) if udp_idle else []
+def start(world: World, transport: str, prefix: tuple[str, ...], options: list[str]) -> Bridge:
     if transport == "sandbox":
         return Bridge(world.laptop, "sandbox", *options, prefix=prefix)
     target = f"ssh://root@{CODESPACE[4]}:{SSH_PORT}"
@@ -45,7 +47,10 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0.01)
     parser.add_argument("--reorder", type=float, default=0.01)
     parser.add_argument("--udp-idle", type=float, default=0.0, help="seconds; the bridge's own 300 make the end long")
+    parser.add_argument("--troubled", action="store_true", help="attacks and misfortunes beside the traffic")
     given = parser.parse_args()
+    if given.troubled and given.transport == "sandbox":
+        parser.error("--troubled needs a codespace to attack from")
     if reason := missing():
         print(f"soak: not run: {reason}")
         return 1
@@ -58,15 +63,19 @@ def main() -> int:
         machine = world.laptop if given.transport == "sandbox" else world.codespace
         before = set(machine.processes(below=True))
         weather = "--loss", str(given.loss), "--reorder", str(given.reorder)
-        bridge = start(world, given.transport, stormy(given.seed, vitals, *weather), given.udp_idle)
+        options = idle_options(given.udp_idle) if given.udp_idle else []
+        if given.troubled:
+            options += small_disk(world)
+        bridge = start(world, given.transport, stormy(given.seed, vitals, *weather), options)
         begun = time.monotonic()
         try:
             bridge.ready()
-            watch = Watch(bridge, vitals, machine, before)
+            watch = Watch(bridge, vitals, machine, before, troubled=given.troubled)
+            troubles = [Misfortunes(world, bridge, watch, given.seed)] if given.troubled else []
             place = Place(machine, bridge.inside() if bridge.sandbox else None)
             soak = Soak(
                 world, place, watch, seed=given.seed, seconds=given.minutes * 60, patience=PATIENCE,
-                losses=bool(given.loss and given.reorder), say=lambda line: print(line, flush=True),
+                losses=bool(given.loss and given.reorder), troubles=troubles, say=lambda line: print(line, flush=True),
             )  # fmt: skip
             wrong = soak.run()
             print(f"\n{soak.table()}\n")

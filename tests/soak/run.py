@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tests.world import World
 
@@ -39,21 +40,37 @@ def idle_options(seconds: float) -> list[str]:
     return [word for name in names for word in ("--limit", f"{name}={seconds:g}")]
 
 
+class Trouble(Protocol):
+    """What is done to the bridge beside the traffic."""
+
+    wrong: list[str]
+    """What went wrong with it, a sentence each."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """No more of it; waits for its end."""
+
+    def table(self) -> list[str]:
+        """What it did, a line each."""
+
+
 class Soak:
     """Traffic through one bridge that was started with `stormy`. `run` once."""
 
     def __init__(
         self, world: World, place: Place, watch: Watch, *, seed: int, seconds: float, scale: float = 1.0,
-        patience: float, losses: bool = True, say: Callable[[str], None] = print,
+        patience: float, losses: bool = True, troubles: Sequence[Trouble] = (), say: Callable[[str], None] = print,
     ) -> None:
         """`seconds` of traffic in pieces of `scale`; then at most `patience` seconds until nothing is left of it.
-        `losses`: the weather is meant to be bad.
+        `losses`: the weather is meant to be bad. `troubles`: what else happens meanwhile.
         """
         self.world = world
         self.watch = watch
         self.seconds = seconds
         self.patience = patience
         self.losses = losses
+        self.troubles = troubles
         self.wrong: list[str] = []
         """What went wrong, a sentence each."""
         self.drained = 0.0
@@ -84,7 +101,11 @@ class Soak:
                 return self.wrong
             for worker in self._workers:
                 worker.start()
+            for trouble in self.troubles:
+                trouble.start()
             self._wait(lambda: False, self.seconds)
+            for trouble in self.troubles:
+                trouble.stop()
             self._stop()
             if self.watch.dead:
                 self._check()
@@ -145,7 +166,7 @@ class Soak:
                 self._fault(error)
             if worker.stuck:
                 self._fault(f"{worker.name} {worker.number} has been standing still for {STUCK:g} s")
-        for sentence in self.watch.faults():
+        for sentence in (*self.watch.faults(), *(said for trouble in self.troubles for said in trouble.wrong)):
             self._fault(sentence)
 
     def _judge(self, bank: Bank, server: Server) -> None:
@@ -169,10 +190,10 @@ class Soak:
         now = self.watch.latest
         for name, kind in (("udp echo", "echo"), ("udp fragments", "fragment"), ("ping", "ping")):
             missing, injected = tallies[name].missing, now["lost"].get(kind, 0)
-            if missing > injected + now["busy"]:
+            if missing > injected + now["busy"] and not self.troubles:  # a flood costs others their datagrams
                 self._fault(f"{name}: {missing} have no answer, but only {injected} were lost on purpose")
         datagrams = sum(tallies[name].operations for name in ("udp echo", "udp fragments", "ping"))
-        if now["busy"] > BUSY * datagrams:
+        if now["busy"] > BUSY * datagrams and not self.troubles:
             self._fault(f"netbridge dropped {now['busy']} replies to {datagrams} datagrams because the link was busy")
         weather = [now[way][what] for way in ("up", "down") for what in ("lost", "reordered")]
         if self.losses and not all(weather):
@@ -236,4 +257,6 @@ class Soak:
             f"sent again: {now.get('again_up', 0)} by the codespace's kernel, {now['retransmitted']} by the stack",
             f"TCP connections: {now['opened']}; nothing left of the traffic after {self.drained:.1f} s",
         ]
+        for trouble in self.troubles:
+            rows += ["", *trouble.table()]
         return "\n".join(rows)

@@ -29,6 +29,8 @@ TASKS = 60
 TIMERS = 200
 """Timers beside those of flows; 64 stale ones are tolerated by design."""
 MOST_MEMORY = 250 * MEGABYTE
+AGENTS_EVERY = 5.0
+"""Seconds between two looks for the agent's processes where they may change."""
 WARM_UP = 0.25
 """Part of a run in which memory may find its size."""
 GROWTH = 0.3
@@ -64,25 +66,35 @@ def descriptors(pid: int) -> int:
 class Watch:
     """Samples of one bridge."""
 
-    def __init__(self, bridge: Bridge, vitals: Path, machine: Machine, before: set[int]) -> None:
-        """`machine` is the one with the agent, `before` its processes before the bridge started."""
+    def __init__(
+        self, bridge: Bridge, vitals: Path, machine: Machine, before: set[int], *, troubled: bool = False
+    ) -> None:
+        """`machine` is the one with the agent, `before` its processes before the bridge started. `troubled`: the bridge
+        is attacked and disturbed on purpose, so it warns, and its connection may break and come back.
+        """
         self.bridge = bridge
         self.machine = machine
+        self.troubled = troubled
+        self._before = before
         self._vitals = open(vitals, encoding="ascii")
         self._line = ""
         self._stands_at = ""
         self._read_at = time.monotonic()
         self.samples: list[dict[str, Any]] = []
-        self.agents = [
-            pid for pid, words in machine.processes(below=True).items()
-            if pid not in before and pid != bridge.pid and "python" in words and " up " not in words
-        ]  # fmt: skip
+        self.agents = self._find_agents()
+        self._found_at = time.monotonic()
         self.look()
         self.samples.clear()  # it was still starting
         while len(self.samples) < 2:
             time.sleep(0.1)
             self.look()
         del self.samples[0]
+
+    def _find_agents(self) -> list[int]:
+        return [
+            pid for pid, words in self.machine.processes(below=True).items()
+            if pid not in self._before and pid != self.bridge.pid and "python" in words and " up " not in words
+        ]  # fmt: skip
 
     @property
     def latest(self) -> dict[str, Any]:
@@ -102,6 +114,9 @@ class Watch:
         for line in self._lines():
             self.samples.append(json.loads(line))
             news = True
+        if self.troubled and time.monotonic() - self._found_at > AGENTS_EVERY:
+            self.agents = self._find_agents()
+            self._found_at = time.monotonic()
         if news:
             self._read_at = time.monotonic()
             self.latest["agent_rss"] = sum(map(resident, self.agents))
@@ -126,13 +141,14 @@ class Watch:
         """What is wrong now and would be at any time."""
         wrong = []
         now = self.latest
+        levels = {"error", "critical"} if self.troubled else {"warning", "error", "critical"}
         if not self.bridge.program.running:
             wrong.append(f"netbridge ended with status {self.bridge.program.wait()}")
         elif time.monotonic() - self._read_at > SILENT:
             wrong.append(f"netbridge's event loop has been standing still for {SILENT:g} s, here: {self._where()}")
         wrong += [
             f"netbridge said: {record}" for record in self.bridge.events
-            if record["event"] in {"lost", "traceback"} or record.get("level") in {"warning", "error", "critical"}
+            if record["event"] in {"lost", "traceback"} or record.get("level") in levels
         ]  # fmt: skip
         if "Traceback" in self.bridge.said:
             wrong.append("netbridge printed a traceback: " + self.bridge.said.partition("Traceback")[2][:2000])
@@ -146,9 +162,12 @@ class Watch:
             wrong.append(f"netbridge holds {now['rss'] / MEGABYTE:.0f} MB")
         wrong += [f"{now[name]} × {what}" for name, what in (
             ("broken", "a callback of a flow failed"), ("garbage", "an object that cannot be freed"),
-            ("bad_checksum", "a segment with a wrong TCP checksum"),
+            *(() if self.troubled else [("bad_checksum", "a segment with a wrong TCP checksum")]),
         ) if now[name]]  # fmt: skip
-        if lost := [pid for pid in self.agents if not resident(pid)]:
+        if self.troubled:
+            if not self.agents:
+                wrong.append("no agent process is left")
+        elif lost := [pid for pid in self.agents if not resident(pid)]:
             wrong.append(f"agent processes ended: {lost}")
         return wrong
 

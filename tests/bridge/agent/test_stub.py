@@ -352,6 +352,48 @@ def test_of_two_failures_the_better(play: Callable[..., None], own: int, service
     play(conversation)
 
 
+@pytest.mark.parametrize(
+    ("service", "told"), [(silent, RCODE.SERVFAIL), (says(rcode=RCODE.REFUSED), RCODE.NXDOMAIN)]
+)
+def test_who_denies_a_private_name_without_knowing_it(play: Callable[..., None], service: Any, told: int) -> None:
+    """While the link is cut or the machine sleeps nobody else can say that the name does not exist."""
+
+    def conversation(world: World) -> None:
+        world.server(OWN, says(rcode=RCODE.NXDOMAIN))
+        world.server(SERVICE, service)
+        world.start()
+        assert world.ask("db.corp.example").header.rcode == told
+
+    play(conversation)
+
+
+@pytest.mark.parametrize("rcode", [RCODE.NOERROR, RCODE.NXDOMAIN, RCODE.REFUSED])
+def test_who_knows_a_private_name_is_waited_for(play: Callable[..., None], rcode: int) -> None:
+    """A machine that stood still for three seconds answers then, and what it says counts."""
+
+    def conversation(world: World) -> None:
+        waiting: list[tuple[bytes, Any]] = []
+        own, service = world.server(OWN, says(rcode=RCODE.NXDOMAIN)), world.server(SERVICE, silent)
+        world.loop.watch(
+            service.datagrams.fileno(), READ, lambda _events: waiting.append(service.datagrams.recvfrom(65535))
+        )
+        world.start()
+
+        def late() -> None:
+            assert own.asked
+            query, client = waiting[0]
+            late = says(rcode=rcode)(DNSRecord.parse(query))
+            assert isinstance(late, bytes)
+            service.datagrams.sendto(late, client)
+
+        world.loop.call_later(0.5, late)
+        began = time.monotonic()
+        assert world.ask("db.corp.example").header.rcode == (RCODE.NOERROR if rcode == 0 else RCODE.NXDOMAIN)
+        assert 0.4 < time.monotonic() - began < 0.75
+
+    play(conversation)
+
+
 def test_the_second_own_server_is_asked_when_the_first_is_broken(play: Callable[..., None]) -> None:
     def conversation(world: World) -> None:
         first, second = world.server(OWN, silent), world.server(OTHER, says("3.3.3.3"))

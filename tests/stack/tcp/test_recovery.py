@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from netbridge.stack.tcp.config import TcpConfig
 from netbridge.stack.tcp.congestion import MAX_CWND, Unlimited
 
@@ -149,6 +151,36 @@ def test_the_timeout_stays_doubled_until_something_is_timed() -> None:
     talk.passes(RTT)
     talk.says("A", 1, 2001)
     assert estimator.rto < once
+
+
+def test_what_is_sent_first_while_losses_are_repaired_is_timed() -> None:
+    """Else a timeout that has doubled stays so through a repair, and the next loss waits for as long again."""
+    talk = sending(2, sack=False)
+    estimator = talk.connection.sender.rtt
+    once = estimator.rto
+    talk.passes(once + 0.01)
+    talk.hears("A", 1)
+    talk.says("A", 1, 1001)
+    talk.hears("A", 1001)
+    send(talk, 2, 1)
+    talk.passes(RTT)
+    talk.says("A", 1, 2001)
+    assert estimator.rto == 2 * once
+    talk.says("A", 1, 3001)
+    assert estimator.rto < once
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_what_waited_for_a_copy_before_it_is_not_timed(sack: bool) -> None:
+    """The report of the second and third segment was lost: that the path is slow nobody said."""
+    talk = sending(3, sack=sack)
+    estimator = talk.connection.sender.rtt
+    before = estimator.srtt
+    talk.passes(estimator.rto + 0.01)
+    talk.hears("A", 1)
+    talk.passes(RTT)
+    talk.says("A", 1, 3001)
+    assert estimator.srtt == before
 
 
 def test_on_a_link_that_stalls_it_does_not() -> None:

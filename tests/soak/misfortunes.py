@@ -1,0 +1,148 @@
+"""What befalls a bridge besides lost packets: frozen and killed processes, a full disk, nonsense from its own user.
+
+One at a time, by seed; each is over when its step returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from tests.world import Bridge, World
+from tests.world.bridge import NETBRIDGE, environment
+from tests.world.machine import Output
+
+from .watch import Watch
+
+EVERY = 10.0, 25.0
+"""Seconds from the end of one misfortune to the next."""
+FROZEN = 0.5, 3.0
+"""Seconds a process stands still."""
+GONE_ON = 60.0
+"""Seconds within which a bridge has gone on after its connection was killed."""
+SMALL_DISK = "/run/small"
+SMALL = 24 << 20
+"""Bytes of the disk that the log and the packet capture are on."""
+NONSENSE = (
+    b"", b"\n", b"{", b"[]\n", b'{"ask": "fly"}\n', b'{"ask": "status", "flows": -1}\n', b"\xff" * 4000,
+    b'{"ask": "watch"}\n', b'{"ask": "trace", "host": "' + b"a" * 3000 + b'"}\n', b'{"ask": "status"}\n' * 50,
+)  # fmt: skip
+
+
+class Misfortunes:
+    """A thread that lets one after another happen until it is told to stop."""
+
+    def __init__(self, world: World, bridge: Bridge, watch: Watch, seed: int) -> None:
+        self.happened: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._world = world
+        self._bridge = bridge
+        self._watch = watch
+        self._random = random.Random(f"{seed} misfortunes")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="misfortunes", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No further one; waits for the end of the last."""
+        self._over.set()
+        self._thread.join(GONE_ON + 30)
+
+    def table(self) -> list[str]:
+        return [f"{count:>6} times {name}" for name, count in sorted(self.happened.items())]
+
+    def _live(self) -> None:
+        steps: list[Callable[[], None]] = [
+            self._netbridge_stands_still, self._ssh_stands_still, self._agent_stands_still, self._connection_is_killed,
+            self._disk_is_full, self._nonsense_is_asked, self._watcher_is_killed,
+        ]  # fmt: skip
+        while not self._over.is_set():
+            self._random.shuffle(steps)  # each of them, before one comes again
+            for step in steps:
+                if self._over.wait(self._random.uniform(*EVERY)):
+                    return
+                name = step.__name__.strip("_").replace("_", " ")
+                try:
+                    step()
+                    self.happened[name] += 1
+                except Exception as error:
+                    self.wrong.append(f"{name}: {error!r}"[:1000])
+
+    def _still(self, *processes: int) -> None:
+        """The processes stand still for a while."""
+        try:
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGSTOP)
+            time.sleep(self._random.uniform(*FROZEN))
+        finally:
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
+
+    def _netbridge_stands_still(self) -> None:
+        self._still(self._bridge.pid)
+
+    def _ssh_stands_still(self) -> None:
+        self._still(*self._connections())
+
+    def _agent_stands_still(self) -> None:
+        self._still(*self._watch.agents)
+
+    def _connection_is_killed(self) -> None:
+        before = self._count("resumed")
+        for process in self._connections():
+            os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + GONE_ON
+        while self._count("resumed") == before:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not resumed after {GONE_ON:g} s")
+            time.sleep(0.2)
+
+    def _connections(self) -> list[int]:
+        """The codespace's processes that serve an SSH connection each."""
+        found = self._world.codespace.processes()
+        return [pid for pid, words in found.items() if words.startswith("sshd: ") and "listener" not in words]
+
+    def _count(self, event: str) -> int:
+        return sum(record["event"] == event for record in self._bridge.events)
+
+    def _disk_is_full(self) -> None:
+        self._shell(f"head -c {SMALL} /dev/zero >{SMALL_DISK}/ballast 2>/dev/null; true").check()
+        time.sleep(self._random.uniform(*FROZEN))
+        self._shell(f"rm -f {SMALL_DISK}/ballast").check()
+
+    def _nonsense_is_asked(self) -> None:
+        """By who may ask: the control socket's other end is root's or the user's own."""
+        for path in self._shell("ls -1 /run/netbridge/*.sock 2>/dev/null; true").stdout.split():
+            for words in self._random.choices(NONSENSE, k=40):
+                with socket.socket(socket.AF_UNIX) as asker:
+                    asker.settimeout(1)
+                    with contextlib.suppress(OSError):
+                        asker.connect(f"/proc/{self._world.laptop.init}/root{path}")
+                        asker.sendall(words)
+                        asker.recv(100)
+
+    def _watcher_is_killed(self) -> None:
+        watcher = self._world.laptop.start(*NETBRIDGE, "status", "--watch", environment=environment())
+        time.sleep(self._random.uniform(*FROZEN))
+        watcher.kill()
+
+    def _shell(self, script: str) -> Output:
+        return self._world.laptop.run("sh", "-c", script)
+
+
+def small_disk(world: World) -> list[str]:
+    """Mount it on the laptop; the options of `up` that use it."""
+    world.laptop.run("sh", "-c", f"mkdir -p {SMALL_DISK} && mount -t tmpfs -o size={SMALL} tmpfs {SMALL_DISK}").check()
+    return ["--log-file", f"{SMALL_DISK}/log", "--pcap", f"{SMALL_DISK}/packets.pcapng", "--pcap-size", "8MiB"]
+
