@@ -46,11 +46,11 @@ bench: ## throughput, round trips, CPU and memory, side by side with other tools
 	@scripts/venv
 	@$(BIN)/python bench/run.py
 
-soak: ## mixed traffic while packets are lost and overtaken (root); MINUTES=20 SEED=n TRANSPORT=openssh
+soak: ## mixed traffic while packets are lost and overtaken (root); MINUTES=20 SEED=n TRANSPORT=openssh TROUBLED=1
 	@scripts/system-packages test
 	@scripts/venv
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) \
-		--transport $(or $(TRANSPORT),openssh)
+		--transport $(or $(TRANSPORT),openssh) $(if $(TROUBLED),--troubled)
 
 simulate: venv ## two stacks on a clock of their own over paths that harm packets, by seed; SEEDS=1000 ARGS="--scenario NAME"
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(ARGS)

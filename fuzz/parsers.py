@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .textparsers import TEXTS
 
-PARSERS: dict[str, tuple[str, ...]] = TEXTS | {
+PARSERS: dict[str, tuple[str, ...]] = {
     "stack/ipv4.py": (),
     "stack/ipv6.py": (),
     "stack/fragments.py": (),
@@ -28,36 +28,8 @@ PARSERS: dict[str, tuple[str, ...]] = TEXTS | {
     "bridge/dns/answer.py": (),
     "bridge/dns/message.py": (),
     "bridge/dns/synthesis.py": ("host_name", "reverse_address"),
-    "bridge/dns/resolvconf.py": ("parse_resolv_conf", "socket_address"),
-    "bridge/dns/scutil.py": (),
-    "bridge/dns/hosts.py": (),
-    "bridge/dns/nsswitch.py": (),
-    "bridge/dns/linkdomains.py": (),
+    **TEXTS,
     "bridge/capturefilter.py": (),
-    "bridge/forward/rules.py": (),
-    "bridge/back/places.py": (),
-    "bridge/back/socks.py": (),
-    "bridge/routes/monitor.py": ("tells_of_change",),
-    "bridge/routes/macos.py": ("parse_interfaces", "parse_routes"),
-    "bridge/joint/proof.py": (),
-    "bridge/joint/place.py": (),
-    "bridge/bootstrap.py": ("_Marker",),
-    "bridge/agent/resolvconf.py": ("parse",),
-    "bridge/agent/netlink.py": ("_attribute", "_attributes", "understood"),
-    "bridge/agent/leading.py": ("nameservers",),
-    "bridge/sshconfig.py": ("block", "_without"),
-    "bridge/options.py": ("_from_environment", "_from_file"),
-    "bridge/transport/gh_codespace.py": ("parse_list", "find", "argument"),
-    "bridge/transport/target.py": (),
-    "bridge/transport/ssh_errors.py": ("from_stderr",),
-    "bridge/transport/gh_errors.py": ("explain",),
-    "bridge/transport/kubectl_errors.py": ("explain", "lost", "bad_configuration"),
-    "bridge/transport/docker_errors.py": ("explain", "lost"),
-    "bridge/transport/devpod_errors.py": ("explain", "lost"),
-    "bridge/transport/ssh_settings.py": (),
-    "bridge/trace/place.py": (),
-    "stack/services/iperf3.py": ("_sane", "_state"),
-    "cli/text.py": (),
 }
 ENOUGH = 0.95
 """The part of all their lines that must be reached."""

@@ -25,7 +25,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "bridge/joint/place.py": (),
     "bridge/joint/proof.py": ("parse", "Hello"),
     "bridge/metrics/server.py": ("MetricsServer._answer",),
-    "bridge/plain.py": (),
+    "bridge/options.py": ("Options.traced",),
     "bridge/packetcapture.py": ("sources", "by_packets"),
     "bridge/rivals.py": (),
     "bridge/routes/macos.py": ("parse_interfaces", "parse_routes", "_destination", "_class_length", "_gateway"),

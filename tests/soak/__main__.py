@@ -1,6 +1,6 @@
 """`python -m tests.soak [--minutes N] [--seed N] [--transport openssh|asyncssh|sandbox] [--loss P] [--reorder P]`.
 
-`--troubled`: and it is attacked and disturbed meanwhile, as `hostile.py` and `misfortunes.py` say.
+`--troubled`: and it is attacked and disturbed meanwhile, as `besieged.py` and `misfortunes.py` say.
 
 Prints a line each ten seconds and a table at the end. Exit status 1 when anything was wrong, with what it was.
 """
@@ -19,14 +19,17 @@ sys.path.insert(0, str(ROOT))
 from tests.world import Bridge, World, missing
 from tests.world.addresses import CODESPACE, SSH_PORT
 
+from .besieged import Attackers, HostileAgents
 from .misfortunes import Misfortunes, small_disk
-from .run import Soak, idle_options, stormy
+from .run import Soak, Trouble, idle_options, stormy
 from .watch import Watch
 from .workers import Place
 
 PATIENCE = 360.0
 """Seconds for everything to go: a UDP flow's time is 300 s; a reset that was lost is found out by two keepalives."""
 
+KEEPALIVE = 10.0
+"""Seconds, where attackers leave connections that nobody answers for: ten times this long until they are given up."""
 
 ENDS = (0, 143)
 """How a bridge may end that is told to: by itself, or by the end of the command in its sandbox."""
@@ -65,13 +68,16 @@ def main() -> int:
         weather = "--loss", str(given.loss), "--reorder", str(given.reorder)
         options = idle_options(given.udp_idle) if given.udp_idle else []
         if given.troubled:
-            options += small_disk(world)
+            options += [*small_disk(world), "--limit", f"tcp-keepalive={KEEPALIVE:g}"]
         bridge = start(world, given.transport, stormy(given.seed, vitals, *weather), options)
         begun = time.monotonic()
         try:
             bridge.ready()
             watch = Watch(bridge, vitals, machine, before, troubled=given.troubled)
-            troubles = [Misfortunes(world, bridge, watch, given.seed)] if given.troubled else []
+            troubles: list[Trouble] = []
+            if given.troubled:
+                troubles += Misfortunes(world, bridge, watch, given.seed), Attackers(world, bridge, given.seed)
+                troubles.append(HostileAgents(given.seed))
             place = Place(machine, bridge.inside() if bridge.sandbox else None)
             soak = Soak(
                 world, place, watch, seed=given.seed, seconds=given.minutes * 60, patience=PATIENCE,

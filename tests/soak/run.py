@@ -151,6 +151,9 @@ class Soak:
         begun = time.monotonic()
         self._wait(lambda: not server.open and not self.watch.remains(), self.patience)
         self.drained = time.monotonic() - begun
+        if self.watch.latest["flows"] and not self.watch.dead:
+            for flow in self.watch.bridge.status()["flows"]:
+                self._say(f"left: {flow}")
 
     # --- what is wrong ------------------------------------------------------------------------------------------------
 

@@ -156,8 +156,9 @@ class Watch:
             wrong.append(f"{now['descriptors']} descriptors are open for {now['flows']} flows")
         if now["tasks"] > TASKS:
             wrong.append(f"there are {now['tasks']} tasks")
-        if now["timers"] > 3 * now["tcp_flows"] + TIMERS:
-            wrong.append(f"there are {now['timers']} timers for {now['tcp_flows']} TCP flows")
+        flows = max(sample["flows"] for sample in self.samples[-60:]) if self.troubled else now["tcp_flows"]
+        if now["timers"] > 3 * flows + TIMERS:
+            wrong.append(f"there are {now['timers']} timers for {flows} flows")
         if now["rss"] > MOST_MEMORY:
             wrong.append(f"netbridge holds {now['rss'] / MEGABYTE:.0f} MB")
         wrong += [f"{now[name]} × {what}" for name, what in (
