@@ -23,6 +23,8 @@ from netbridge.cli.main import main
 FIGURES = "NETBRIDGE_HOSTILE_FIGURES"
 BEAT = 0.005
 """Seconds between two looks at the clock."""
+LETS_GO = 100
+"""Fiftieths of a second until all descriptors are given back."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 TOUCHES = {
     "socket.connect", "socket.bind", "os.exec", "os.posix_spawn", "os.system", "os.fork", "subprocess.Popen",
@@ -79,11 +81,14 @@ class Figures:
         finally:
             self.cpu = time.process_time() - began
             self._timer.cancel()
-            await asyncio.sleep(0.02)  # what was closed in this turn of the event loop is let go in the next
-            self.left = [
-                where for number, where in descriptors().items()
-                if before.get(number) != where and where != "/dev/null"  # libuv keeps one, for when none is left
-            ]
+            for _ in range(LETS_GO):  # what was closed is let go in the next turn, or when a child has ended
+                await asyncio.sleep(0.02)
+                self.left = [
+                    where for number, where in descriptors().items()
+                    if before.get(number) != where and where != "/dev/null"  # libuv keeps one, for when none is left
+                ]
+                if not self.left:
+                    break
             self.write()  # now, since the program leaves by _exit
 
     def write(self) -> None:

@@ -14,11 +14,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.world import Bridge, World
 from tests.world.bridge import NETBRIDGE, environment
 from tests.world.machine import Output
 
+from .gate import CONNECTS
 from .watch import Watch
 
 EVERY = 10.0, 25.0
@@ -86,8 +88,9 @@ class Misfortunes:
             time.sleep(self._random.uniform(*FROZEN))
         finally:
             for process in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGCONT)
+                for one in (process, *_nsenter(process)):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(one, signal.SIGCONT)
 
     def _netbridge_stands_still(self) -> None:
         self._still(self._bridge.pid)
@@ -100,13 +103,14 @@ class Misfortunes:
 
     def _connection_is_killed(self) -> None:
         before = self._count("resumed")
-        for process in self._connections():
-            os.kill(process, signal.SIGKILL)
-        deadline = time.monotonic() + GONE_ON
-        while self._count("resumed") == before:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not resumed after {GONE_ON:g} s")
-            time.sleep(0.2)
+        with CONNECTS.shut():
+            for process in self._connections():
+                os.kill(process, signal.SIGKILL)
+            deadline = time.monotonic() + GONE_ON
+            while self._count("resumed") == before:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not resumed after {GONE_ON:g} s")
+                time.sleep(0.2)
 
     def _connections(self) -> list[int]:
         """The codespace's processes that serve an SSH connection each."""
@@ -139,6 +143,16 @@ class Misfortunes:
 
     def _shell(self, script: str) -> Output:
         return self._world.laptop.run("sh", "-c", script)
+
+
+def _nsenter(process: int) -> list[int]:
+    """The nsenter that waits for the process: it stops itself when its child is stopped, and stays so."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        parent = next(int(line.split()[1]) for line in lines if line.startswith("PPid:"))
+        return [parent] if Path(f"/proc/{parent}/comm").read_text() == "nsenter\n" else []
+    except (OSError, StopIteration):
+        return []
 
 
 def small_disk(world: World) -> list[str]:

@@ -33,6 +33,8 @@ from netbridge.stack.vnet import VNET_LEN
 EVERY = 1.0
 """Seconds between two lines of vitals."""
 ECHO_PORT = 7
+STRANGER = b"\xba\xd0"
+"""In an attacker's IPv6 addresses, as `tests/hostile/raw.py` makes them (this program is no part of a package)."""
 FRAGMENT = 44
 """IPv6's next header for a fragment."""
 
@@ -143,6 +145,7 @@ class StormyEngine(engine.Engine):
             "blocks": sys.getallocatedblocks(),
             "garbage": len(gc.garbage),
             "flows": len(table),
+            "strangers": sum(flow.source[8:10] == STRANGER for flow in table),
             "tcp_flows": len(tcp.flows),
             "requests": len(tcp.requests),
             "connecting": len(forwarder._connecting),

@@ -19,6 +19,7 @@ from tests.world import Machine, Output
 from tests.world.addresses import CORP
 
 from .corp import CHUNK, PORT, STALL
+from .gate import CONNECTS
 
 T = TypeVar("T")
 
@@ -157,7 +158,9 @@ class Worker:
     def connect(self, port: int = PORT, command: str = "") -> Conversation:
         """A connection to corp, its first line sent."""
         begun = time.monotonic()
-        talk = Conversation(socket.create_connection((self.host, port), STALL), self.tally)
+        with CONNECTS.passing():
+            connected = socket.create_connection((self.host, port), STALL)
+        talk = Conversation(connected, self.tally)
         self.tally.silence = max(self.tally.silence, time.monotonic() - begun)
         if command:
             talk.send(command.encode() + b"\n")
