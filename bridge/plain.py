@@ -12,10 +12,8 @@ that are neither.
 from __future__ import annotations
 
 import dataclasses
-import unicodedata
 from typing import Any, TypeVar
 
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 LINE_MAX = 2000
 """Characters of one remote text; the rest would only push away what matters."""
 DEPTH = 32
@@ -38,7 +36,7 @@ class _Shown(dict[int, str]):
 
     def __missing__(self, number: int) -> str:
         character = chr(number)
-        if unicodedata.category(character) in _UNSAFE:
+        if not character.isprintable():
             character = character.encode("unicode_escape").decode("ascii")
         if number < 0x10000:  # the others are too many to be kept
             self[number] = character

@@ -139,6 +139,8 @@ class Exchange:
         left = self.began + self._keeper.patience(self._stages[0], last=True) - time.monotonic()
         if self._thinking and left > 0:
             self._timer = self._keeper.loop.call_later(left, self.finish)
+            for server in self._stages[0]:
+                self._try(server, 0)  # a datagram may have been lost to a link that was full
         else:
             self.finish()
 
@@ -147,18 +149,23 @@ class Exchange:
         if self._timer is not None:
             self._timer.cancel()
         while self._servers:
-            server = self._servers.pop(0)
-            attempt = Attempt(
-                self._keeper.loop, server, self.query, self._question, stream=self._stream,
-                mark=self._keeper.mark, done=self._done,
-            )  # fmt: skip
-            if attempt.start():
-                self._attempts[attempt] = self._stage
+            if self._try(self._servers.pop(0), self._stage):
                 asked = self._stages[self._stage]
                 wait = self._keeper.patience(asked, last=not self.untried)
                 self._timer = self._keeper.loop.call_later(wait / len(asked), self._waited)
                 return
         self._next_stage()
+
+    def _try(self, server: str, stage: int) -> bool:
+        """Ask one; False when that fails at once."""
+        attempt = Attempt(
+            self._keeper.loop, server, self.query, self._question, stream=self._stream,
+            mark=self._keeper.mark, done=self._done,
+        )  # fmt: skip
+        if not attempt.start():
+            return False
+        self._attempts[attempt] = stage
+        return True
 
     def _waited(self) -> None:
         self._timer = None

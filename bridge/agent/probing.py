@@ -24,6 +24,8 @@ CAPABILITIES = {"net_admin": 12, "net_raw": 13, "sys_admin": 21, "mknod": 27}
 """Bits of CapEff that matter here (linux/capability.h)."""
 MOST_FILL = 900000
 """Bytes of one answer; a control frame takes a million."""
+PIECE = 1000
+"""Bytes of one text of it: a session keeps no long ones."""
 PATIENCE = 2.0
 """Seconds for a nameserver: whoever resolves by one that needs longer has given up."""
 NAME = "nbprobe%d"
@@ -111,7 +113,8 @@ class Probing:
     def ask(self, message: Dict[str, Any]) -> None:
         """Look, and answer when the nameservers had their time. TypeError, ValueError for nonsense."""
         if "fill" in message:
-            self._send({"type": "probed", "data": "x" * max(0, min(int(message["fill"]), MOST_FILL))})
+            whole, rest = divmod(max(0, min(int(message["fill"]), MOST_FILL)), PIECE)
+            self._send({"type": "probed", "data": ["x" * PIECE] * whole + ["x" * rest]})
             return
         text = b""
         with contextlib.suppress(OSError):

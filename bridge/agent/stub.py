@@ -6,9 +6,9 @@ service first and to the codespace's own nameservers after that; all others the 
 what the first cannot resolve: NXDOMAIN, SERVFAIL, REFUSED and the like, no answer in 2 s. An empty NOERROR is an
 answer and stays one, because a resolver that asked for AAAA would take NXDOMAIN for the whole name (RFC 2308 section
 2). Of two failures NXDOMAIN is told rather than SERVFAIL; but that a private name does not exist only the service can
-say, so while it is silent (the link is cut, the machine sleeps) it is waited for, 8 s in all, and then the answer is
-SERVFAIL, which nobody remembers. When the own nameservers answered nothing at all while one question waited for them,
-they are asked last for a while.
+say, so while it is silent (the link is cut, the machine sleeps) it is asked once more and waited for, 8 s in all, and
+then the answer is SERVFAIL, which nobody remembers. When the own nameservers answered nothing at all while one question
+waited for them, they are asked last for a while.
 
 No circle is endless. A nameserver (the codespace's 127.0.0.53, which itself asks what resolv.conf says; this machine's,
 which asks the codespace) may pass our question on to us. It comes back in the spelling it went out with, and is then

@@ -115,4 +115,4 @@ class Diagnostics:
 
     @staticmethod
     def _readable_line(line: bytes) -> str:
-        return clean(line[:LINE_LENGTH].decode("utf-8", "replace").strip())
+        return clean(line[:LINE_LENGTH].decode("utf-8", "replace").strip())[:LINE_LENGTH]

@@ -99,6 +99,13 @@ class Wire(Channel):
         self._to_agent = self._from_agent = -1
 
 
+    def let_go(self) -> None:
+        """Close all four ends, where the agent did not take its own."""
+        self.give_up()
+        for descriptor in (self.agent_in, self.agent_out):
+            os.close(descriptor)
+
+
 class Ends:
     """The two, and what each took. Packets are told apart by their number."""
 

@@ -259,7 +259,7 @@ async def test_another_machine_takes_over_when_the_first_is_gone(place: Place) -
     await until(lambda: bool(bridge.lost), "the first is told")
     (error,) = bridge.lost
     assert isinstance(error, TakenOverError)
-    assert error.why == "It was started on desk top."
+    assert error.why == "It was started on desk\\x07top."
     assert bridge.cuts == []
     await other.stop()
     assert bridge.gone()

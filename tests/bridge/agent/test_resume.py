@@ -175,7 +175,7 @@ def test_a_total_that_cannot_be_changes_nothing_at_the_agent(total: int) -> None
     other = Wire()
     with pytest.raises(FrameError):
         ends.stream.resume(other.agent_in, other.agent_out, total, {"type": "resumed"})
-    other.give_up()
+    other.let_go()
     converse(ends)
     assert ends.delivered == DOWN
     assert ends.received[3:] == UP
@@ -195,7 +195,7 @@ def test_less_than_was_acknowledged_is_refused() -> None:
     for total in (0, 50):
         with pytest.raises(FrameError):
             ends.stream.resume(wire.agent_in, wire.agent_out, total, {"type": "resumed"})
-    wire.give_up()
+    wire.let_go()
     ends.close()
 
 

@@ -394,6 +394,20 @@ def test_who_knows_a_private_name_is_waited_for(play: Callable[..., None], rcode
     play(conversation)
 
 
+def test_who_knows_a_private_name_is_asked_once_more(play: Callable[..., None]) -> None:
+    """The first datagram may have been lost, where a link was full."""
+
+    def conversation(world: World) -> None:
+        own, service = world.server(OWN, says(rcode=RCODE.NXDOMAIN)), world.server(SERVICE, silent)
+        answer = says("2.2.2.2")
+        service.behave = lambda query: answer(query) if own.asked else None
+        world.start()
+        assert addresses(world.ask("db.corp.example")) == ["2.2.2.2"]
+        assert len(service.asked) == 2
+
+    play(conversation)
+
+
 def test_the_second_own_server_is_asked_when_the_first_is_broken(play: Callable[..., None]) -> None:
     def conversation(world: World) -> None:
         first, second = world.server(OWN, silent), world.server(OTHER, says("3.3.3.3"))

@@ -79,6 +79,7 @@ class SshServer:
         self._process.wait(10)
         self._stop.set()
         for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)  # closing alone wakes nobody who waits in accept
             listener.close()
 
     def _prepare(self) -> None:
@@ -173,7 +174,11 @@ class SshServer:
     def _listener(self, *, closes: bool) -> int:
         listener = socket.create_server(("127.0.0.1", 0))
         self._listeners.append(listener)
-        held: list[socket.socket] = []
+
+        def hold(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                while connection.recv(65536):  # until the client has gone
+                    pass
 
         def serve() -> None:
             while not self._stop.is_set():
@@ -184,9 +189,7 @@ class SshServer:
                 if closes:
                     connection.close()
                 else:
-                    held.append(connection)
-            for connection in held:
-                connection.close()
+                    threading.Thread(target=hold, args=(connection,), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
         return int(listener.getsockname()[1])
