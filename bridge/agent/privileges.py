@@ -121,8 +121,10 @@ def _set_effective(kept: int, permitted: int, faults: List[str], library: Any) -
 
 
 def for_resolv_conf(path: str = resolvconf.PATH) -> Collection[str]:
-    """What it takes to write resolv.conf: nothing, where that is found to work without."""
+    """What it takes to write resolv.conf, or to remove one of ours: nothing, where that is found to work without."""
     try:
+        if _in_others_folder(path):
+            return OTHERS_FILE
         import ctypes
 
         library = ctypes.CDLL(None, use_errno=True)
@@ -139,6 +141,16 @@ def for_resolv_conf(path: str = resolvconf.PATH) -> Collection[str]:
     except OSError:  # there is none, or it is read-only for everybody
         pass
     return ()
+
+
+def _in_others_folder(path: str) -> bool:
+    """Whether there was no file, and a link leads to where it is made and removed: a folder that is somebody else's."""
+    try:
+        if resolvconf.CREATED not in resolvconf.read(path):
+            return False
+    except FileNotFoundError:
+        pass
+    return os.stat(os.path.dirname(os.path.realpath(path))).st_uid != os.geteuid()
 
 
 def become_user() -> None:

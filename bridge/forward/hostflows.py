@@ -22,7 +22,7 @@ from netbridge.stack.icmp.wire import Problem
 from netbridge.stack.link.base import Buffer
 from netbridge.stack.packet import IpPacket
 
-from .admission import Admission, Unserved
+from .admission import SHARE, Admission, Service, Unserved
 from .counters import SocketCounters
 from .details import socket_details
 from .flows import Flow, FlowTable, Key
@@ -51,10 +51,13 @@ ERRORS_A_TURN = 64
 QUOTE = 128
 """Bytes kept of the last packet of a flow, to quote in an error about it: both headers and 64 bytes or more."""
 
-WAITING, WAITING_PER_SERVICE = 1024, 512
-"""Packets that wait for their turn: some tenths of a second's work."""
-WAITING_BYTES = 2 << 20
-"""Likewise, and as much memory."""
+WAITING, WAITING_PER_SERVICE = 16384, 4096
+"""Packets that wait for their turn. One service gets a fifth of the places where nobody else waits (see
+:mod:`.admission`), which has to hold what an honest program sends at once: the link reads a megabyte in a turn, some
+seven hundred datagrams, or the thousand questions of who resolves a list of names.
+"""
+WAITING_BYTES = 16 << 20
+"""Likewise, and shared in the same way, so that a few large datagrams do not take the places of many small ones."""
 HEADER_LEN = 8
 """Of UDP and of an echo request alike."""
 
@@ -94,11 +97,16 @@ F = TypeVar("F", bound=HostFlow)
 class Waiting:
     """A packet that waits for its turn (see :mod:`.admission`): a copy, as the packet lives no longer than its call."""
 
-    __slots__ = ("asked_at", "destination", "destination_port", "first", "packet", "payload", "repeated", "second")
+    __slots__ = (
+        "_over", "asked_at", "destination", "destination_port", "first", "packet", "payload", "pending", "repeated",
+        "second",
+    )  # fmt: skip
 
-    pending = True
-
-    def __init__(self, packet: IpPacket, first: int, second: int, payload: memoryview, port: int, now: float) -> None:
+    def __init__(
+        self, packet: IpPacket, first: int, second: int, payload: memoryview, port: int, now: float,
+        over: Callable[[Waiting], None],
+    ) -> None:  # fmt: skip
+        """`over` is called when it waits no more, served or not."""
         whole = memoryview(packet.packet.tobytes())
         at = len(whole) - len(packet.payload)
         self.packet = packet.copy(whole)
@@ -107,9 +115,18 @@ class Waiting:
         self.destination, self.destination_port = packet.destination, port
         self.asked_at = now
         self.repeated = 0
+        self.pending = True
+        self._over = over
 
     def drop(self) -> None:
         """Nobody is told, as by a router that is full."""
+        self.over()
+
+    def over(self) -> None:
+        """It waits no more."""
+        if self.pending:
+            self.pending = False
+            self._over(self)
 
 
 class HostFlows(abc.ABC, Generic[F]):
@@ -146,6 +163,8 @@ class HostFlows(abc.ABC, Generic[F]):
         )
         self._clock = clock
         self._waiting_bytes = 0
+        self._bytes_of: dict[Service, int] = {}
+        """Of these, by service."""
         self._reading = Slice(loop, clock=clock)
         table.add_recycler(self)
         table.waiting[self.name] = self._admission.__len__
@@ -212,14 +231,25 @@ class HostFlows(abc.ABC, Generic[F]):
                 admission.spend(self._clock() - begun)
             return
         port, size = self._service_port(second), len(packet.packet)
-        if self._waiting_bytes + size > WAITING_BYTES or not admission.has_place(packet.destination, port):
+        service = packet.destination, port
+        of_service = self._bytes_of.get(service, 0) + size
+        if of_service > (WAITING_BYTES - self._waiting_bytes) // SHARE or not admission.has_place(*service):
             self._counts.dropped_waiting += 1
             return
         self._waiting_bytes += size
-        admission.queue(Waiting(packet, first, second, payload, port, self._clock()))
+        self._bytes_of[service] = of_service
+        admission.queue(Waiting(packet, first, second, payload, port, self._clock(), self._let_go))
+
+    def _let_go(self, waiting: Waiting) -> None:
+        """Its place is free."""
+        size, service = len(waiting.packet.packet), (waiting.destination, waiting.destination_port)
+        self._waiting_bytes -= size
+        self._bytes_of[service] -= size
+        if not self._bytes_of[service]:
+            del self._bytes_of[service]
 
     def _admit(self, waiting: Waiting) -> None:
-        self._waiting_bytes -= len(waiting.packet.packet)
+        waiting.over()
         self._forward(waiting.packet, waiting.first, waiting.second, waiting.payload)
 
     def _unserved(self, why: Unserved) -> None:

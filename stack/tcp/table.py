@@ -78,7 +78,7 @@ class Table:
                 oldest = next(iter(waiting))
                 self.counters.time_waits_cut += 1
                 oldest.connection.give_way()
-                self.remove(oldest, None)  # unless its user has still to read: then it is not told yet
+                self.set_aside(oldest)  # unless its user has still to read: then it is not told yet
 
     @property
     def crowded(self) -> bool:

@@ -134,6 +134,31 @@ print(json.dumps([found, len(privileges.held()["capabilities"])]))
     assert path.read_text() == "nameserver 192.0.2.1\n"
 
 
+@needs_root
+@pytest.mark.parametrize(("owner", "kept"), [(0, []), (65534, ["DAC_OVERRIDE"])])
+def test_a_resolv_conf_that_was_not_there_is_removed_whoever_owns_its_folder(
+    tmp_path: Path, owner: int, kept: list[str]
+) -> None:
+    """A link that leads nowhere, say to a folder of systemd-resolved's, which does not run: before the file is made
+    (the guardian's look), after that (the holder's), and what each then may do.
+    """
+    folder, path = tmp_path / "resolve", tmp_path / "resolv.conf"
+    folder.mkdir(mode=0o755)
+    os.chown(folder, owner, owner)
+    path.symlink_to(folder / "stub-resolv.conf")
+    told = run("""
+from netbridge.bridge.agent import resolvconf
+path = sys.argv[2]
+before = list(privileges.for_resolv_conf(path))
+resolvconf.install("127.0.0.53", [], alone=False, path=path)
+after = list(privileges.for_resolv_conf(path))
+privileges.keep(after)
+resolvconf.heal(path)
+print(json.dumps([before, after, os.listdir(os.path.dirname(os.path.realpath(path)))]))
+""", str(path))  # fmt: skip
+    assert told == [kept, kept, []]
+
+
 def test_nobody_in_particular_has_nothing_to_give_up() -> None:
     """As an ordinary user it is harmless."""
     told = run("""

@@ -465,3 +465,40 @@ async def test_a_flood_takes_turns_with_the_rest_and_what_no_queue_holds_is_drop
         await until(lambda: not len(waiting))
         assert bench.udp._waiting_bytes == 0
         assert counters.packets_up + counters.dropped_waiting == 3001
+
+
+async def test_what_an_honest_program_sends_at_once_is_not_lost(
+    bench: Bench, host: socket.socket, version: int
+) -> None:
+    """A link reads a megabyte in a turn: 750 datagrams of 1,400 bytes, far more than there is time for at once. And
+    with 2,000 of them waiting, few large ones to another service have their places.
+    """
+    counters, waiting = bench.udp._udp_counts, bench.udp._admission
+    with socket.socket(host.family, socket.SOCK_DGRAM) as other:
+        other.bind((HOST[version], 0))
+        bench.cost = 1e-5
+        for _ in range(2000):
+            bench.datagram(HOST[version], host.getsockname()[1], bytes(1400))
+        for _ in range(20):
+            bench.datagram(HOST[version], other.getsockname()[1], bytes(60_000), source_port=70)
+        assert len(waiting) > 1800
+        bench.cost = 0
+        await until(lambda: not len(waiting))
+    assert counters.dropped_waiting == 0
+    assert counters.packets_up == 2020
+
+
+async def test_what_waited_too_long_frees_its_place(bench: Bench, host: socket.socket, version: int) -> None:
+    """Else a machine that stood still a moment would have no place for datagrams that have to wait, ever again."""
+    bench.cost = SLICE
+    for _ in range(10):
+        bench.datagram(HOST[version], host.getsockname()[1], bytes(1000))
+    assert len(bench.udp._admission) == 9
+    assert bench.udp._waiting_bytes > 9000
+    bench.cost = 0
+    for waiting in bench.udp._admission._waiting[packed(HOST[version]), host.getsockname()[1]]:
+        waiting.asked_at -= 60
+    await until(lambda: not len(bench.udp._admission))
+    assert bench.udp._udp_counts.dropped_waiting == 9
+    assert bench.udp._waiting_bytes == 0
+    assert not bench.udp._bytes_of

@@ -250,3 +250,18 @@ async def test_of_too_many_in_time_wait_the_oldest_is_over() -> None:
     assert peer.tcp.counters.time_waits_cut == 2
     peer.close()
     assert not peer.tcp.time_waits
+
+
+async def test_who_has_not_read_all_when_its_time_wait_is_cut_hears_of_the_end_of_the_stack() -> None:
+    peer = Peer(config=TcpConfig(most_time_wait=0))
+    user = User()
+    user.room = 1
+    flow, isn = peer.established(user)
+    flow.shutdown()
+    peer.says("FA", NEXT, isn + 2, b"last words")
+    assert peer.tcp.counters.time_waits_cut == 1
+    assert not peer.tcp.flows
+    assert peer.tcp.aside == {flow}
+    peer.close()
+    assert isinstance(user.error, ConnectionAbortedError)
+    assert peer.tcp.budget.used == 0
