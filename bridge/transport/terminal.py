@@ -19,6 +19,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..user import User
@@ -101,11 +102,20 @@ class _Job:
         """Signal the job, unless it has ended."""
         with self._lock:
             if self._process.returncode is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
+                with contextlib.suppress(OSError):
                     if self._terminal:
                         os.killpg(self._process.pid, number)
                     else:
-                        os.kill(self._process.pid, number)
+                        self._signal_alone(number)
+
+    def _signal_alone(self, number: int) -> None:
+        """It was started as root (nsenter), and we have stepped down since: then to what it runs, which is ours."""
+        pid = self._process.pid
+        try:
+            os.kill(pid, number)
+        except PermissionError:
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                os.kill(int(child), number)
 
     def wait(self) -> int:
         """Wait for the end, in a thread of its own; stop and continue together with the job."""

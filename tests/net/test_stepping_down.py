@@ -31,6 +31,8 @@ def sudo(idle: World) -> tuple[str, ...]:
     python = python_for_everybody()
     if not python or not shutil.which("sudo"):
         pytest.skip("needs sudo, and a Python that ordinary users may run")
+    folder = f"/run/user/{NUMBER}/netbridge"  # it stays, as the way to find bridges
+    idle.laptop.run("install", "-d", "-m", "700", "-o", NAME, "-g", NAME, folder).check()
     return as_person(idle.laptop, python, sudo=True)
 
 
@@ -71,8 +73,6 @@ def test_up_and_everything_that_asks_it(
     idle: World, start: Start, sudo: tuple[str, ...], program: Callable[..., Program], tmp_path: Path,
 ) -> None:
     laptop, home = idle.laptop, idle.laptop.folder / NAME
-    folder = f"/run/user/{NUMBER}/netbridge"  # it stays, as the way to find bridges
-    laptop.run("install", "-d", "-m", "700", "-o", NAME, "-g", NAME, folder).check()
     here, there = Snapshot.of(laptop), Snapshot.of(idle.codespace)
     before = roots_files(idle)
     files = {home / "up.log": "--log-file", home / "up.pcapng": "--pcap"}
@@ -113,7 +113,9 @@ def test_the_sandbox(idle: World, start: Start, sudo: tuple[str, ...]) -> None:
     """Only what makes its namespaces, and the agent in it, is root; who takes its packets is not."""
     here, before = Snapshot.of(idle.laptop), roots_files(idle)
     pid_file = idle.laptop.folder / NAME / "pid"
-    script = f"curl -sS -m5 http://{CORP[4]}/ >/dev/null && id -u >{pid_file} && exec sleep 1000"
+    told = pid_file.with_name("told")
+    wait = f"trap 'echo told >{told}; exit' HUP TERM; sleep 1000 & wait"
+    script = f"curl -sS -m5 http://{CORP[4]}/ >/dev/null && id -u >{pid_file} && {{ {wait}; }}"
     bridge = start("sandbox", prefix=sudo, command=("sh", "-c", script)).ready()
     wait_until(pid_file.exists, "the sandbox's program to reach corp", 20)
     wait_until(pid_file.read_text, "its user")
@@ -124,6 +126,8 @@ def test_the_sandbox(idle: World, start: Start, sudo: tuple[str, ...]) -> None:
     me = as_person(idle.laptop, python_for_everybody())
     idle.laptop.run(*me, "down", "sandbox").check()
     bridge.ended()
+    assert told.read_text() == "told\n", "its end came without a word, after all patience with it"
+    told.unlink()
     pid_file.unlink()
     assert_restored(here, idle.laptop)
 
