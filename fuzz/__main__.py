@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -29,13 +30,18 @@ def main() -> int:
     chosen = [args.target] if args.target else names()
     if args.replay and not args.target:
         parser.error("--replay needs --target")
+    if not args.seconds > 0:
+        parser.error("--seconds: more than 0")
     if args.list:
         for name in chosen:
-            print(f"{name:14} {load(name).invariant}")
+            print(f"{name:15} {load(name).invariant}")
         return 0
     if args.replay:
-        print(load(args.target).run(bytes.fromhex(args.replay.read_text())))
-        return 0
+        try:
+            data = bytes.fromhex(args.replay.read_text())
+        except (OSError, ValueError) as error:
+            parser.error(f"--replay: {error}")
+        return _replay(load(args.target), data)
     if args.coverage:
         return reached.report(chosen, found=False)
     if args.runs is not None:
@@ -47,7 +53,22 @@ def main() -> int:
         print(f"by our own mutator, going on from what lies in {FOUND}; atheris is not used here", flush=True)
         targets, run = [load(name) for name in chosen], partial(_timed, args.seed)
     broke = run_all(targets, run, seconds=args.seconds)
-    return broke if args.target else max(broke, reached.report(chosen))
+    few = 0 if args.target else reached.report(chosen)
+    # Once more at the end, as the lines of the parsers are many.
+    print("\nbroken, see above: " + ", ".join(broke) if broke else f"\nnothing broke in {len(chosen)} targets")
+    return int(bool(broke or few))
+
+
+def _replay(target: Target, data: bytes) -> int:
+    """Run one input; the exit status."""
+    try:
+        label = target.run(data)
+    except Exception:
+        traceback.print_exc()
+        print(f"broken: {target.invariant}")
+        return 1
+    print(f"holds: {target.invariant}\noutcome: {label}")
+    return 0
 
 
 def _guided(seed: int, target: Target, seconds: float) -> int:
@@ -78,4 +99,8 @@ def _told(target: Target, result: Result) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped; what was found until now is kept", file=sys.stderr)
+        sys.exit(130)

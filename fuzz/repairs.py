@@ -29,6 +29,8 @@ def ip(data: bytes) -> bytes:
 
 def transport(packet: bytearray, protocol: int, at: int, end: int, source: bytes, destination: bytes) -> None:
     """Write the transport checksum of the packet in place."""
+    if protocol == 17 and at + 8 <= end and (length := int.from_bytes(packet[at + 4 : at + 6], "big")) >= 8:
+        end = min(end, at + length)  # what UDP says itself may be less
     field = at + _FIELD.get(protocol, end)
     if field + 2 > end:
         return

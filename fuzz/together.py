@@ -36,8 +36,8 @@ class Outcome:
     """What the target's process said; empty if nothing broke."""
 
 
-def run_all(targets: list[Target], run: Callable[[Target, float], int], *, seconds: float) -> int:
-    """Let `run` fuzz each target, in a process of its own, for so many seconds together; 1 if anything broke."""
+def run_all(targets: list[Target], run: Callable[[Target, float], int], *, seconds: float) -> list[str]:
+    """Let `run` fuzz each target, in a process of its own, for so many seconds together; the names of what broke."""
     workers = min(os.cpu_count() or 1, len(targets))
     share = seconds * workers / len(targets)
     print(f"{len(targets)} targets for {seconds:g} s, {workers} at a time, {share:.1f} s each", flush=True)
@@ -45,22 +45,27 @@ def run_all(targets: list[Target], run: Callable[[Target, float], int], *, secon
     outcomes: list[Outcome] = []
     waiting, running = list(targets), dict[int, tuple[Target, Path, float]]()
     with tempfile.TemporaryDirectory() as folder:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                target = waiting.pop(0)
-                log = Path(folder, target.name)
-                running[_forked(lambda: run(target, share), log)] = target, log, time.monotonic()  # noqa: B023
-            time.sleep(TICK)
-            for pid, (target, log, since) in list(running.items()):
-                if time.monotonic() > since + share + LATE:
-                    os.kill(pid, signal.SIGKILL)
-                done, status = os.waitpid(pid, os.WNOHANG)
-                if done:
-                    del running[pid]
-                    outcomes.append(_outcome(target, log.read_text(errors="replace"), status))
-                    passed, verdict = time.monotonic() - begun, "BROKEN" if outcomes[-1].error else "ok"
-                    place = f"{len(outcomes):3} of {len(targets)}"
-                    print(f"{passed:6.0f} s  {place}  {target.name:16} {verdict}", flush=True)
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    target = waiting.pop(0)
+                    log = Path(folder, target.name)
+                    running[_forked(lambda: run(target, share), log)] = target, log, time.monotonic()  # noqa: B023
+                time.sleep(TICK)
+                for pid, (target, log, since) in list(running.items()):
+                    if time.monotonic() > since + share + LATE:
+                        os.kill(pid, signal.SIGKILL)
+                    done, status = os.waitpid(pid, os.WNOHANG)
+                    if done:
+                        del running[pid]
+                        outcomes.append(_outcome(target, log.read_text(errors="replace"), status))
+                        passed, verdict = time.monotonic() - begun, "BROKEN" if outcomes[-1].error else "ok"
+                        place = f"{len(outcomes):3} of {len(targets)}"
+                        print(f"{passed:6.0f} s  {place}  {target.name:16} {verdict}", flush=True)
+        finally:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
     print(f"\n{'target':16} {'runs':>9} {'new inputs':>10}  outcome")
     for one in sorted(outcomes, key=lambda one: one.name):
         print(f"{one.name:16} {one.runs:9} {one.new:10}  {'BROKEN' if one.error else 'ok'}")
@@ -68,7 +73,7 @@ def run_all(targets: list[Target], run: Callable[[Target, float], int], *, secon
     for one in outcomes:
         if one.error:
             print(f"--- {one.name}\n{one.error}")
-    return int(any(one.error for one in outcomes))
+    return sorted(one.name for one in outcomes if one.error)
 
 
 def _forked(run: Callable[[], int], log: Path) -> int:
@@ -81,6 +86,7 @@ def _forked(run: Callable[[], int], log: Path) -> int:
         with log.open("wb") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        tempfile.tempdir = str(log.parent)  # libFuzzer ends its process without tidying up
         status = run()
     finally:
         os._exit(status)

@@ -34,6 +34,7 @@ def _by_byte(packet: IpPacket) -> None:
     def read(data: memoryview) -> None:
         packet.payload = data
         _, _, payload = wire.parse(packet)
+        assert 8 + len(payload) == int.from_bytes(data[4:6], "big")
         again = wire.emit(packet.source, 1, packet.destination, 65535, payload)
         packet.payload = memoryview(again)
         assert wire.parse(packet) == (1, 65535, payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,10 +21,10 @@ EACH_ONCE = 500_000
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.agreement", description=__doc__)
-    parser.add_argument("--packets", type=int, default=1_000_000)
+    parser.add_argument("--packets", type=int, default=1_000_000, help="how many (1000000)")
     parser.add_argument("--first", type=int, default=0, help="go on from this one (0)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="other packets (0)")
+    parser.add_argument("--processes", type=int, default=2, help="at a time (2)")
     args = parser.parse_args()
     began, whole = time.monotonic(), Tally()
     with ProcessPoolExecutor(args.processes) as pool:
@@ -50,4 +51,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ctrl-c ends all at once: an executor would wait
     sys.exit(main())

@@ -106,10 +106,12 @@ def parts(cases: list[Case], size: int) -> Iterator[list[Case]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("rooms", nargs="*", choices=["bridge", "agent", []], default=[])
-    parser.add_argument("--site", default="", help="only sites that contain this")
-    parser.add_argument("--most", type=int, default=0, help="only so many, by seed")
+    parser.add_argument("rooms", nargs="*", metavar="bridge|agent", help="both unless one is named")
+    parser.add_argument("--site", default="", help="only calls whose name contains this")
+    parser.add_argument("--most", type=int, default=0, help="only so many of them")
     given = parser.parse_args()
+    if unknown := set(given.rooms) - {"bridge", "agent"}:
+        parser.error(f"bridge or agent, not {', '.join(sorted(unknown))}")
     tables = []
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)

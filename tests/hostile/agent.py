@@ -41,7 +41,7 @@ def play(name: str, seed: int, seconds: float, folder: Path, canary: int = 9) ->
 def main() -> int:
     """Be one kind, list them, or try all."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile.agent", description=__doc__.splitlines()[0])
-    parser.add_argument("--kind", choices=sorted(KINDS), metavar="NAME")
+    parser.add_argument("--kind", choices=sorted(KINDS), metavar="NAME", help="be this one, on stdin and stdout")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="how long floods and drips last")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="for what a next agent knows")
@@ -60,9 +60,12 @@ def main() -> int:
 
         return table(words.seed, words.seconds, only=words.only, slow=words.slow)
     if not words.kind:
-        parser.error("--kind, --list or --all")
+        parser.error("say --kind NAME, --list or --all" + " with --only" * bool(words.only))
     return play(words.kind, words.seed, words.seconds, words.folder, words.canary)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -172,10 +172,13 @@ def _end(program: subprocess.Popen[bytes]) -> None:
 
 def table(seed: int, seconds: float, *, only: str = "", slow: bool = False) -> int:
     """Try all kinds, one after the other, and print their figures; 1 when one of them was not as it should be."""
-    head = f"{'kind':30} {'outcome':9} {'exit':>4} {'over idle MB':>12} {'CPU s':>6} {'stall ms':>8} {'s':>5}"
-    print(head, flush=True)
     names = ["honest"]  # first: what the others are compared to
     names += [name for name, kind in KINDS.items() if only in name and name != "honest" and (slow or not kind.slow)]
+    if only and len(names) == 1 and only not in "honest":
+        print(f"no such kind: {only}; --list tells them, and the slow ones want --slow", file=sys.stderr)
+        return 2
+    head = f"{'kind':30} {'outcome':9} {'exit':>4} {'over idle MB':>12} {'CPU s':>6} {'stall ms':>8} {'s':>5}"
+    print(head, flush=True)
     peak, bad = 0, 0
     for name in names:
         it = attempt(name, seed=seed, seconds=seconds)
@@ -190,4 +193,5 @@ def table(seed: int, seconds: float, *, only: str = "", slow: bool = False) -> i
         )  # fmt: skip
         for fault in faults:
             print(f"    FAULT {fault}", flush=True)
+    print(f"{len(names)} kinds, {bad} not as they should be")
     return 1 if bad else 0

@@ -43,12 +43,17 @@ def start(world: World, transport: str, prefix: tuple[str, ...], options: list[s
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak")
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--transport", choices=["openssh", "asyncssh", "sandbox"], default="openssh")
-    parser.add_argument("--loss", type=float, default=0.01)
-    parser.add_argument("--reorder", type=float, default=0.01)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak",
+        description="Mixed traffic over a bad link: a line each ten seconds, a table at the end (root).",
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="of traffic (20); the end comes some minutes later")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="another each time")
+    parser.add_argument(
+        "--transport", choices=["openssh", "asyncssh", "sandbox"], default="openssh", help="what carries it (openssh)",
+    )
+    parser.add_argument("--loss", type=float, default=0.01, help="of the packets, each way (0.01)")
+    parser.add_argument("--reorder", type=float, default=0.01, help="overtaken, each way (0.01)")
     parser.add_argument("--udp-idle", type=float, default=0.0, help="seconds; the bridge's own 300 make the end long")
     parser.add_argument("--troubled", action="store_true", help="attacks and misfortunes beside the traffic")
     given = parser.parse_args()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections import Counter
@@ -54,6 +55,7 @@ async def hunt(seconds: float, first: int, most: int) -> int:
     with Kernel() as kernel:
         seed = first
         while time.monotonic() < end and len(found) < most:
+            await asyncio.sleep(0)  # ctrl-c is heard here
             lines, version = Wild(seed, STEPS).lines, 6 if seed & 1 else 4
             seed += 1
             try:
@@ -68,6 +70,7 @@ async def hunt(seconds: float, first: int, most: int) -> int:
                 short = shortest(kernel, version, lines)
                 told = differs(kernel, version, short) or told
                 print(f"\nseed {seed - 1}, IPv{version}, {len(short)} lines of {len(lines)}:{told}", flush=True)
+                print(f"again: --seed {seed - 1} --most 1; kept in {FOUND}/differential-{seed - 1}.script", flush=True)
                 FOUND.mkdir(parents=True, exist_ok=True)
                 (FOUND / f"differential-{seed - 1}.script").write_text("\n".join(short) + "\n")
                 found.append(short)
@@ -75,6 +78,7 @@ async def hunt(seconds: float, first: int, most: int) -> int:
         f"\n{programs} programs from seed {first} on, {compared} steps compared, {len(found)} unexplained differences; "
         f"{skipped} left out, as this machine was too busy"
     )
+    print("differences that are explained, by the name of why in accepted.py:")
     for name, count in rules.most_common():
         print(f"{count:8}  {name}")
     return int(bool(found))
@@ -82,11 +86,18 @@ async def hunt(seconds: float, first: int, most: int) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.stack.tcp.kernel.hunt", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--most", type=int, default=20, help="differences after which it stops")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
+    parser.add_argument("--seed", type=int, default=0, help="the first one (0)")
+    parser.add_argument("--most", type=int, default=20, help="differences after which it stops (20)")
     args = parser.parse_args()
-    return asyncio.run(hunt(args.seconds, args.seed, args.most))
+    if os.geteuid():
+        print("hunt: not run: needs root to make a network namespace", file=sys.stderr)
+        return 1
+    try:
+        return asyncio.run(hunt(args.seconds, args.seed, args.most))
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
