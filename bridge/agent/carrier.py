@@ -7,7 +7,8 @@ connection, the sockets of this namespace are looked at, and these peers are lef
 
 - whoever knocks at the port of the SSH server that the last connection came by;
 - whoever the process reaches out to that handed that connection in from here;
-- whoever a socket talks to that belongs to no process to be seen from here: a relay outside of this container.
+- whoever a socket talks to that belongs to no process to be seen from here: a relay outside of this container. Twice in
+  a row, that is: the process of a short connect may have ended between the look at sockets and that at processes.
 
 A relay's try that began before it was seen has the TUN's address for its source and would fail after two minutes of the
 kernel's patience; it is ended, so that the next one begins.
@@ -39,6 +40,8 @@ class Carrier:
         self._port = 0
         self._process = 0
         self._timer: Optional[Timer] = None
+        self._nobodys: Set[int] = set()
+        """The inodes of sockets that belonged to no process at the last look."""
         self.addresses: List[str] = []
         """Whom to leave alone."""
         self.own: List[Address] = []
@@ -50,6 +53,7 @@ class Carrier:
     def cut(self) -> None:
         """The connection is gone: look who comes."""
         self.away = True
+        self._nobodys = set()
         self._look()
 
     def tied(self, connection: str) -> None:
@@ -101,7 +105,6 @@ class Carrier:
         known: Set[int] = set()
         if any(each.inode not in mine for each in reaching):
             known = set().union(*(owned(process) for process in processes()))
-        return [
-            *knocking,
-            *(each for each in reaching if each.inode in mine or (each.inode and each.inode not in known)),
-        ]
+        before = self._nobodys
+        self._nobodys = {each.inode for each in reaching if each.inode and each.inode not in known} - mine
+        return [*knocking, *(each for each in reaching if each.inode in mine or each.inode in before & self._nobodys)]
