@@ -134,7 +134,8 @@ class StormyEngine(engine.Engine):
         assert table is not None
         assert forwarder is not None
         tcp, counters = stack.tcp, stack.tcp.counters
-        if not tcp.flows:  # so that what is left is told from what only waits for the collector
+        strangers = sum(flow.source[8:10] == STRANGER for flow in table)
+        if strangers == len(tcp.flows):  # so that what is left is told from what only waits for the collector
             gc.collect()
         senders = [flow.connection.sender for flow in tcp.flows.values()]
         return {
@@ -145,7 +146,7 @@ class StormyEngine(engine.Engine):
             "blocks": sys.getallocatedblocks(),
             "garbage": len(gc.garbage),
             "flows": len(table),
-            "strangers": sum(flow.source[8:10] == STRANGER for flow in table),
+            "strangers": strangers,
             "tcp_flows": len(tcp.flows),
             "requests": len(tcp.requests),
             "connecting": len(forwarder._connecting),

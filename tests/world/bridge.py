@@ -39,6 +39,8 @@ class Bridge:
         self.laptop = laptop
         self.target = target
         self.sandbox = target == "sandbox"
+        self._stormy = any("stormy" in word for word in prefix)
+        """Packets are lost on purpose between its link and its stack (tests/soak)."""
         if self.sandbox and not command:
             command = ("sleep", MARK)
         self._log = laptop.folder / f"netbridge-{time.monotonic_ns()}.log"
@@ -150,7 +152,10 @@ class Bridge:
                 asking.sendall(b'{"ask": "status", "flows": 0}\n')
                 state = json.loads(asking.makefile("rb").readline())
                 if state.get("target") == self.target:
-                    return balance.check(state["counters"]), [path, path.with_suffix(".lock")]
+                    counters = dict(state["counters"])
+                    if self._stormy:
+                        del counters["link"]
+                    return balance.check(counters), [path, path.with_suffix(".lock")]
         return [], []
 
     def close(self) -> None:
