@@ -6,7 +6,7 @@ from typing import Any
 from unittest import mock
 
 from . import run
-from .packets import OURS, THEIRS, packet
+from .packets import CHANGED, OURS, THEIRS, packet
 from .readings import by_us
 
 
@@ -30,6 +30,17 @@ def test_a_wrong_reading_is_noticed() -> None:
         tally = run.agree(7, 0, 100)
     assert tally.differing
     assert all(" window: " in fault for fault in tally.differing)
+
+
+def test_a_segment_routing_header_with_a_wrong_count() -> None:
+    """It says six segments and has room for one."""
+    ends = bytes(15) + b"\1" + bytes(15) + b"\2"
+    routing = bytes([59, 2, 4, 0, 5, 0, 0, 0]) + bytes(16)
+    data = bytes.fromhex("60000000") + (len(routing) + 40).to_bytes(2, "big") + b"\x2b\x40" + ends + routing + bytes(40)
+    tally = run.Tally()
+    run.look(tally, 0, CHANGED, data)
+    assert not tally.differing, tally.differing
+    assert set(tally.explained) == {run.SEGMENT_ROUTING}, tally
 
 
 def test_the_same_seed_gives_the_same_packets() -> None:
