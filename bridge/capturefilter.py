@@ -113,7 +113,7 @@ def _network(text: str, part: str) -> tuple[int, int, int]:
 
 def _port(text: str, part: str) -> int:
     if not (part.isascii() and part.isdigit() and len(part) <= 5 and int(part) < 65536):
-        raise _wrong(text, f"{part!r} is no port")
+        raise _wrong(text, f"{part[:80]!r} is no port")
     return int(part)
 
 

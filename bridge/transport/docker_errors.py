@@ -58,7 +58,7 @@ def explain(target: DockerTarget, user: User, text: str) -> BridgeError:
     name = target.container
     label, start = f"the container {name}", f"The container {name}"
     if _REFUSED.search(text):
-        why = f" docker runs as {user.name}, who called sudo." if user.differs else ""
+        why = f" docker runs as {user.name}, also under sudo."
         return NotPermittedError(
             "Docker's socket may not be opened.", _said(text, _REFUSED) + why,
             f"Run `sudo usermod -aG docker {user.name}` and log in anew, or name"

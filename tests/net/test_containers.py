@@ -193,5 +193,5 @@ def test_under_sudo_docker_is_the_callers(idle: World, docker: DockerEngine, sta
         pytest.skip("needs sudo and a Python that ordinary users may run")
     found = failed(start("docker://box", prefix=as_person(idle.laptop, python, sudo=True)), 4)
     assert found["what"] == "Docker's socket may not be opened."
-    assert "who called sudo" in found["why"]
+    assert "also under sudo" in found["why"]
     assert "usermod -aG docker me" in found["todo"]

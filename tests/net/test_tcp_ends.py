@@ -129,8 +129,9 @@ def test_orphan_is_given_up(attack: Scene) -> None:
         made = Conversation(attack, port)
         with listener.accept()[0] as server:
             server.sendall(os.urandom(20_000))
+        wait_until(lambda: stands(attack.bridge, port, "half closed by host"), "the host's end", 5, 0.02)
         made.send(b"", 0, "FA", window=0)
-        wait_until(lambda: closing(attack.bridge, port), "both ends", 5, 0.02)
+        wait_until(lambda: stands(attack.bridge, port, "closing"), "both ends", 5, 0.02)
         begun = time.monotonic()
         time.sleep(ORPHAN / 2)
         assert flows_to(attack.bridge, port) == 1
@@ -138,10 +139,8 @@ def test_orphan_is_given_up(attack: Scene) -> None:
         assert time.monotonic() - begun > ORPHAN * 0.8
 
 
-def closing(bridge: Bridge, port: int) -> bool:
-    return any(
-        flow["state"] == "closing" for flow in state(bridge)["flows"] if flow["destination"].endswith(f":{port}")
-    )
+def stands(bridge: Bridge, port: int, how: str) -> bool:
+    return any(flow["state"] == how for flow in state(bridge)["flows"] if flow["destination"].endswith(f":{port}"))
 
 
 @pytest.fixture

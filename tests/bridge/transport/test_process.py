@@ -55,6 +55,7 @@ async def test_ready_falls_and_rises() -> None:
     await channel.wait_closed()
 
 
+@pytest.mark.unbalanced(reason="its child still holds the pipe when a busy machine is late")
 async def test_a_writer_that_ignores_ready_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing, "MOST_WAITING", 1 << 20)
     channel = start("sleep 60")

@@ -191,6 +191,7 @@ async def test_what_runs_in_trio_is_cancelled_from_asyncio() -> None:
         await waiting
 
 
+@pytest.mark.unbalanced(reason="streams that nobody took stay open with the test's own host")
 async def test_streams_that_others_open_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netbridge.stack.link.libp2p.STREAMS", 2)
     open_now: list[Libp2pStream] = []
