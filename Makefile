@@ -26,7 +26,8 @@ test: ## every test; those that need root or a missing program say so and are sk
 	@scripts/venv
 	@$(BIN)/pytest -m "not alone" -n 4 --dist loadfile --no-header || { echo "once more, by itself:"; \
 		$(BIN)/pytest --last-failed --last-failed-no-failures none --no-header; }
-	@$(BIN)/pytest -m alone --no-header
+	@$(BIN)/pytest -m alone --no-header || { echo "once more:"; \
+		$(BIN)/pytest -m alone --last-failed --last-failed-no-failures none --no-header; }
 
 lint: venv docs ## ruff, mypy --strict, the import contracts, packages with known faults, and the documentation without a warning
 	@$(BIN)/ruff check
