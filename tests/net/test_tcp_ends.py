@@ -121,7 +121,7 @@ def test_both_ends_close_at_once(attack: Scene, version: int) -> None:
         wait_until(functools.partial(gone, attack.bridge, port), "an empty table", 5, 0.05)
 
 
-@pytest.mark.xfail(strict=False, reason="a known fault: with its window closed at the FIN it stays for longer than asked")
+@pytest.mark.xfail(strict=False, reason="a known fault: with its window closed at the FIN it stays for too long")
 def test_orphan_is_given_up(attack: Scene) -> None:
     """Rule 5: both sides said all, and the codespace does not acknowledge it. The flow ends when its patience does."""
     with attack.world.corp.listen(CORP[6]) as listener:
