@@ -51,7 +51,7 @@ ERRORS_A_TURN = 64
 QUOTE = 128
 """Bytes kept of the last packet of a flow, to quote in an error about it: both headers and 64 bytes or more."""
 
-WAITING, WAITING_PER_SERVICE = 6144, 4096
+WAITING, WAITING_PER_SERVICE = 10240, 4096
 """Packets that wait for their turn. One service gets a fifth of the places where nobody else waits (see
 :mod:`.admission`), which has to hold what an honest program sends at once: the link reads a megabyte in a turn, some
 seven hundred datagrams, or the thousand questions of who resolves a list of names.

@@ -79,8 +79,9 @@ class Diagnostics:
             self._keep(line)
 
     def close(self) -> None:
-        """Stop reading."""
+        """Take what is there, and stop reading."""
         if self._descriptor >= 0:
+            self._take()
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
@@ -97,16 +98,20 @@ class Diagnostics:
         return "\n".join([*self._lines, *([partial] if (partial := self._readable_line(self._partial)) else [])])
 
     def _readable(self) -> None:
+        if not self._take():
+            self.close()
+
+    def _take(self) -> bool:
+        """Read once; whether more may come."""
         try:
             data = os.read(self._descriptor, _READ)
         except BlockingIOError:
-            return
+            return True
         except OSError:
-            data = b""
+            return False
         if data:
             self.feed(data)
-        else:
-            self.close()
+        return bool(data)
 
     def _keep(self, line: bytes) -> None:
         if text := self._readable_line(line):

@@ -106,6 +106,8 @@ class ProcessChannel(Channel):
         self._reading = False
         self._open = True
         self._told = False
+        self._unheard = False
+        """Its user closed it and waits for no more words."""
         self._farewell: asyncio.TimerHandle | None = None
         child.when_ended(self._child_ended)
         diagnostics.when_ended = self._tell_when_known
@@ -149,6 +151,9 @@ class ProcessChannel(Channel):
             self._written()
 
     def close(self) -> None:
+        self._unheard = True
+        if self.child.status is not None:
+            self._diagnostics.close()
         if not self._open:
             return
         if self._outgoing.waiting:
@@ -253,7 +258,10 @@ class ProcessChannel(Channel):
 
     def _child_ended(self, _status: int) -> None:
         # A grandchild (a daemon, a master of shared connections) may hold standard error open for ever.
-        self._loop.call_later(LAST_WORDS / 4, self._diagnostics.close)
+        if self._unheard:
+            self._diagnostics.close()
+        else:
+            self._loop.call_later(LAST_WORDS / 4, self._diagnostics.close)
         self._drain()
         self._tell_when_known()
 

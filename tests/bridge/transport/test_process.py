@@ -55,7 +55,6 @@ async def test_ready_falls_and_rises() -> None:
     await channel.wait_closed()
 
 
-@pytest.mark.unbalanced(reason="its child still holds the pipe when a busy machine is late")
 async def test_a_writer_that_ignores_ready_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing, "MOST_WAITING", 1 << 20)
     channel = start("sleep 60")
@@ -131,7 +130,18 @@ async def test_a_grandchild_that_holds_stderr_does_not_hold_us() -> None:
     async with asyncio.timeout(5):
         assert await listener.lost is None
         assert await channel.wait_closed() == 3
-    channel._diagnostics.close()
+    os.killpg(channel.child.pid, signal.SIGKILL)
+
+
+async def test_nor_does_it_hold_a_pipe_when_the_channel_was_closed() -> None:
+    """Whoever ends a program does not wait for more words: what the child said is taken, and the pipe let go."""
+    channel = start("sleep 30 </dev/null >/dev/null & cat >/dev/null; echo last words >&2; exit 3")
+    Listener(channel)
+    channel.close()
+    async with asyncio.timeout(5):
+        assert await channel.wait_closed() == 3
+    assert channel._diagnostics.ended
+    assert channel.diagnostics() == "last words"
     os.killpg(channel.child.pid, signal.SIGKILL)
 
 

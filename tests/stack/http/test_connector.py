@@ -61,7 +61,7 @@ async def test_uploads(net: Web) -> None:
         assert await answer.json() == {"method": "POST", "size": len(BIG), "sha": hashlib.sha256(BIG).hexdigest()}
 
 
-@pytest.mark.unbalanced(reason="it ends while the test's own server and connects of the exit are under way")
+@pytest.mark.unbalanced(reason="it takes the forwarder away from under requests, and its server sleeps on")
 async def test_errors_are_aiohttps_own(net: Web) -> None:
     async with session(net) as http:
         with pytest.raises(aiohttp.ClientConnectorError, match="refused"):

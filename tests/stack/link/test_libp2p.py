@@ -191,14 +191,15 @@ async def test_what_runs_in_trio_is_cancelled_from_asyncio() -> None:
         await waiting
 
 
-@pytest.mark.unbalanced(reason="streams that nobody took stay open with the test's own host")
 async def test_streams_that_others_open_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("netbridge.stack.link.libp2p.STREAMS", 2)
     open_now: list[Libp2pStream] = []
+    over = asyncio.Event()
 
     async def opened(stream: Libp2pStream) -> None:
         open_now.append(stream)
-        await asyncio.Event().wait()
+        await over.wait()
+        open_now.remove(stream)
 
     async with Libp2pNode(LISTEN) as far, Libp2pNode() as near:
         far.serve(opened)
@@ -208,3 +209,5 @@ async def test_streams_that_others_open_have_a_bound(monkeypatch: pytest.MonkeyP
         with pytest.raises(LinkError):
             await libp2p_link(await near.dial(far.addresses[0]), timeout=10)
         assert len(open_now) == 2
+        over.set()
+        await until(lambda: not open_now)
