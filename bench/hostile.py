@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import re
 import statistics
 import sys
@@ -28,7 +26,7 @@ sys.path.insert(1, str(ROOT / "src"))
 
 from bench.load_stage import Outcome, Peer, Stage
 from bench.priority import first_served
-from bench.report import grid
+from bench.report import grid, write
 from bench.run import machine_facts
 
 from tests.hostile.network import ATTACKS, Attack, Place
@@ -224,16 +222,10 @@ def main() -> int:
         "machine": facts,
         "pace": arguments.pace, "seconds": arguments.seconds, "rounds": arguments.rounds, "seed": arguments.seed,
         "limits": LIMITS,
-        "attacks": {
-            name: {"text": outcome.text, "faults": outcome.faults, **outcome.facts}
-            for name, outcome in outcomes.items()
-        },
+        "attacks": {name: outcome.record for name, outcome in outcomes.items()},
     }  # fmt: skip
-    target = arguments.json or ROOT / "bench/results" / f"hostile-{facts['time'].replace(':', '')}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
     print(table(outcomes))
-    print(f"written to {os.path.relpath(target)}")
+    write(result, arguments.json, "hostile-")
     return int(any(outcome.faults for outcome in outcomes.values()))
 
 

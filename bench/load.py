@@ -13,8 +13,6 @@ Nothing may be lost and everything must be back to nothing afterwards; what is n
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +25,7 @@ sys.path.insert(1, str(ROOT / "src"))
 
 from bench import load_flood, load_scenes
 from bench.load_stage import Outcome, Stage
-from bench.report import grid
+from bench.report import grid, write
 from bench.run import machine_facts
 
 from tests.world import Bridge, World, missing
@@ -144,16 +142,10 @@ def main() -> int:
         "way": arguments.way,
         "scale": arguments.scale,
         "congestion": arguments.congestion,
-        "loads": {
-            name: {"text": outcome.text, "faults": outcome.faults, **outcome.facts}
-            for name, outcome in outcomes.items()
-        },
+        "loads": {name: outcome.record for name, outcome in outcomes.items()},
     }
-    target = arguments.json or ROOT / "bench/results" / f"load-{facts['time'].replace(':', '')}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
     print(table(outcomes))
-    print(f"written to {os.path.relpath(target)}")
+    write(result, arguments.json, "load-")
     return int(any(outcome.faults for outcome in outcomes.values()))
 
 

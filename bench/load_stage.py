@@ -177,6 +177,11 @@ class Outcome:
     """What must not be: lost bytes, flows that stay, memory that grows."""
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """For a file."""
+        return {"text": self.text, "faults": self.faults, **self.facts}
+
     def must(self, right: bool, fault: str) -> None:
         """Note a fault unless `right`."""
         if not right:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
 
 COLUMNS = (
     ("up", "up\nGbit/s", "{:.2f}"),
@@ -22,6 +27,15 @@ COLUMNS = (
 )
 
 NETBRIDGE = ("netbridge-openssh", "netbridge-asyncssh", "netbridge-sandbox")
+
+
+def write(result: dict[str, Any], target: Path | None, kind: str = "") -> None:
+    """Write a result and say where: to `target`, else beside the earlier ones by `kind` and time."""
+    name = f"{kind}{result['machine']['time'].replace(':', '')}.json"
+    path = target or RESULTS / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {os.path.relpath(path)}")
 
 
 def figure(rows: dict[str, Any], path: str, key: str) -> float | None:

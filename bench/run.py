@@ -8,7 +8,6 @@ its tables and writes bench/results/<time>.json.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -231,16 +230,13 @@ def main() -> int:
     }
     if tcp:
         result["requirements"] += lossy.requirements(tcp["lossy"])
-    target = arguments.json or ROOT / "bench/results" / f"{facts['time'].replace(':', '')}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1) + "\n")
     if rows:
         print(report.text(result))
     if tcp:
         print(f"\n{segment_cost.text(tcp['segment'])}\n\n{lossy.text(tcp['lossy'])}\n")
     if beside:
         print(f"\n{links.text(beside)}\n")
-    print(f"written to {os.path.relpath(target)}")
+    report.write(result, arguments.json)
     return 0
 
 

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -21,7 +22,8 @@ from tests.world.addresses import CODESPACE, SSH_PORT
 
 from .besieged import Attackers, HostileAgents
 from .misfortunes import Misfortunes, small_disk
-from .run import Soak, Trouble, idle_options, stormy
+from .run import Soak, idle_options, stormy
+from .trouble import Trouble
 from .watch import Watch
 from .workers import Place
 
@@ -79,7 +81,7 @@ def main() -> int:
         try:
             bridge.ready()
             watch = Watch(bridge, vitals, machine, before, troubled=given.troubled)
-            troubles: list[Trouble] = []
+            troubles: list[Trouble[Any]] = []
             if given.troubled:
                 troubles += Misfortunes(world, bridge, watch, given.seed), Attackers(world, bridge, given.seed)
                 troubles.append(HostileAgents(given.seed))

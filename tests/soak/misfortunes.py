@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from tests.world.bridge import NETBRIDGE, environment
 from tests.world.machine import Output
 
 from .gate import CONNECTS
+from .trouble import Trouble
 from .watch import Watch
 
 EVERY = 10.0, 25.0
@@ -38,46 +37,36 @@ NONSENSE = (
 )  # fmt: skip
 
 
-class Misfortunes:
-    """A thread that lets one after another happen until it is told to stop."""
+class Misfortunes(Trouble[Callable[[], None]]):
+    """One after another happens."""
+
+    name = "misfortunes"
+    pause = EVERY
+    longest = GONE_ON + 30
 
     def __init__(self, world: World, bridge: Bridge, watch: Watch, seed: int) -> None:
+        super().__init__(seed)
         self.happened: Counter[str] = Counter()
-        self.wrong: list[str] = []
         self._world = world
         self._bridge = bridge
         self._watch = watch
-        self._random = random.Random(f"{seed} misfortunes")
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="misfortunes", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """No further one; waits for the end of the last."""
-        self._over.set()
-        self._thread.join(GONE_ON + 30)
 
     def table(self) -> list[str]:
         return [f"{count:>6} times {name}" for name, count in sorted(self.happened.items())]
 
-    def _live(self) -> None:
-        steps: list[Callable[[], None]] = [
+    def things(self) -> list[Callable[[], None]]:
+        return [
             self._netbridge_stands_still, self._ssh_stands_still, self._agent_stands_still, self._connection_is_killed,
             self._disk_is_full, self._nonsense_is_asked, self._watcher_is_killed,
         ]  # fmt: skip
-        while not self._over.is_set():
-            self._random.shuffle(steps)  # each of them, before one comes again
-            for step in steps:
-                if self._over.wait(self._random.uniform(*EVERY)):
-                    return
-                name = step.__name__.strip("_").replace("_", " ")
-                try:
-                    step()
-                    self.happened[name] += 1
-                except Exception as error:
-                    self.wrong.append(f"{name}: {error!r}"[:1000])
+
+    def do(self, thing: Callable[[], None]) -> None:
+        name = thing.__name__.strip("_").replace("_", " ")
+        try:
+            thing()
+            self.happened[name] += 1
+        except Exception as error:
+            self.wrong.append(f"{name}: {error!r}"[:1000])
 
     def _still(self, *processes: int) -> None:
         """The processes stand still for a while."""
@@ -85,7 +74,7 @@ class Misfortunes:
             for process in processes:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGSTOP)
-            time.sleep(self._random.uniform(*FROZEN))
+            time.sleep(self.random.uniform(*FROZEN))
         finally:
             for process in processes:
                 for one in (process, *_nsenter(process)):
@@ -122,13 +111,13 @@ class Misfortunes:
 
     def _disk_is_full(self) -> None:
         self._shell(f"head -c {SMALL} /dev/zero >{SMALL_DISK}/ballast 2>/dev/null; true").check()
-        time.sleep(self._random.uniform(*FROZEN))
+        time.sleep(self.random.uniform(*FROZEN))
         self._shell(f"rm -f {SMALL_DISK}/ballast").check()
 
     def _nonsense_is_asked(self) -> None:
         """By who may ask: the control socket's other end is root's or the user's own."""
         for path in self._shell("ls -1 /run/netbridge/*.sock 2>/dev/null; true").stdout.split():
-            for words in self._random.choices(NONSENSE, k=40):
+            for words in self.random.choices(NONSENSE, k=40):
                 with socket.socket(socket.AF_UNIX) as asker:
                     asker.settimeout(1)
                     with contextlib.suppress(OSError):
@@ -138,7 +127,7 @@ class Misfortunes:
 
     def _watcher_is_killed(self) -> None:
         watcher = self._world.laptop.start(*NETBRIDGE, "status", "--watch", environment=environment())
-        time.sleep(self._random.uniform(*FROZEN))
+        time.sleep(self.random.uniform(*FROZEN))
         watcher.kill()
 
     def _shell(self, script: str) -> Output:
@@ -159,4 +148,3 @@ def small_disk(world: World) -> list[str]:
     """Mount it on the laptop; the options of `up` that use it."""
     world.laptop.run("sh", "-c", f"mkdir -p {SMALL_DISK} && mount -t tmpfs -o size={SMALL} tmpfs {SMALL_DISK}").check()
     return ["--log-file", f"{SMALL_DISK}/log", "--pcap", f"{SMALL_DISK}/packets.pcapng", "--pcap-size", "8MiB"]
-

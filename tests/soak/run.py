@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from tests.world import World
 
 from .corp import Server
 from .other_workers import OTHER_WORKERS, Bank
 from .tcp_workers import TCP_WORKERS, Echo, Files, Idle, NewConnections
+from .trouble import Trouble
 from .watch import MEGABYTE, Watch
 from .workers import STUCK, Place, Tally
 
@@ -40,27 +41,12 @@ def idle_options(seconds: float) -> list[str]:
     return [word for name in names for word in ("--limit", f"{name}={seconds:g}")]
 
 
-class Trouble(Protocol):
-    """What is done to the bridge beside the traffic."""
-
-    wrong: list[str]
-    """What went wrong with it, a sentence each."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None:
-        """No more of it; waits for its end."""
-
-    def table(self) -> list[str]:
-        """What it did, a line each."""
-
-
 class Soak:
     """Traffic through one bridge that was started with `stormy`. `run` once."""
 
     def __init__(
         self, world: World, place: Place, watch: Watch, *, seed: int, seconds: float, scale: float = 1.0,
-        patience: float, losses: bool = True, troubles: Sequence[Trouble] = (), say: Callable[[str], None] = print,
+        patience: float, losses: bool = True, troubles: Sequence[Trouble[Any]] = (), say: Callable[[str], None] = print,
     ) -> None:
         """`seconds` of traffic in pieces of `scale`; then at most `patience` seconds until nothing is left of it.
         `losses`: the weather is meant to be bad. `troubles`: what else happens meanwhile.

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import uvloop
 
+from netbridge.bridge.agent import stub
 from netbridge.bridge.bootstrap import AgentHandle, AgentOptions, launch
 
 from .channels import LocalTransport
+from .stub_world import World
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -49,6 +51,26 @@ def in_network() -> Iterator[Callable[..., Any]]:
     """Run functions in one thread that has a network namespace of its own (programs it starts inherit it)."""
     with concurrent.futures.ThreadPoolExecutor(1, initializer=_unshare_network) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result(60)
+
+
+@pytest.fixture
+def play(in_network: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Run a conversation in a world of its own."""
+    monkeypatch.setattr(stub, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(stub, "LAST_WAIT", 0.8)
+    monkeypatch.setattr(stub, "CIRCLE_WAIT", 0.1)
+
+    def run(conversation: Callable[[World], None]) -> None:
+        def body() -> None:
+            world = World()
+            try:
+                conversation(world)
+            finally:
+                world.close()
+
+        in_network(body)
+
+    yield run
 
 
 class Place:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from .calls import Calls
 from .script import Step, parse
 
 OPENED = "listen\n< S 0 {offers}\n< A 1 1 {stamp}"
@@ -16,8 +17,6 @@ FLAGS = ("A", "PA", "FA", "R", "RA", "S", "SA", "F", "P", "SFA", "SR", "FRA", "U
 FLAG_WEIGHTS = (46, 16, 9, 4, 2, 4, 3, 1, 2, 1, 1, 1, 2)
 CALLS = ("write 10", "write 1000", "write 2500", "shutdown", "close", "abort", "pause", "read")
 CALL_WEIGHTS = (8, 6, 4, 5, 4, 1, 3, 4)
-MOST_WRITES = 3
-"""Linux counts its congestion window in packets and we in bytes: neither is to be full."""
 
 
 class Chance:
@@ -28,10 +27,7 @@ class Chance:
         self._steps = steps
         self._next = 1
         """What comes next of the peer's."""
-        self._host_next = 1
-        """One past what the host may have sent."""
-        self._ended = False
-        self._writes = 0
+        self._calls = Calls(self._random, CALLS, CALL_WEIGHTS)
         self._offers = self._random.choice(("", "", "sackok", "ts=1000", "ts=1000 sackok wscale=3"))
         self._stamp = 1000
 
@@ -40,31 +36,18 @@ class Chance:
         opening = parse(self._random.choice(OPENINGS).format(offers=self._offers, stamp=stamp))
         yield from opening
         for _ in range(self._steps - len(opening)):
-            yield from parse(self._call() if self._random.random() < 0.25 else self._segment())
-
-    def _call(self) -> str:
-        (call,) = self._random.choices(CALLS, CALL_WEIGHTS)
-        if not self._ended:
-            if call.startswith("write"):
-                self._writes += 1
-                if self._writes > MOST_WRITES:
-                    return "read"
-                self._host_next += int(call.split()[1])
-            elif call in {"shutdown", "close"}:
-                self._host_next += 1
-                self._ended = True
-        return call
+            yield from parse(self._calls.one() if self._random.random() < 0.25 else self._segment())
 
     def _segment(self) -> str:
-        draw = self._random
+        draw, sent = self._random, self._calls.host_next
         (flags,) = draw.choices(FLAGS, FLAG_WEIGHTS)
         length = draw.choice((0, 0, 0, 1, 10, 100, 1000)) if not {"S", "R"} & set(flags) else 0
         seq = self._next + draw.choices(
             (0, draw.randint(1, 200), -draw.randint(1, 200), -1, 200_000, draw.randint(-(2**31), 2**31 - 1)),
             (70, 9, 9, 6, 3, 3),
         )[0]
-        ack = self._host_next + draw.choices(
-            (0, -draw.randint(0, self._host_next - 1), draw.randint(1, 5000), draw.randint(-(2**31), 2**31 - 1)),
+        ack = sent + draw.choices(
+            (0, -draw.randint(0, sent - 1), draw.randint(1, 5000), draw.randint(-(2**31), 2**31 - 1)),
             (80, 10, 5, 5),
         )[0]
         if seq == self._next and "R" not in flags and "S" not in flags:

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import random
 
+from .calls import Calls
+
 CALLS = ("write 10", "write 1000", "shutdown", "close", "abort", "pause", "read", "write 2500")
 CALL_WEIGHTS = (9, 6, 4, 3, 1, 4, 6, 3)
 FLAGS = ("A", "PA", "FA", "R", "RA", "S", "SA", "F", "P", "SFA", "SR", "FRA", "UA", "EA", "CA", "ECA", "SEC", "U", "PF")
 FLAG_WEIGHTS = (44, 14, 8, 4, 2, 4, 3, 1, 2, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1)
 WINDOWS = (65535, 0, 1, 400, 1500, 3000)
 WINDOW_WEIGHTS = (86, 5, 1, 3, 3, 2)
-MOST_WRITES = 3
-"""Linux counts its congestion window in packets and we in bytes: neither is to be full."""
 
 
 class Wild:
@@ -21,22 +21,21 @@ class Wild:
 
     def __init__(self, seed: int, steps: int) -> None:
         self._draw = random.Random(f"wild {seed}")
-        self._next = self._host_next = 1
-        """What comes next of the peer's, and one past what the host may have sent."""
+        self._next = 1
+        """What comes next of the peer's."""
         self._far = 1
         """One past the farthest that the peer has said."""
-        self._ended = False
-        self._writes = 0
         self._stamp = 1000
         offers = [
             word for word in ("mss=536", "sackok", "ts=1000", f"wscale={self._draw.choice((0, 3, 14))}")
             if self._draw.random() < 0.4
         ]
-        self._calls = [call for call in CALLS if call != "write 2500" or "mss=536" not in offers]
+        calls = [call for call in CALLS if call != "write 2500" or "mss=536" not in offers]
+        self._calls = Calls(self._draw, calls, CALL_WEIGHTS)
         self._stamped, self._sack = "ts=1000" in offers, "sackok" in offers
         self.lines = self._opening(" ".join(offers))
         while len(self.lines) < steps:
-            self.lines.append(self._call() if self._draw.random() < 0.25 else self._segment())
+            self.lines.append(self._calls.one() if self._draw.random() < 0.25 else self._segment())
 
     @property
     def text(self) -> str:
@@ -56,21 +55,8 @@ class Wild:
             return ["connect"]
         return ["connect", f"< {'SA' if kind == 'connected' else 'S'} 0 1 {offers}"]
 
-    def _call(self) -> str:
-        (call,) = self._draw.choices(self._calls, CALL_WEIGHTS[: len(self._calls)])
-        if not self._ended:
-            if call.startswith("write"):
-                self._writes += 1
-                if self._writes > MOST_WRITES:
-                    return "read"
-                self._host_next += int(call.split()[1])
-            elif call in {"shutdown", "close"}:
-                self._host_next += 1
-                self._ended = True
-        return call
-
     def _segment(self) -> str:
-        draw = self._draw
+        draw, sent = self._draw, self._calls.host_next
         (flags,) = draw.choices(FLAGS, FLAG_WEIGHTS)
         length = draw.choice((0, 0, 0, 1, 10, 100, 1000)) if not {"S", "R"} & set(flags) else 0
         seq = draw.choices(
@@ -79,7 +65,7 @@ class Wild:
             (64, 10, 9, 6, 6, 2, 2),
         )[0]  # fmt: skip
         ack = draw.choices(
-            (self._host_next, draw.randint(1, self._host_next), self._host_next + draw.randint(1, 5000),
+            (sent, draw.randint(1, sent), sent + draw.randint(1, 5000),
              draw.randint(-(2**31), 2**31 - 1), 0),
             (78, 12, 4, 4, 1),
         )[0]  # fmt: skip
@@ -92,9 +78,9 @@ class Wild:
         words += [f"win={window}"] if window != WINDOWS[0] else []
         words += ["ce"] if draw.random() < 0.03 else []
         words += ["fill=z"] if length and draw.random() < 0.02 else []
-        if self._sack and self._host_next > 200 and draw.random() < 0.06:
-            left = draw.randint(1, self._host_next - 1)
-            words.append(f"sack={left}-{draw.randint(left + 1, self._host_next + 100)}")
+        if self._sack and sent > 200 and draw.random() < 0.06:
+            left = draw.randint(1, sent - 1)
+            words.append(f"sack={left}-{draw.randint(left + 1, sent + 100)}")
         if self._stamped and draw.random() < 0.97:
             self._stamp += draw.choice((0, 1, 1, 5))
             words.append(f"ts={self._stamp - draw.choices((0, draw.randint(1, 500)), (12, 1))[0]}")
