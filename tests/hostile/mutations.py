@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from .bad_control import READY
 from .kinds import kind
 from .wire import HELLO, PACKET, Wire, ack_frame, control_frame, frame_header, ipv4, udp
@@ -24,24 +26,24 @@ def conversation(wire: Wire) -> list[bytes]:
     return frames
 
 
-def mutate(data: bytes, wire: Wire) -> bytes:
+def mutate(data: bytes, draw: random.Random) -> bytes:
     """Some of it otherwise."""
-    random, changed = wire.random, bytearray(data)
-    for _ in range(random.choice([1, 1, 2, 5, 20])):
-        place = random.randrange(len(changed))
-        match random.randrange(6):
+    changed = bytearray(data)
+    for _ in range(draw.choice([1, 1, 2, 5, 20])):
+        place = draw.randrange(len(changed))
+        match draw.randrange(6):
             case 0:
-                changed[place] ^= 1 << random.randrange(8)
+                changed[place] ^= 1 << draw.randrange(8)
             case 1:
-                changed[place] = random.choice([0, 1, 0x7F, 0x80, 0xFF])
+                changed[place] = draw.choice([0, 1, 0x7F, 0x80, 0xFF])
             case 2:
-                del changed[place : place + random.choice([1, 2, 4, 64])]
+                del changed[place : place + draw.choice([1, 2, 4, 64])]
             case 3:
-                changed[place:place] = changed[place : place + random.choice([1, 4, 200])]
+                changed[place:place] = changed[place : place + draw.choice([1, 4, 200])]
             case 4:
-                changed[place:place] = random.randbytes(random.choice([1, 4, 32]))
+                changed[place:place] = draw.randbytes(draw.choice([1, 4, 32]))
             case _:
-                other = random.randrange(len(changed))
+                other = draw.randrange(len(changed))
                 changed[place : place + 12], changed[other : other + 12] = (
                     changed[other : other + 12], changed[place : place + 12],
                 )
@@ -53,7 +55,7 @@ def mutate(data: bytes, wire: Wire) -> bytes:
 @kind("mutated-hello", "says `hello` with some bytes otherwise", ends=CODES, either=True, slow=True)
 def mutated_hello(wire: Wire) -> None:
     wire.begin()
-    wire.flood([mutate(control_frame(HELLO), wire)], seconds=5)
+    wire.flood([mutate(control_frame(HELLO), wire.random)], seconds=5)
     wire.wait_setup()
     wire.ready()
     wire.serve(0.2)
@@ -69,7 +71,7 @@ def mutated(wire: Wire) -> None:
     frames = conversation(wire)
     wire.flood(frames[:1], seconds=5)
     wire.remember()
-    wire.flood([mutate(b"".join(frames[1:]), wire)], seconds=5)
+    wire.flood([mutate(b"".join(frames[1:]), wire.random)], seconds=5)
     wire.serve(0.2)
 
 
@@ -85,5 +87,3 @@ def reordered(wire: Wire) -> None:
     wire.flood(wire.random.choices(frames, k=len(frames)), seconds=5)
     wire.flood(frames[:1], seconds=5)
     wire.alive()
-
-
