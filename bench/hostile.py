@@ -214,6 +214,7 @@ def main() -> int:
     outcomes: dict[str, Outcome] = {}
     with contextlib.nullcontext() if arguments.shared else first_served(), World() as world:
         world.widen_ports()
+        world.know_neighbours()
         for name in chosen:
             print(f"{time.strftime('%H:%M:%S')} {name} …", file=sys.stderr, flush=True)
             outcomes[name] = outcome = run(world, name, arguments)

@@ -75,6 +75,7 @@ def main() -> int:
         weather = "--loss", str(given.loss), "--reorder", str(given.reorder)
         options = idle_options(given.udp_idle) if given.udp_idle else []
         if given.troubled:
+            world.know_neighbours()
             options += [*small_disk(world), "--limit", f"tcp-keepalive={KEEPALIVE:g}"]
         bridge = start(world, given.transport, stormy(given.seed, vitals, *weather), options)
         begun = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -255,6 +256,23 @@ class World:
         """Let load generators open more connections a minute than the usual 28,000 ports allow."""
         for machine in self.machines:
             machine.shell("cd /proc/sys/net/ipv4; echo 1024 65535 > ip_local_port_range; echo 1 > tcp_tw_reuse").check()
+
+    def know_neighbours(self) -> None:
+        """Let no machine forget its neighbours' hardware addresses.
+
+        Who speaks to ever new addresses of a network fills the kernel's table of neighbours, and from a full one
+        whoever was not heard of for five seconds is thrown out. Real machines have one each; all these share one.
+        """
+        codespace, laptop, corp, branch = self.machines
+        ends = (((laptop, "eth0"), (codespace, "eth0")), ((laptop, "eth1"), (corp, "eth0")),
+                ((corp, "eth1"), (branch, "eth0")))  # fmt: skip
+        for one, other in ends:
+            for (machine, name), (neighbour, its_name) in ((one, other), (other, one)):
+                (link,) = json.loads(neighbour.shell(f"ip -j addr show dev {its_name}").check().stdout)
+                machine.ip(*(
+                    f"neigh replace {address['local']} lladdr {link['address']} dev {name} nud permanent"
+                    for address in link["addr_info"]
+                ))  # fmt: skip
 
     def close(self) -> None:
         """Take everything down."""
