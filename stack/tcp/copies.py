@@ -89,3 +89,5 @@ class Copies(SendQueue):
                     self._rescued = True
                     self._put_copy(pieces, max(start, end - self.mss), end, now)
                 break
+        else:
+            self._rescued = True  # the peer holds all of it

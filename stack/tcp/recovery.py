@@ -42,7 +42,8 @@ class Recovery(Detection):
         if self.prr is not None:
             pipe = flight - board.gone
             self.cc.cwnd = pipe + self.prr.allow(self._delivered, pipe, safe=self._moved and not news)
-            if self.look_at == inf and not self._rescued:
+            # A probe that finds losses which `prr` holds back waits for news, not for another one.
+            if self.look_at == inf and not self._rescued and not (self._probing and board.lost):
                 self.look_at = now + 2 * self.rtt.srtt + TICK
         self._delivered = 0
         self._moved = False

@@ -81,6 +81,44 @@ def test_a_recovery_without_news_asks_with_the_last_segment() -> None:
     assert talk.connection.sender.retries == 0
 
 
+def wakeups(talk: Talk) -> int:
+    """How often a timer comes before the retransmission timer does; nothing leaves by them."""
+    connection, sender = talk.connection, talk.connection.sender
+    count = 0
+    while connection.next_timeout() < sender.deadline and count < 100:
+        talk.passes(connection.next_timeout() - talk.now)
+        count += 1
+    talk.silent()
+    return count
+
+
+def test_a_peer_that_reports_everything_and_acknowledges_nothing_costs_no_time() -> None:
+    """Nothing was left to rescue, and was looked for twice a round trip until the timeout."""
+    talk, number = steady(rtt=0.001)
+    at = 1 + number * MSS
+    send(talk, number, 8)
+    talk.passes(0.001)
+    talk.says("A", 1, at, sacks=[(at + MSS, at + 8 * MSS)])
+    talk.hears("A", at, data=part(number))
+    talk.passes(0.001)
+    talk.says("A", 1, at, sacks=[(at, at + 8 * MSS)])
+    assert wakeups(talk) <= 2
+
+
+def test_losses_that_wait_for_their_turn_cost_no_time() -> None:
+    """Likewise where proportional rate reduction held them back, and no news came."""
+    talk, number = steady(rtt=0.001)
+    at = 1 + number * MSS
+    send(talk, number, 10)
+    talk.passes(0.001)
+    talk.says("A", 1, at, sacks=[(at + 7 * MSS, at + 10 * MSS)])
+    for again in range(3):
+        talk.hears("A", at + again * MSS, data=part(number + again))
+    assert talk.connection.sender.board
+    assert talk.connection.sender.board.lost == 4 * MSS
+    assert wakeups(talk) <= 2
+
+
 def test_only_what_is_lost_of_a_super_segment_is_sent_again() -> None:
     talk = Talk.established(TcpConfig(congestion=Unlimited), sack=True, max_payload=20 * MSS)
     talk.writes(b"".join(part(number) for number in range(20)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import struct
-from itertools import count
+from itertools import cycle
 
 from .script import Says, Seen, Step
 from .wire import ACK, MASK, RST, SYN, TCP, Raw, Reply, options_of, packet, segment
@@ -16,7 +16,7 @@ PEER = {4: "198.18.81.1", 6: "fd6e:6272:81::1"}
 PREFIX = {4: 30, 6: 64}
 PEER_PORT = 40_000
 NOT_OPEN = frozenset({"SYN-SENT", "SYN-RECEIVED"})
-ports = count(20_000)
+ports = cycle(range(20_000, 65_000))
 """One for each run: nothing left of one is met by the next."""
 
 
