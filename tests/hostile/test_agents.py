@@ -50,6 +50,20 @@ def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifeline, "AgentOptions", impatient)
 
 
+@functools.cache
+def _first_time() -> list[bool]:
+    return [True]
+
+
+@pytest.fixture
+async def _loaded(_surroundings: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A session loads modules as it goes, which takes longer than a turn may: one before, and they are there."""
+    if _first_time():
+        _first_time().clear()
+        await Life("honest", tmp_path_factory.mktemp("honest")).run()
+
+
+@pytest.mark.usefixtures("_loaded")
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in SLOW])
 async def test_a_session_survives_or_ends_clearly(name: str, tmp_path: Path) -> None:
     before = memory()["resident"]

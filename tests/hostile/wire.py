@@ -282,7 +282,8 @@ class Wire:
         """Neither hear nor say anything; only the session's end is noticed."""
         poll = select.poll()
         poll.register(0, 0)
-        poll.poll(seconds * 1000)
+        if poll.poll(seconds * 1000) and not self._framed:
+            raise Over  # what lies unread is no conversation
 
     def _hear(self, seconds: float) -> Iterator[tuple[int, bytes]]:
         end = time.monotonic() + seconds
