@@ -7,6 +7,9 @@ SHELL := bash
 	man pictures watch constraints clean
 
 BIN := .venv/bin
+# Compiled modules are kept, whatever the surroundings say: else each start of a program compiles all of it anew, and
+# each worker of pytest all tests.
+export PYTHONDONTWRITEBYTECODE :=
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +27,7 @@ demo: ## watch an isolated codespace reach servers that only this machine can re
 test: ## every test; those that need root or a missing program say so and are skipped
 	@scripts/system-packages test
 	@scripts/venv
+	@$(BIN)/python -m compileall -q stack bridge cli
 	@$(BIN)/pytest -m "not alone" -n 4 --dist loadfile --no-header || { echo "once more, by itself:"; \
 		$(BIN)/pytest --last-failed --last-failed-no-failures none --no-header; }
 	@$(BIN)/pytest -m alone --no-header || { echo "once more:"; \

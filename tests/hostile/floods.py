@@ -11,6 +11,9 @@ from .raw import ACK, FIN, ICMP, ICMPV6, PSH, RST, SYN, URG, Wire, icmp, ip, pac
 OPEN, CLOSED, ECHO = 80, 81, 7
 """Corp's web server, a port where nobody listens, and the UDP echo."""
 
+# Where thousands of addresses are spoken to they are of the network that corp drops everything to: those of a network
+# that a machine is itself part of fill its kernel's table of neighbours, which here is the honest user's, too.
+
 
 class Flood(Attack):
     """Packets on the TUN, a turn each."""
@@ -102,7 +105,7 @@ class Sweep(Flood):
     def packet(self, number: int) -> bytes:
         version = 4 if number % 2 else 6
         step = number // 2
-        to = packed(f"10.97.0.{step % 256}" if version == 4 else f"fd97::{step % 65536:x}")
+        to = packed(f"10.98.0.{step % 256}" if version == 4 else f"fd98::{step % 65536:x}")
         own, ports = self.own(version), (2000 + step % 60_000, OPEN)
         if step % 3 == 0:
             return tcp_packet(own, to, ports, step, 0, SYN)
@@ -124,7 +127,7 @@ class UdpToMany(Flood):
 
     def packet(self, number: int) -> bytes:
         if number % 2:
-            to = packed(f"fd99::{number % 5000:x}")
+            to = packed(f"fd98::{number % 5000:x}")
             return udp_packet(self.stranger(), to, (1024 + number % 60_000, 9000 + number % 97), b"a datagram")
         ports = 1024 + number % 60_000, 9000 + number % 97
         return udp_packet(self.own(4), packed(f"10.98.0.{4 + number // 2 % 250}"), ports, b"a datagram")

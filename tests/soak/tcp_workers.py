@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -158,11 +159,11 @@ class ResetByServer(Worker):
             deadline = time.monotonic() + STALL
             while time.monotonic() < deadline:
                 try:
-                    if not talk.socket.recv(1):
-                        raise ValueError("the server's reset came as an orderly end")
-                    raise ValueError("a byte where a reset should be")
-                except TimeoutError:
-                    talk.socket.send(b"?")  # the reset was lost, and this is answered by another
+                    with suppress(TimeoutError):
+                        if not talk.socket.recv(1):
+                            raise ValueError("the server's reset came as an orderly end")
+                        raise ValueError("a byte where a reset should be")
+                    talk.socket.send(b"?")  # the reset was lost, or is on its way; this is answered by another
                 except (ConnectionResetError, BrokenPipeError):
                     self.tally.operations += 1
                     return
