@@ -33,6 +33,8 @@ PATIENCE = 10.0
 
 _made: list[ref[Any]] = []
 _pending: list[str] = []
+_excused: list[str] = []
+"""The test that runs, if it is marked as unbalanced: nothing of it is waited for."""
 
 
 @dataclass
@@ -83,7 +85,7 @@ def _watch(cancel: Callable[[asyncio.AbstractEventLoop], None]) -> Callable[[asy
     """Before a runner cancels what is pending, see what that is."""
 
     def cancelling(loop: asyncio.AbstractEventLoop) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + (0 if _excused else PATIENCE)
         while asyncio.all_tasks(loop) and time.monotonic() < end:
             loop.run_until_complete(asyncio.sleep(0.001))
         _pending.extend(map(repr, asyncio.all_tasks(loop)))
@@ -178,6 +180,7 @@ _BEFORE = pytest.StashKey[tuple[Held, int]]()
 @pytest.fixture(autouse=True)
 def _balanced(request: pytest.FixtureRequest) -> None:
     request.node.stash[_BEFORE] = begin(), request.session.testsfailed
+    _excused[:] = [request.node.nodeid] if request.node.get_closest_marker("unbalanced") else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -185,8 +188,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """After every fixture of the test; not where it failed: what stopped half-way leaves something."""
     yield
     before, failed = item.stash.get(_BEFORE, (None, 0))
-    excused = item.get_closest_marker("unbalanced")
-    if before is not None and item.session.testsfailed == failed and excused is None:
+    if before is not None and item.session.testsfailed == failed and not _excused:
         wrong = end(before)
         if wrong:
             pytest.fail(f"{item.nodeid} ends unbalanced:\n" + "\n".join(wrong), pytrace=False)

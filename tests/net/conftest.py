@@ -34,6 +34,9 @@ TRANSPORTS: dict[str, tuple[str, ...]] = {
 BY_EVERY_SSH = {"test_applications", "test_failures", "test_bulk"}
 """What these modules look at may differ between the two SSHes. What the others look at is on this side of the link, so
 they run over one SSH and in the sandbox; with NETBRIDGE_TEST_ALL set they run over both."""
+BY_ONE_SSH_EACH = {"test_circumstances", "test_known_failures_places", "test_limits", "test_targets", "test_traces"}
+"""Modules whose tests by name of the SSH take turns: one over OpenSSH, the next over asyncssh. With NETBRIDGE_TEST_ALL
+set each of them runs over both."""
 ALONE = {
     "test_attacks", "test_attacks_tcp", "test_bulk", "test_errno", "test_far_codespace", "test_hardship",
     "test_icmp_attacks", "test_icmp_errors", "test_known_failures", "test_known_failures_lasting", "test_load",
@@ -193,6 +196,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if isinstance(item, pytest.Function) and item.path.parent == here and item.path.stem not in BY_EVERY_SSH
         and hasattr(item, "callspec") and item.callspec.params.get("transport") == "asyncssh"
     ]  # fmt: skip
+    turns: dict[tuple[object, ...], int] = {}
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.path.parent != here or not hasattr(item, "callspec"):
+            continue
+        params = dict(item.callspec.params)
+        if item.path.stem in BY_ONE_SSH_EACH and (ssh := params.pop("ssh", "")):
+            turn = turns.setdefault((item.path.stem, item.originalname, *map(str, params.values())), len(turns))
+            if ssh != ("openssh", "asyncssh")[turn % 2]:
+                left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
