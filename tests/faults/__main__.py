@@ -112,6 +112,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.rooms) - {"bridge", "agent"}:
         parser.error(f"bridge or agent, not {', '.join(sorted(unknown))}")
+    if "agent" in given.rooms and os.geteuid():
+        parser.error("agent builds namespaces: run as root")
     tables = []
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
