@@ -303,7 +303,7 @@ RULES = (
         "of its own with Linux.",
         lambda case: case.linux.flags == case.ours.flags == ["A"] and case.same_but(replies=None)
         and case.ours.replies == tuple(replace(one, seq=case.ours.replies[0].seq) for one in case.linux.replies)
-        and 0 < case.linux.replies[0].seq - case.ours.replies[0].seq < 1 << 14,
+        and 0 < abs(case.linux.replies[0].seq - case.ours.replies[0].seq) < 1 << 14,
         lasting=True,
     ),
     Rule(
@@ -394,7 +394,8 @@ RULES = (
         lambda case: not case.ours.eof and case.ours.received.startswith(case.linux.received) and (
             (case.says(FIN | ACK) and case.ours.state == case.state
              and (case.linux.state != case.state or case.linux.eof))
-            or (case.linux.eof and len(case.linux.received) == case.past.fin - 1 < len(case.ours.received)
+            or (case.linux.eof and len(case.linux.received) + 1 in case.past.fins
+                and len(case.ours.received) > len(case.linux.received)
                 and case.ours.state in (case.state, *ADVANCED.get(case.state, ())))
         ),
     ),

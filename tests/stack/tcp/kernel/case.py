@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .script import Calls, Says, Seen, Step
 from .wire import ACK, ECE, FIN, RST, SYN
@@ -25,8 +25,8 @@ class Past:
     """A segment that is wholly old acknowledged something new."""
     wild_early: bool = False
     """Data came before its turn with an acknowledgement of nothing."""
-    fin: int = 0
-    """The lowest number that a FIN bore; 0 without any."""
+    fins: set[int] = field(default_factory=set)
+    """The numbers that FINs bore."""
     echoed: bool = False
     """The peer has told of a mark."""
     _window: int = 65535
@@ -73,7 +73,7 @@ class Past:
         if plain and step.ack < 1 and step.length and self._next < step.seq:
             self.wild_early = True
         if plain and step.flags & FIN:
-            self.fin = min(self.fin or end, end)
+            self.fins.add(end)
         self.echoed = self.echoed or bool(plain and step.flags & ECE)
 
 

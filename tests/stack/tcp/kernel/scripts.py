@@ -263,6 +263,8 @@ script("TS.Recent of an old ACK beside a reset",
 script("ECN: CWR without data", MARKED + "< PA 1 1 len=10 ce\n< CA 200 1\n< S 300")
 script("a window taken back by little", "listen\n< S 0 wscale=0\n< A 1 1\nwrite 1000\n< A 2011 758 len=100 win=0")
 script("FIN that waited, and data in its turn", "connect\n< S 0\nshutdown\n< A 1 1 len=100")
+script("a window taken back by less than the peer's scale",
+       "listen\n< S 0 wscale=14\n< A 1 1\nwrite 2500\n< PA 1242 812 len=10 win=0")
 opened("FIN with a wild ACK", "write 10\n< FA 1 -500000000")
 opened("window of an old segment", "< A 1 1 len=1000 win=0\nwrite 10\n< A 719 1")
 opened("window of a segment overtaken", "< A 62 1\nwrite 10\n< A 2 11 win=0\nwrite 1000")
@@ -290,6 +292,8 @@ script("D-SACK beside an ACK of the ISN", "listen\n< S 0 sackok\n< A 1 1 len=10\
 script("early data with an ACK of the ISN", "connect\n< SA 0 1\n< A 1 1 len=100\nwrite 10\n< CA 115 len=1000\n"
        "write 1000\n< A 101 1011 len=100")
 opened("FIN amid data, with the ACK of ours", "< PA 103 1 len=1000\nshutdown\n< FA 1 2 len=1000")
+opened("FIN amid data, after a wild one",
+       "write 1000\n< PA 156 1001 len=1000\n< FA 209\n< PA 1 1001 len=10\n< FA 11 1001 len=1000")
 opened("data beyond a FIN that came early", "< FA 101 1 len=100\n< PA 201 1 len=10\n< A 1 1 len=100")
 script("FIN that waits for the window of an old segment", "connect\n< S 0\n< PA 253 1 win=0\n< A -59 1 len=1000\n"
        "close\n< CA 311 1")
