@@ -122,7 +122,8 @@ class Arrival(Opening):
             if ack != add(sender.iss, 1):
                 self._reset = Segment(ack, 0, RST, 0)
                 return
-            sender.wnd = sender.max_wnd = window << sender.scale
+            sender.wnd = window << sender.scale
+            sender.max_wnd = max(sender.max_wnd, sender.wnd)  # the SYN's is one that was seen (section 3.8.6.2.1)
             sender.wl1, sender.wl2 = seq, ack
             self._syn_acked(ack, options, now)
             self.fire(Event.ACK_OF_SYN)

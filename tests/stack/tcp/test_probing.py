@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from netbridge.stack.tcp.config import TcpConfig
-from netbridge.stack.tcp.segment import ACK
+from netbridge.stack.tcp.segment import ACK, Options
 from netbridge.stack.tcp.seq import MASK
 
-from .conversation import OUR_ISN, PEER_ISN, Talk
+from .conversation import MSS, OUR_ISN, PEER_ISN, Talk
 
 
 def test_a_window_probe_after_news_that_were_lost_is_no_keepalive() -> None:
@@ -55,6 +55,19 @@ def test_a_closed_window_is_given_up_when_the_peer_is_silent() -> None:
     talk.says("A", 1, 1001, window=0)
     talk.passes(400)
     assert isinstance(talk.user.error, TimeoutError)
+
+
+def test_a_window_far_smaller_than_that_of_the_syn_is_silly() -> None:
+    """Half of the largest window that was seen is worth a small segment; the SYN's was seen (section 3.8.6.2.1)."""
+    talk = Talk()
+    talk.connection.accept(PEER_ISN, 65535, Options(MSS, None), ecn=False)
+    talk.hears("SA", 0, 1)
+    talk.passes(0.25)
+    talk.says("A", 1, 1, window=9)
+    talk.writes(b"x" * 10)
+    talk.silent()
+    talk.passes(0.75)
+    talk.hears("A", 1, 1, b"x" * 9)
 
 
 def test_a_silly_window_waits_for_a_segment() -> None:

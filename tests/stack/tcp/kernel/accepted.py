@@ -17,6 +17,8 @@ CLOSING = frozenset({"FIN-WAIT-1", "FIN-WAIT-2", "CLOSING", "TIME-WAIT", "LAST-A
 SYN_OPTIONS = ("sack-permitted", "wscale", "timestamp")
 ADVANCED = {"FIN-WAIT-1": ("FIN-WAIT-2",), "CLOSING": ("TIME-WAIT",), "LAST-ACK": ("CLOSED",)}
 """Where the ACK of our FIN leads."""
+LEAST_MSS = 536
+"""Of the peers in scripts."""
 
 
 def _without(replies: tuple[Reply, ...], *options: str) -> list[Reply]:
@@ -52,8 +54,8 @@ def _other_window(case: Case) -> bool:
     theirs, ours = (
         [replace(reply, payload=b"", seq=0) for reply in seen.replies] for seen in (case.linux, case.ours)
     )
-    payloads = [[reply.payload for reply in seen.replies] for seen in (case.linux, case.ours)]
-    return theirs == ours or payloads[0] != payloads[1]
+    sent = [[(reply.payload, "F" in reply.flags) for reply in seen.replies] for seen in (case.linux, case.ours)]
+    return theirs == ours or sent[0] != sent[1]
 
 
 def _first_block(case: Case) -> bool:
@@ -65,6 +67,18 @@ def _first_block(case: Case) -> bool:
     return len(ours) > 1 and ours[2:] in (theirs, theirs[2:]) and _without(case.linux.replies, "sack") == _without(
         case.ours.replies, "sack"
     )
+
+
+def _wholly_old(case: Case) -> bool:
+    """Whether all data of the segment was acknowledged before."""
+    ends = [reply.ack for reply in case.linux.replies if reply.ack is not None]
+    return isinstance(case.step, Says) and bool(ends) and case.step.seq + case.length <= min(ends)
+
+
+def _stamp_is_older_by(case: Case, ticks: int) -> bool:
+    """Whether the segment's timestamp is that much older than what ours echoes."""
+    stamp = case.step.stamp if isinstance(case.step, Says) else None
+    return stamp is not None and all(("timestamp", stamp + ticks) in reply.options for reply in case.ours.replies)
 
 
 def _halves(case: Case) -> bool:
@@ -82,7 +96,7 @@ RULES = (
     Rule(
         "no timestamp",
         "Where timestamps were agreed on, a segment without one is dropped (RFC 7323, section 3.2); Linux takes it.",
-        lambda case: isinstance(case.step, Says) and case.step.stamp is None and case.stamped
+        lambda case: isinstance(case.step, Says) and case.step.stamp is None and case.past.stamped
         and case.ours.state == case.state and not case.ours.replies,
         lasting=True,
     ),
@@ -92,7 +106,7 @@ RULES = (
         "challenges, and where early data goes on beyond what came before. Of two repeated ranges each tells of "
         "another.",
         lambda case: (case.says(0, without=FIN) or case.says(0, without=ACK)) and case.length > 0
-        and not (case.says(ACK) and case.ack < 1)
+        and not (case.says(ACK) and case.ack < 1 and not _wholly_old(case))
         and case.same_but(replies=None) and _first_block(case),
     ),
     Rule(
@@ -107,35 +121,48 @@ RULES = (
         "RST at the end of early data",
         "Where the highest SACK block ends Linux takes a reset as exact, as all that may have been sent; RFC 5961, "
         "section 3.2, has it challenged.",
-        lambda case: case.says(RST) and case.linux.state == "CLOSED" and case.ours.flags == ["A"]
+        lambda case: case.says(RST) and case.linux.state == "CLOSED" and case.acknowledged
         and any(option[0] == "sack" for reply in case.ours.replies for option in reply.options),
     ),
     Rule(
         "TS.Recent",
         "It is taken of segments in the window, by the sequence number alone (RFC 7323, section 5.3, R2 before R3); "
         "Linux takes it of old data too, and leaves it where the ACK is old.",
-        lambda case: case.stamped and case.same_but(replies=None)
+        lambda case: case.past.stamped and case.same_but(replies=None)
         and _without(case.linux.replies, "timestamp") == _without(case.ours.replies, "timestamp"),
         lasting=True,
     ),
     Rule(
         "RST with an old timestamp",
         "Resets pass PAWS (RFC 7323, section 5.2); Linux drops one in a handshake.",
-        lambda case: case.state == "SYN-RECEIVED" and case.says(RST) and case.stamped and not case.linux.replies
+        lambda case: case.state == "SYN-RECEIVED" and case.says(RST) and case.past.stamped and not case.linux.replies
         and case.linux.state == case.state,
     ),
     Rule(
         "old ACK with an old timestamp",
         "Without data it is answered as any that PAWS drops (RFC 7323, section 5.3); Linux takes it for a late one.",
-        lambda case: case.says(ACK, without=SYN | RST | FIN) and case.stamped and not case.length
-        and not case.linux.replies and case.ours.flags == ["A"] and case.same_but(replies=None),
+        lambda case: case.says(ACK, without=SYN | RST | FIN) and case.past.stamped and not case.length
+        and not case.linux.replies and case.acknowledged and case.same_but(replies=None),
+        lasting=True,
+    ),
+    Rule(
+        "timestamp of a tick ago",
+        "Any that is older than TS.Recent is dropped (RFC 7323, section 5.3, R1); Linux lets one tick pass.",
+        lambda case: case.says(ACK, without=SYN | RST) and case.past.stamped and case.acknowledged
+        and case.ours.state == case.state and _stamp_is_older_by(case, 1),
         lasting=True,
     ),
     Rule(
         "data or FIN with a wild ACK",
-        "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line.",
-        lambda case: case.says(ACK, without=SYN | RST) and case.ack < 1 and case.ours.flags == ["A"]
-        and _took_more(case),
+        "Dropped and challenged (RFC 5961, section 5.2); Linux looks at the ACK after it has taken the data in line, "
+        "and counts the SYN of who opened it among what was acknowledged. Of data before its turn that shows later.",
+        lambda case: (
+            case.says(ACK, without=SYN | RST) and case.ack < 1 and case.ours.flags == ["A"] and _took_more(case)
+        ) or (
+            case.past.wild_early and case.same_but(replies=None, received=None)
+            and len(case.linux.received) > len(case.ours.received)
+            and case.linux.received.startswith(case.ours.received)
+        ),
         lasting=True,
     ),
     Rule(
@@ -181,11 +208,30 @@ RULES = (
         and case.linux.state == case.state and case.linux.received == case.ours.received,
     ),
     Rule(
+        "echo after an ACK on an old segment",
+        "That ACK left nothing in flight, so an echo that comes then tells of nothing new (RFC 3168, section 6.1.2); "
+        "to Linux, which did not take it, it is the answer to what is in flight.",
+        lambda case: case.past.old_ack and case.past.echoed and "AC" in case.linux.flags
+        and case.same_but(replies=None) and case.ours.replies == tuple(
+            replace(reply, flags=reply.flags.replace("C", "")) for reply in case.linux.replies
+        ),
+        lasting=True,
+    ),
+    Rule(
+        "congestion window in segments",
+        "After an echo Linux has two segments in flight at most, however small they are, and lets a FIN wait as well; "
+        "our congestion window counts bytes (RFC 5681, section 2).",
+        lambda case: case.past.echoed and not case.linux.replies and case.same_but(replies=None)
+        and (case.calls("write") or case.calls("shutdown") or case.calls("close")) and len(case.ours.replies) == 1
+        and case.ours.replies[0].seq + len(case.ours.replies[0].payload) - case.past.acked < 2 * LEAST_MSS,
+        lasting=True,
+    ),
+    Rule(
         "window of an old segment",
         "Which window is the newer is told by the sequence number first, then by the acknowledgement (RFC 9293, "
         "section 3.10.7.4), of segments with old data too: a window probe or a copy may bear the only news of an "
-        "opening. Linux goes by the acknowledgement first, and drops what is old.",
-        lambda case: case.old_window and case.same_but(replies=None) and _other_window(case),
+        "opening. Linux goes by the acknowledgement first, and drops what is old. What waits for it may be a FIN.",
+        lambda case: case.past.old_window and case.same_but(replies=None) and _other_window(case),
         lasting=True,
     ),
     Rule(
@@ -226,10 +272,10 @@ RULES = (
     ),
     Rule(
         "CWR with an old ACK",
-        "While a connection closes Linux drops the whole segment whose ACK is old; ours takes what it brings (RFC "
-        "9293, section 3.10.7.4).",
-        lambda case: case.state in CLOSING and case.says(CWR | ACK) and case.linux.flags == ["AE"]
-        and case.ours.flags == ["A"] and case.same_but(replies=None),
+        "Of a segment whose ACK is old Linux takes no CWR, and nothing at all while a connection closes; ours takes "
+        "what it brings (RFC 9293, section 3.10.7.4).",
+        lambda case: case.says(CWR | ACK) and case.length > 0 and (case.state in CLOSING or case.ack < case.past.acked)
+        and case.linux.flags == ["AE"] and case.ours.flags == ["A"] and case.same_but(replies=None),
         lasting=True,
     ),
     Rule(
@@ -257,7 +303,7 @@ RULES = (
         "of its own with Linux.",
         lambda case: case.linux.flags == case.ours.flags == ["A"] and case.same_but(replies=None)
         and case.ours.replies == tuple(replace(one, seq=case.ours.replies[0].seq) for one in case.linux.replies)
-        and 0 < case.linux.replies[0].seq - case.ours.replies[0].seq < 1 << 14,
+        and 0 < abs(case.linux.replies[0].seq - case.ours.replies[0].seq) < 1 << 14,
         lasting=True,
     ),
     Rule(
@@ -291,7 +337,8 @@ RULES = (
         "and discards it until the time for orphans is over: a reset would reach many a peer before it has read the "
         "last word, and take that from it (asyncio's own streams forget what was not read). A FIN that comes too early "
         "it keeps.",
-        lambda case: case.closed and (case.length > 0 or case.says(FIN)) and case.state in CLOSING | {"ESTABLISHED"}
+        lambda case: case.past.closed and (case.length > 0 or case.says(FIN))
+        and case.state in CLOSING | {"ESTABLISHED"}
         and any("R" in flags for flags in case.linux.flags),
     ),
     Rule(
@@ -342,10 +389,15 @@ RULES = (
     ),
     Rule(
         "FIN amid data",
-        "A FIN below data that came early: Linux believes the FIN, ours the data. Only a liar sends both.",
-        lambda case: case.says(FIN | ACK) and case.ours.state == case.state
-        and (case.linux.state != case.state or case.linux.eof) and not case.ours.eof
-        and case.ours.received.startswith(case.linux.received),
+        "A FIN below data that came early, or data beyond a FIN that did: Linux believes the FIN, ours the data. Only "
+        "a liar sends both.",
+        lambda case: not case.ours.eof and case.ours.received.startswith(case.linux.received) and (
+            (case.says(FIN | ACK) and case.ours.state == case.state
+             and (case.linux.state != case.state or case.linux.eof))
+            or (case.linux.eof and len(case.linux.received) + 1 in case.past.fins
+                and len(case.ours.received) > len(case.linux.received)
+                and case.ours.state in (case.state, *ADVANCED.get(case.state, ())))
+        ),
     ),
     Rule(
         "SYN-ACK in SYN-RECEIVED",

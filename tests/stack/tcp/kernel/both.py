@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from .accepted import explanation
-from .case import Case, Rule
+from .case import Case, Past, Rule
 from .host import NOT_OPEN
 from .linux_host import Kernel, LinuxHost
-from .script import Calls, Says, Seen, Step
+from .script import Says, Seen, Step
 from .stack_host import StackHost
-from .wire import ACK, SYN
+from .wire import SYN
 
 TRIES = 5
 
@@ -55,31 +55,19 @@ def tell(kernel: Kernel, version: int, steps: Callable[[], Iterable[tuple[str, S
 def _tell(kernel: Kernel, version: int, steps: Iterable[tuple[str, Step]]) -> Told:
     told = Told()
     linux, ours = LinuxHost(kernel, version), StackHost(version)
-    state, closed, stamped = "CLOSED", False, False
+    state, past = "CLOSED", Past()
     acks: list[int | None] = [None, None]
-    window, old_window, highest = 65535, False, 0
     try:
         for line, step in steps:
             theirs, mine = _unhurried(linux.take(step), step, state), ours.take(step)
             if linux.late:
                 raise Late
             told.compared += 1
-            if isinstance(step, Says):
-                highest = max(highest, acks[0] or 0)
-                if step.seq < highest or (stamped and step.stamp is None):
-                    old_window = old_window or step.window != window
-                else:
-                    window = step.window
-                highest = max(highest, step.seq if step.flags & ACK else 0)
-            closed = closed or (isinstance(step, Calls) and step.what in {"close", "abort"})
-            stamped = stamped or any(
-                reply.flags in {"SA", "SAE", "A"} and any(option[0] == "timestamp" for option in reply.options)
-                for reply in theirs.replies
-            )
+            past.note(step, theirs)
             if theirs == mine:
                 told.log.append(f"{line:<34} {theirs}")
             else:
-                rule = explanation(Case(state, closed, step, stamped, old_window, theirs, mine))
+                rule = explanation(Case(state, step, past, theirs, mine))
                 told.log += [f"{line:<34} Linux {theirs}", f"{'':34} we    {mine}"]
                 if rule is None:
                     told.unexplained = True

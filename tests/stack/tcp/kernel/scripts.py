@@ -226,6 +226,7 @@ opened("the peer takes back its window", "write 10\n< A 1 7 win=0\n< PA 101 7 le
 script("early data behind the FIN", "listen\n< S 0 sackok\n< A 1 1\n< A 64 1 len=100\n< FA 1 1\n< PA 0 1 len=1")
 script("ECN: an echo of nothing", "listen\n< SEC 0\n< EA 1 1\nwrite 1000")
 script("ECN: a mark behind the FIN", MARKED + "write 10\n< FA 1 11\n< A 2 11 len=1 ce\n< CA 2 11 len=100")
+opened("a window far smaller than the SYN's", "< A 1 1 win=1\nwrite 10\n< A 1 1 win=10")
 
 # -- where the two part (accepted.py)
 
@@ -262,6 +263,8 @@ script("TS.Recent of an old ACK beside a reset",
 script("ECN: CWR without data", MARKED + "< PA 1 1 len=10 ce\n< CA 200 1\n< S 300")
 script("a window taken back by little", "listen\n< S 0 wscale=0\n< A 1 1\nwrite 1000\n< A 2011 758 len=100 win=0")
 script("FIN that waited, and data in its turn", "connect\n< S 0\nshutdown\n< A 1 1 len=100")
+script("a window taken back by less than the peer's scale",
+       "listen\n< S 0 wscale=14\n< A 1 1\nwrite 2500\n< PA 1242 812 len=10 win=0")
 opened("FIN with a wild ACK", "write 10\n< FA 1 -500000000")
 opened("window of an old segment", "< A 1 1 len=1000 win=0\nwrite 10\n< A 719 1")
 opened("window of a segment overtaken", "< A 62 1\nwrite 10\n< A 2 11 win=0\nwrite 1000")
@@ -273,3 +276,24 @@ script("TIME-WAIT: abort", "connect\n< SA 0 1\nshutdown\n< FA 1 2\nabort")
 opened("FIN amid data, paused", "< A 38 1 len=1000\npause\n< FA 1 1 len=1000")
 opened("data with a wild ACK", "write 10\n< PA 1 -500000000 len=1")
 opened("CLOSING: abort with data unread", "shutdown\npause\n< FA 1 1 len=100\nabort")
+script("timestamp of a tick ago", "listen\n< S 0 ts=1000\n< A 1 1 ts=1000\nwrite 10\n< A 1 11 len=1 ts=999")
+script("timestamp of a tick ago, early data",
+       "connect\n< SA 0 1 sackok ts=1000\nwrite 10\n< UA 1002 11 len=1 ts=999")
+script("ECN: old ACK with an old timestamp",
+       "listen\n< SEC 0 ts=1000\n< A 1 1 len=1 ce ts=1001\n< A 2 1 ts=986")
+script("ECN: RST at the end of early data",
+       "listen\n< SEC 0 sackok\n< A 101 1 len=100 ce\n< A 202 1 len=10\n< R 212")
+script("ECN: echoes after small segments", MARKED + "write 10\n< EA 1 11\nwrite 10\nwrite 10\nshutdown")
+script("ECN: an echo after an ACK on an old segment", MARKED + "write 10\n< A 0 11\n< EA 201 11\nwrite 1000")
+script("ECN: an echo after an ACK on a segment long ago",
+       MARKED + "write 1000\nwrite 1000\n< A -135 2001\n< EA 64 2001\nwrite 10")
+script("ECN: CWR with an old ACK, open", MARKED + "write 10\n< A 1 11 len=1 ce\n< CA 77 4 len=10")
+script("D-SACK beside an ACK of the ISN", "listen\n< S 0 sackok\n< A 1 1 len=10\n< A 1 0 len=10")
+script("early data with an ACK of the ISN", "connect\n< SA 0 1\n< A 1 1 len=100\nwrite 10\n< CA 115 len=1000\n"
+       "write 1000\n< A 101 1011 len=100")
+opened("FIN amid data, with the ACK of ours", "< PA 103 1 len=1000\nshutdown\n< FA 1 2 len=1000")
+opened("FIN amid data, after a wild one",
+       "write 1000\n< PA 156 1001 len=1000\n< FA 209\n< PA 1 1001 len=10\n< FA 11 1001 len=1000")
+opened("data beyond a FIN that came early", "< FA 101 1 len=100\n< PA 201 1 len=10\n< A 1 1 len=100")
+script("FIN that waits for the window of an old segment", "connect\n< S 0\n< PA 253 1 win=0\n< A -59 1 len=1000\n"
+       "close\n< CA 311 1")

@@ -15,7 +15,7 @@ from netbridge.stack.vnet import NO_OFFLOAD, VNET_LEN
 
 MASK = 0xFFFF_FFFF
 LETTERS = "FSRPAUEC"
-FIN, SYN, RST, PSH, ACK, CWR = 1, 2, 4, 8, 16, 128
+FIN, SYN, RST, PSH, ACK, ECE, CWR = 1, 2, 4, 8, 16, 64, 128
 TCP, ICMP, ICMPV6 = 6, 1, 58
 _TCP = struct.Struct("!HHIIBBHHH")
 
