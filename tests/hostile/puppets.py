@@ -7,6 +7,7 @@ count from 0, the first byte of data, on both sides.
 from __future__ import annotations
 
 import struct
+import time
 from dataclasses import dataclass
 
 from .attack import Attack
@@ -19,6 +20,8 @@ MSS = b"\2\4\5\x78"
 """1,400 bytes."""
 RETRY = 1.0
 """Seconds after which a SYN is sent again."""
+RESETS, PAUSE = 5, 0.2
+"""How often each is reset in the end, and the seconds after each time."""
 ISN = 7_000_000
 """The first byte of data has this sequence number."""
 
@@ -88,9 +91,11 @@ class Puppetry(Attack):
                 self._syn(puppet)
 
     def finish(self) -> None:
-        for puppet in self.puppets:
-            if puppet.opened:
-                self.send(puppet, RST | ACK, at=puppet.sent)
+        for _ in range(RESETS):  # the TUN's queue may be full of what was sent before; else they would last for minutes
+            for puppet in self.puppets:
+                if puppet.opened:
+                    self.send(puppet, RST | ACK, at=puppet.sent)
+            time.sleep(PAUSE)
         self.wire.socket.close()
 
     # --- what they do -------------------------------------------------------------------------------------------------
