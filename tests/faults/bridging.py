@@ -216,8 +216,10 @@ class Bridging:
         return sock
 
     async def _asked(self, request: dict[str, Any], enough: Callable[[bytes], bool]) -> bytes:
+        sock = await asyncio.to_thread(self._control)
+
         def asking() -> bytes:
-            with self._control() as sock:
+            with sock:
                 sock.sendall(json.dumps(request).encode() + b"\n")
                 found = b""
                 while not enough(found):
@@ -227,7 +229,12 @@ class Bridging:
                     found += data
                 return found
 
-        return await asyncio.to_thread(asking)
+        try:
+            return await asyncio.to_thread(asking)
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # else its thread would wait on
+            raise
 
     async def watch(self) -> None:
         first = await self._asked({"ask": "watch"}, lambda found: b"\n" in found)
@@ -244,7 +251,7 @@ class Bridging:
                     await self.stack.ping(self.gateway, timeout=0.1, size=300)
                 await asyncio.sleep(0.01)
         except BaseException:
-            asking.add_done_callback(asyncio.Task.exception)  # nobody asks it any more
+            asking.cancel()
             raise
         if not (await asking).startswith(b'{"capturing": true}'):
             raise OSError((await asking)[:200].decode())

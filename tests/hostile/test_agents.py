@@ -25,7 +25,7 @@ from .kinds import KINDS
 MEMORY = 64 << 20
 """Bytes that an attack may cost at most: four of the largest messages parsed, the window, and what the allocator keeps.
 """
-STALL = 0.5
+STALL = 0.8
 """Seconds of CPU that the event loop may take before it looks at something else."""
 STARTS = 20
 """Agents that one bridge may start in eight seconds: it was 83 where each resumed and hung up."""
