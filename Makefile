@@ -22,13 +22,14 @@ demo: ## watch an isolated codespace reach servers that only this machine can re
 	@scripts/venv
 	@$(BIN)/python -m demo
 
-# Four at a time, since most wait for programs; but alone what measures times or loads the machine. What failed beside
+# Four at a time, since most wait for programs, in the order of their folders, whose last are short; but alone what
+# measures times or loads the machine. What failed beside
 # others is tried once more by itself: a busy machine is no fault of the code, and a real fault fails again.
 test: ## every test; those that need root or a missing program say so and are skipped
 	@scripts/system-packages test
 	@scripts/venv
 	@$(BIN)/python -m compileall -q stack bridge cli
-	@$(BIN)/pytest -m "not alone" -n 4 --dist loadfile --no-header || { echo "once more, by itself:"; \
+	@$(BIN)/pytest -m "not alone" -n 4 --dist loadfile --no-loadscope-reorder --no-header || { echo "once more, by itself:"; \
 		$(BIN)/pytest --last-failed --last-failed-no-failures none --no-header; }
 	@$(BIN)/pytest -m alone --no-header || { echo "once more:"; \
 		$(BIN)/pytest -m alone --last-failed --last-failed-no-failures none --no-header; }
