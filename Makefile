@@ -23,8 +23,8 @@ demo: ## watch an isolated codespace reach servers that only this machine can re
 	@$(BIN)/python -m demo
 
 # Four at a time, since most wait for programs, in the order of their folders, whose last are short; but alone what
-# measures times or loads the machine. What failed beside
-# others is tried once more by itself: a busy machine is no fault of the code, and a real fault fails again.
+# measures times or loads the machine. What failed beside others is tried once more by itself: a busy machine is no
+# fault of the code, and a real fault fails again.
 test: ## every test; those that need root or a missing program say so and are skipped
 	@scripts/system-packages test
 	@scripts/venv
