@@ -197,13 +197,16 @@ class Folder:
         )
 
     def running(self) -> list[int]:
-        """The numbers of living bridges; the remains of dead ones are removed on the way."""
+        """The numbers of living bridges; the remains of dead ones are removed on the way. Raises BridgeError."""
         found = []
-        for number in self._numbers():
-            if lock := self._lock(number, create=False):
-                lock.release()
-            elif os.path.exists(self.address(f"{number}.sock")):  # without: it holds the number but has no socket yet
-                found.append(number)
+        try:
+            for number in self._numbers():
+                if lock := self._lock(number, create=False):
+                    lock.release()
+                elif os.path.exists(self.address(f"{number}.sock")):  # without: it has the number but no socket yet
+                    found.append(number)
+        except OSError as error:
+            raise self._unusable(error) from error
         return found
 
     def _numbers(self) -> Iterator[int]:
