@@ -37,7 +37,9 @@ from tests.world.probe_wire import ACK, FIN, OPT_MSS, OPT_SACK, OPT_SACK_PERMITT
 
 from .conftest import TARGET, Bridges
 
-pytestmark = pytest.mark.net
+pytestmark = [
+    pytest.mark.net, pytest.mark.unbalanced(reason="the sleepers of this module open and close connections meanwhile"),
+]  # fmt: skip
 
 ABORTIVE = struct.pack("ii", 1, 0)
 SIOCOUTQ = 0x5411
@@ -227,7 +229,6 @@ def _asleep(sleepers: dict[str, Future[Any]]) -> None:
 # -- the rules
 
 
-@pytest.mark.unbalanced(reason="the sleepers of this module open their connections meanwhile")
 def test_rule_01_handshake(world: World, wire: Wire) -> None:
     """No SYN-ACK before the host's connect succeeded; a repeated SYN opens nothing new; RST takes the connect back."""
     host = BLACK_HOLE[4]
