@@ -55,7 +55,7 @@ class Attackers(Trouble[str]):
             attack.start()
             self.over.wait(LASTS)
             done = attack.stop()
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is told in the end, and the next comes
             self.wrong.append(f"the attack {thing}: {error!r}"[:1000])
             attack.kill()
             return

@@ -65,7 +65,7 @@ class Misfortunes(Trouble[Callable[[], None]]):
         try:
             thing()
             self.happened[name] += 1
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is told in the end, and the next comes
             self.wrong.append(f"{name}: {error!r}"[:1000])
 
     def _still(self, *processes: int) -> None:
